@@ -104,6 +104,24 @@ class WeightsError(ApexError):
     """The weights directory is not what it claims to be; the text names the file and the tensor."""
 
 
+class DeviceError(ApexError):
+    """The device that was asked for does not exist, here or at all."""
+
+
+class PrecisionUnavailable(ApexError):
+    """The engine or the device cannot compute in the precision that was asked for."""
+
+
+class DeviceOutOfMemory(ApexError):
+    """Not even a single segment fits into what is left of the device's memory; later one may."""
+
+    code: ClassVar[str] = "gpu_out_of_memory"
+
+
+class DeviceLost(ApexError):
+    """The device failed in a way after which this process cannot use it any more; another process can."""
+
+
 class ModelOutputInvalid(ApexError):
     """The model gave NaN or an infinity: a fault of the weights or the device, not of the track."""
 

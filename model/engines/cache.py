@@ -1,0 +1,105 @@
+"""Large files that can be made again, kept for the next process: compiled models.
+
+What is found is used only if this user wrote it and it is whole. Knows nothing of what is in the files.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+#: Bytes, in memory or mapped from a file, whose pages all processes share.
+Blob = NDArray[np.uint8]
+
+SUFFIX = ".blob"
+#: Files that stay when one is added; each belongs to other weights or other versions.
+N_KEPT = 4
+
+
+class Cache:
+    """Blobs by key, in a directory that only this user can enter. May be shared by any number of processes.
+
+    A file's name carries the hash of its content, and a file appears under its name only when it is complete.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def obtain(self, key: str, make: Callable[[], Blob]) -> Blob:
+        """The blob of a key, made where it is not there; of several processes that lack it one makes it, others wait.
+
+        A directory that cannot be used, or is not this user's alone, is named in the log, and the blob is made.
+        """
+        try:
+            _claim(self._directory)
+            with self._locked(key):
+                found = self._find(key)
+                return self._keep(key, make()) if found is None else found
+        except OSError as error:
+            log.warning("compiled models are not kept: %s", error)
+            return make()
+
+    def forget(self, key: str) -> None:
+        """Removes the blob of a key, if there is one."""
+        for path in self._directory.glob(f"{key}.*{SUFFIX}"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _locked(self, key: str) -> Iterator[None]:
+        with (self._directory / f"{key}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _find(self, key: str) -> Blob | None:
+        for path in self._directory.glob(f"{key}.*{SUFFIX}"):
+            blob = _mapped(path)
+            if path.name == _name(key, blob):
+                os.utime(path)
+                return blob
+            log.warning("%s is damaged: making it again", path)
+            path.unlink()
+        return None
+
+    def _keep(self, key: str, blob: Blob) -> Blob:
+        part, path = self._directory / f"{key}.part", self._directory / _name(key, blob)
+        try:
+            with part.open("wb") as file:
+                file.write(blob.data)
+            part.rename(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            log.warning("a compiled model is not kept: %s", error)
+            return blob
+        self._drop_oldest()
+        return _mapped(path)
+
+    def _drop_oldest(self) -> None:
+        by_age = sorted(self._directory.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime)
+        for path in by_age[:-N_KEPT]:
+            path.unlink(missing_ok=True)
+
+
+def _claim(directory: Path) -> None:
+    """Creates the directory, or sees that it is one that nobody else can have written into."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    facts = directory.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:
+        raise PermissionError(f"{directory} is open to other users: chmod 700 it, or choose another")
+
+
+def _name(key: str, blob: Blob) -> str:
+    return f"{key}.{hashlib.sha256(blob.data).hexdigest()}{SUFFIX}"
+
+
+def _mapped(path: Path) -> Blob:
+    """The file as memory. Writing into it would copy a page, and never reach the file."""
+    return np.memmap(path, np.uint8, mode="c") if path.stat().st_size else np.empty(0, np.uint8)

@@ -1,0 +1,221 @@
+"""Fetching the published weights from the hub: pinned, checked, and taken up again where it was cut off.
+
+Nothing here is called except by `weights.pull` and by whoever asks whether the hub can be reached.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.file_download import http_get
+
+from model.domain import WeightsError
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+CHUNK_BYTES = 1 << 18  # how often progress is told, and the most that a broken connection costs
+MAX_FILE_BYTES = 4 << 30  # ten times the largest published file: beyond it, something else is being served
+
+#: Told `(file, bytes_done, bytes_total)` while a file arrives.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """The files wanted from one repository, each with its sha256 where that is known.
+
+    `folder` is where they belong in a weights directory. A revision that is not a commit is resolved to one.
+    """
+
+    repo: str
+    revision: str
+    licence: str
+    folder: str
+    files: Mapping[str, str | None]
+
+
+PUBLISHED: tuple[HubSource, ...] = (
+    HubSource(
+        repo="m-a-p/MERT-v1-95M",
+        revision="12af15fef9d0ac838c3f475bfbbf26d2060dd4f5",
+        licence="CC-BY-NC-4.0",
+        folder="mert",
+        files={
+            "config.json": None,
+            "preprocessor_config.json": None,
+            "pytorch_model.bin": "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd",
+        },
+    ),
+    HubSource(
+        repo="amaai-lab/apex",
+        revision="main",  # no commit of it is known to us: the manifest records the one that was met
+        licence="Apache-2.0",
+        folder="apex",
+        files={"config.json": None, "pytorch_model.bin": None},
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """What the hub says of one file before it is fetched; `url` is bound to the commit."""
+
+    label: str
+    url: str
+    commit: str
+    size: int
+    sha256: str | None
+
+
+#: What to do about an error of the library, by the name of its nearest class.
+_ADVICE = {
+    "OfflineModeIsEnabled": "offline mode is on: unset HF_HUB_OFFLINE and pull again",
+    "RepositoryNotFoundError": "the hub has no such open repository: check the endpoint",
+    "RevisionNotFoundError": "the hub does not have the pinned revision: check the endpoint",
+    "RemoteEntryNotFoundError": "the repository does not hold this file: check the endpoint",
+    "HfHubHTTPError": "the hub refused: pull again later, and what has arrived is kept",
+    "InvalidURL": "the endpoint is not a URL",
+    "HTTPError": "the hub cannot be reached, or the connection broke: check the network and the endpoint, then pull"
+    " again, and what has arrived is kept",
+    "OSError": "the file did not arrive whole: check the free space, then pull again, and what has arrived is kept",
+}
+
+
+def silent(_file: str, _bytes_done: int, _bytes_total: int) -> None:
+    """The progress hook that shows nothing."""
+
+
+def fetch(
+    source: HubSource,
+    folder: Path,
+    *,
+    endpoint: str | None = None,
+    on_progress: Progress = silent,
+    timeout_s: float = 10.0,
+) -> str:
+    """Bring every file of `source` into `folder`, all from one commit, and return that commit.
+
+    What is there already and right is kept; a part of a file that an earlier call left behind is continued.
+    Raises WeightsError when the hub cannot be reached, lacks a file, or sends other bytes than were pinned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    revision = source.revision
+    for name, sha256 in source.files.items():
+        remote = _look_up(source.repo, revision, name, endpoint=endpoint, timeout_s=timeout_s)
+        revision = remote.commit
+        _fetch_file(remote, folder / name, sha256 or remote.sha256, on_progress)
+    return revision
+
+
+def reachable(endpoint: str | None = None, *, timeout_s: float = 5.0) -> bool:
+    """Whether the hub answers for the published MERT within `timeout_s`; never raises and never takes longer."""
+    answers: list[Remote] = []
+    mert = PUBLISHED[0]
+
+    def ask() -> None:
+        with suppress(WeightsError):
+            answers.append(_look_up(mert.repo, mert.revision, "config.json", endpoint=endpoint, timeout_s=timeout_s))
+
+    # A thread, because looking a name up in a dead network outlives every timeout of the HTTP client.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return bool(answers)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _look_up(repo: str, revision: str, name: str, *, endpoint: str | None, timeout_s: float) -> Remote:
+    label = f"{repo}/{name}"
+    with _explained(label):
+        url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint)
+        # No token: the published files are open, so nobody's credentials need to travel.
+        found = get_hf_file_metadata(url, timeout=timeout_s, token=False, endpoint=endpoint)
+    commit, size, etag = found.commit_hash or "", found.size or 0, found.etag or ""
+    if not COMMIT.fullmatch(commit) or not size:
+        raise WeightsError(f"{url} does not answer like a model hub: check the endpoint, or a proxy in between.")
+    if COMMIT.fullmatch(revision) and commit != revision:
+        raise WeightsError(f"{label}: asked for revision {revision} and was offered {commit}; check the endpoint.")
+    if size > MAX_FILE_BYTES:
+        raise WeightsError(f"{label} is said to be {size} bytes long, which no published file is; check the endpoint.")
+    url = hf_hub_url(repo, name, revision=commit, endpoint=endpoint)
+    # The ETag of a large file is its sha256; that of a small one is a git hash, which covers more than the bytes.
+    return Remote(label, url, commit, size, etag if SHA256.fullmatch(etag) else None)
+
+
+def _fetch_file(remote: Remote, path: Path, sha256: str | None, on_progress: Progress) -> None:
+    if not (sha256 and path.is_file() and sha256_of(path) == sha256):
+        # The library deletes a part when its own call ends, so parts are kept here; the commit in the name keeps
+        # two versions of one file from being joined.
+        part = path.with_name(f"{path.name}.{remote.commit[:12]}.part")
+        _download(remote, part, on_progress)
+        if sha256 and (found := sha256_of(part)) != sha256:
+            part.unlink()
+            raise WeightsError(f"{remote.label} has sha256 {found}, not {sha256}: it was discarded; pull again.")
+        part.replace(path)
+    on_progress(remote.label, remote.size, remote.size)
+
+
+def _download(remote: Remote, part: Path, on_progress: Progress) -> None:
+    with _explained(remote.label), part.open("ab") as file:
+        if file.tell() > remote.size:
+            file.seek(0)
+            file.truncate()
+        http_get(
+            remote.url,
+            file,
+            resume_size=file.tell(),
+            headers={"Accept-Encoding": "identity"},  # a compressed body cannot be continued in the middle
+            expected_size=remote.size,
+            tqdm_class=_progress_bar(remote, on_progress),
+        )
+
+
+def _progress_bar(remote: Remote, on_progress: Progress) -> Any:
+    """A stand-in for the tqdm class that the library wants: it passes counts on and draws nothing."""
+
+    class Bar:
+        def __init__(self, *, initial: int = 0, **_drawing: object) -> None:
+            self.done = initial
+
+        def update(self, n_bytes: int) -> None:
+            self.done += n_bytes
+            if self.done > remote.size:
+                raise WeightsError(f"{remote.label}: more bytes arrived than the {remote.size} announced.")
+            on_progress(remote.label, self.done, remote.size)
+
+        def __enter__(self) -> "Bar":
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            return
+
+    return Bar
+
+
+@contextmanager
+def _explained(label: str) -> Iterator[None]:
+    """Turn what the library raises into a WeightsError that says what to do next."""
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # it would ask another address than the endpoint
+    constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
+    try:
+        yield
+    except Exception as error:
+        advice = next((_ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _ADVICE), None)
+        if advice is None:
+            raise
+        raise WeightsError(f"Cannot fetch {label}: {advice}. ({_brief(error)})") from error
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

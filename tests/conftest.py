@@ -1,0 +1,72 @@
+"""Fixtures that every test may use: a real Redis, empty at the start of each test; tiny weights; a running service.
+
+What brings torch is imported where it is used: most tests can do without, and start sooner.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from app.embedded import EmbeddedRedis
+from app.jobs import JobStore
+from tests.e2e.service import Service, running
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run load and contract tests at full size (many minutes)")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that have a small and a full size shall run at the full one."""
+    return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where compiled encoders are kept, in this process and those that tests start: not where the user's are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(directory := tmp_path_factory.mktemp("cache")))
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def store(redis: Redis) -> JobStore:
+    return JobStore(redis, result_ttl_s=60)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weights directory whose network has the published depth and a 32nd of its width. Not to be changed."""
+    from model.weights import write_stand_in
+
+    directory = tmp_path_factory.mktemp("weights") / "tiny"
+    write_stand_in(directory, size="tiny")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def service(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """`apex up` with tiny weights and no API keys, shared by all tests of a run."""
+    with running(tiny_weights, tmp_path_factory.mktemp("data")) as running_service:
+        yield running_service

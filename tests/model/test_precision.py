@@ -1,0 +1,92 @@
+"""A faster precision is used where the probe's scores stay, and nowhere else."""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model.audio import Samples
+from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
+from model.engines import Engine
+from model.precision import broken, deviations, faithful_engine, probe
+
+EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}
+
+
+class FakeEngine:
+    name, device = "fake", "cpu"
+
+    def __init__(self, precision: str) -> None:
+        self.precision = precision
+
+    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        return segments
+
+
+def moving(**moves: float) -> Callable[[Engine, Samples], dict[str, float]]:
+    """Scores that move by so much in any precision but fp32."""
+
+    def score(engine: Engine, _segment: Samples) -> dict[str, float]:
+        fast = engine.precision != "fp32"
+        return {name: value + fast * moves.get(name, 0.0) for name, value in EXACT_SCORES.items()}
+
+    return score
+
+
+@pytest.mark.parametrize("moves", [{}, {"score_streams": 0.19}, {"score_streams": -0.19, "clarity": 0.009}])
+def test_a_precision_that_keeps_the_scores_is_used(moves: dict[str, float]) -> None:
+    engine, moved = faithful_engine(FakeEngine, "bf16", moving(**moves))
+    assert engine.precision == "bf16"
+    assert moved == {name: pytest.approx(abs(moves.get(name, 0.0))) for name in EXACT_SCORES}
+
+
+@pytest.mark.parametrize("moves", [{"score_streams": 0.21}, {"clarity": -0.011}, {"clarity": float("nan")}])
+def test_a_precision_that_moves_any_score_too_far_is_refused(
+    moves: dict[str, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    engine, moved = faithful_engine(FakeEngine, "bf16", moving(**moves))
+    assert (engine.precision, moved) == ("fp32", {})
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "running in fp32, not in bf16" in record.getMessage()
+    assert next(iter(moves)) in record.getMessage()
+
+
+def test_a_precision_that_gives_no_numbers_is_refused() -> None:
+    def score(engine: Engine, _segment: Samples) -> dict[str, float]:
+        if engine.precision == "fp16":
+            raise ModelOutputInvalid("not finite")
+        return EXACT_SCORES
+
+    assert faithful_engine(FakeEngine, "fp16", score)[0].precision == "fp32"
+
+
+def test_a_precision_that_is_not_there_is_refused() -> None:
+    def open_at(precision: str) -> Engine:
+        if precision != "fp32":
+            raise PrecisionUnavailable(precision)
+        return FakeEngine(precision)
+
+    assert faithful_engine(open_at, "tf32", moving())[0].precision == "fp32"
+
+
+def test_fp32_needs_no_probe() -> None:
+    engine, moved = faithful_engine(FakeEngine, "fp32", lambda *_: pytest.fail("it was probed"))
+    assert (engine.precision, moved) == ("fp32", {})
+
+
+def test_the_probe_is_a_full_segment_and_a_padded_one() -> None:
+    full, padded = probe()
+    assert full.shape == padded.shape == (SEGMENT_SAMPLES,)
+    assert full.dtype == padded.dtype == np.float32
+    assert np.ptp(full[-SEGMENT_SAMPLES // 10 :]) > 0.01
+    assert np.ptp(padded[-SEGMENT_SAMPLES // 2 :]) == 0
+
+
+def test_the_largest_move_of_each_score_counts() -> None:
+    assert deviations([{"clarity": 3.0}, {"clarity": 2.0}], [{"clarity": 3.25}, {"clarity": 1.5}]) == {"clarity": 0.5}
+
+
+def test_what_is_broken_is_named_with_its_limit() -> None:
+    assert broken({"score_likes": 0.5, "clarity": 0.001}) == ["score_likes by 0.5, more than 0.2"]
