@@ -1,0 +1,46 @@
+"""`apex evaluate`: how good a head is."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from app.commands.bars import progress
+from model.evaluate import Evaluation, comparison, evaluate, verdict, write
+from model.report import shown
+from model.run import chosen_device
+
+
+def run(head: Path, data: Path, out: Path, *, train: Path | None, resamples: int, device: str) -> None:
+    """Evaluate, write, and show the comparison with the baselines."""
+    train = train or _beside(data, "train")
+    with progress() as bars:
+        bar = bars.add_task("measures", total=None)
+        evaluation = evaluate(
+            head,
+            data,
+            train=train,
+            val=_beside(data, "val") or train,
+            device=chosen_device(device),
+            n_resamples=resamples,
+            on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    write(evaluation, out)
+    _show(evaluation)
+    Console(stderr=True).print(f"see {out / 'report.html'}", highlight=False)
+
+
+def _beside(data: Path, split: str) -> Path | None:
+    """Another split of the folder that a split is in."""
+    paths = (data.parent / split, data.parent / f"{split}.parquet")
+    return next((path for path in paths if path.exists() and path.resolve() != data.resolve()), None)
+
+
+def _show(evaluation: Evaluation) -> None:
+    header, rows = comparison(evaluation)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*map(shown, row))
+    console = Console()
+    console.print(table)
+    console.print(verdict(evaluation), highlight=False)

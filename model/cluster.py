@@ -1,0 +1,38 @@
+"""Ray, for as long as a block: a private one on this machine, or the cluster that RAY_ADDRESS names."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+#: Without them Ray reports to its makers, and says on stderr what concerns its own developers.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def ray_session() -> Iterator[Any]:
+    """The `ray` module, connected; what was started is stopped when the block ends."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **_size())
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def n_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _size() -> dict[str, Any]:
+    # Two at least: the actor that embeds holds one for good, and decoding needs another.
+    return {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(2, n_cores())}

@@ -1,0 +1,227 @@
+"""Small tables of facts about songs, as CSV, JSONL or Parquet, read with suspicion.
+
+What is wrong with one ends in a `DataError` that names the file, the column and the row. Rows are counted from 1, a
+header not among them. Knows nothing of what the columns mean.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from model.domain import ApexError
+
+Floats = NDArray[np.float64]
+
+MAX_SHOWN_CHARS = 60
+
+
+class DataError(ApexError):
+    """A file of data cannot be used; the text names the file, and the column and row where there is one."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length from one file. Their values are as the file has them until a method asks for a kind."""
+
+    path: Path
+    columns: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def __contains__(self, column: str) -> bool:
+        return column in self.columns
+
+    def values(self, column: str) -> Sequence[Any]:
+        """A column as it stands. Raises DataError when the file has none of that name."""
+        if column not in self.columns:
+            present = ", ".join(self.columns) or "none"
+            raise DataError(f"{self.path}: has no column {column!r}; its columns are {present}")
+        return self.columns[column]
+
+    def texts(self, column: str) -> list[str]:
+        """A column of texts, none of them empty; whole numbers count as texts."""
+        return [self._text(column, index, value) for index, value in enumerate(self.values(column))]
+
+    def keys(self, column: str) -> list[str]:
+        """A column of texts, no two of them the same."""
+        keys = self.texts(column)
+        first: dict[str, int] = {}
+        for index, key in enumerate(keys):
+            if first.setdefault(key, index) != index:
+                self.refuse(column, index, f"{key!r} stands in row {first[key] + 1} already")
+        return keys
+
+    def numbers(self, column: str, low: float = -math.inf, high: float = math.inf) -> Floats:
+        """A column of finite numbers within bounds, shape = (n_rows,)."""
+        values = (self._number(column, index, value) for index, value in enumerate(self.values(column)))
+        numbers = np.fromiter(values, np.float64, len(self))
+        if (outside := np.flatnonzero((numbers < low) | (numbers > high))).size:
+            index = int(outside[0])
+            self.refuse(column, index, f"{numbers[index]:g} is not between {low:g} and {high:g}")
+        return numbers
+
+    def choices(self, column: str, allowed: Collection[str]) -> list[str]:
+        """A column of texts, each one of those allowed."""
+        texts = self.texts(column)
+        for index, text in enumerate(texts):
+            if text not in allowed:
+                self.refuse(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is not one of {', '.join(allowed)}")
+        return texts
+
+    def flags(self, column: str) -> NDArray[np.bool_]:
+        """A column of true and false, or of 1 and 0, shape = (n_rows,)."""
+        texts = [str(value).lower() for value in self.values(column)]
+        for index, text in enumerate(texts):
+            if text not in FLAGS:
+                self.refuse(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is neither true nor false")
+        return np.array([FLAGS[text] for text in texts], np.bool_)
+
+    def records(self, column: str) -> list[Mapping[str, Any]]:
+        """A column of structures, or of JSON texts of them."""
+        return [self._record(column, index, value) for index, value in enumerate(self.values(column))]
+
+    def refuse(self, column: str, index: int, fault: str) -> NoReturn:
+        """Raises the DataError for one cell; `index` counts from 0."""
+        raise cell_error(self.path, column, index, fault)
+
+    def _text(self, column: str, index: int, value: Any) -> str:
+        if type(value) is int:
+            return str(value)
+        if not isinstance(value, str) or not value.strip():
+            self.refuse(
+                column, index, "is empty" if value in (None, "") else f"{value!r:.{MAX_SHOWN_CHARS}} is no text"
+            )
+        return value
+
+    def _number(self, column: str, index: int, value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or isinstance(value, bool):
+            self.refuse(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a number")
+        return number
+
+    def _record(self, column: str, index: int, value: Any) -> Mapping[str, Any]:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                self.refuse(column, index, "is not JSON")
+        if not isinstance(value, Mapping):
+            self.refuse(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a structure")
+        return value
+
+
+FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def read_table(path: Path) -> Table:
+    """The table in a file, by its suffix: .csv, .jsonl or .parquet. Raises DataError, also for a table without rows."""
+    if path.suffix not in READERS:
+        raise DataError(f"{path}: is neither of {', '.join(READERS)}")
+    try:
+        columns = READERS[path.suffix](path)
+    except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+    table = Table(path, columns)
+    if not len(table):
+        raise DataError(f"{path}: has no rows")
+    return table
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes a Parquet file that is on the disk and whole before it has its name."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file that appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, "utf-8")
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON without NaN, which is no JSON."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sync_directory(directory: Path) -> None:
+    """Waits until the names in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:
+    """The error for one cell; `index` counts from 0, the row in the text from 1."""
+    return DataError(f"{path}: column {column!r}, row {index + 1}: {fault}")
+
+
+def _read_csv(path: Path) -> dict[str, list[Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        header = list(reader.fieldnames or ())
+        if len(set(header)) < len(header):
+            raise ValueError("two columns have the same name")
+        return _transposed(_complete(reader, header), header)
+
+
+def _complete(reader: "csv.DictReader[str]", header: list[str]) -> Iterator[dict[str, Any]]:
+    for index, row in enumerate(reader):
+        if None in row or None in row.values():
+            raise ValueError(f"row {index + 1} has another number of cells than the header, {len(header)}")
+        yield row
+
+
+def _read_jsonl(path: Path) -> dict[str, list[Any]]:
+    rows = []
+    for index, line in enumerate(path.read_text("utf-8").splitlines()):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"row {index + 1} is not JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise ValueError(f"row {index + 1} is not a JSON object")
+        rows.append(row)
+    return _transposed(rows, list(dict.fromkeys(name for row in rows for name in row)))
+
+
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
+    return columns
+
+
+def _transposed(rows: "Iterator[dict[str, Any]] | list[dict[str, Any]]", names: list[str]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name, column in columns.items():
+            column.append(row.get(name))
+    return columns
+
+
+READERS: dict[str, Callable[[Path], dict[str, list[Any]]]] = {
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,104 @@
+"""Embeddings in the reference's layout: read strictly, averaged as the scorer does."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from model.embeddings import pack, parquet_files, read_songs, refuse_overlap, split_path
+from model.labels import AESTHETICS
+from model.tables import DataError
+from tests.model.catalogue import packed, rows, write_split
+
+
+def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
+    values = table.column(column).to_pylist()
+    values[row] = value
+    index = table.schema.get_field_index(column)
+    kind = pa.list_(pa.float32()) if column == "segment_embedding" else table.schema.field(column).type
+    return table.set_column(index, column, pa.array(values, kind))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("score_streams", None, "column 'score_streams', row 3: None is not a number"),
+        ("score_likes", float("nan"), "column 'score_likes', row 3: nan is not a number"),
+        ("score_likes", 100.5, "column 'score_likes', row 3: 100.5 is not between 0 and 100"),
+        ("segment_id", "song0-0_1", "column 'segment_id', row 3: 'song0-0_1' is there twice"),
+        ("audio_id", None, "column 'audio_id', row 3: is empty"),
+        ("songeval_scores", None, "column 'songeval_scores', row 3: None is not a structure"),
+        ("songeval_scores", dict.fromkeys(AESTHETICS, 0.5), "column 'coherence', row 3: 0.5 is not between 1 and 5"),
+        ("segment_embedding", [0.0] * 5, "column 'segment_embedding', row 3: has 5 values, not 16"),
+        ("segment_embedding", None, "column 'segment_embedding', row 3: has 0 values, not 16"),
+        ("segment_embedding", [np.inf] * 16, "column 'segment_embedding', row 3: holds NaN or infinity"),
+    ],
+)
+def test_a_fault_is_named_with_file_column_and_row(tmp_path: Path, column: str, value: object, sentence: str) -> None:
+    data = write_split(tmp_path / "train", changed(rows(6), column, 2, value))
+    with pytest.raises(DataError) as refused:
+        pack(data, tmp_path / "packed", task="full", mode="song")
+    assert str(data / "part-000001.parquet") in str(refused.value)
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("column", ["audio_id", "segment_id", "platform", "score_likes", "segment_embedding"])
+def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
+    data = write_split(tmp_path / "train", rows(6).drop_columns([column]))
+    with pytest.raises(DataError, match=f"has no column '{column}'"):
+        pack(data, tmp_path / "packed", task="full", mode="song")
+
+
+def test_songeval_columns_are_asked_for_by_task_full_alone(tmp_path: Path) -> None:
+    data = write_split(tmp_path / "train", rows(6, full=False))
+    assert read_songs(data, "popularity").targets.shape == (6, 2)
+    with pytest.raises(DataError, match="has no column 'songeval_scores', which task full asks for"):
+        read_songs(data, "full")
+
+
+def test_songeval_scores_may_be_json_texts_as_the_reference_writes_them(tmp_path: Path) -> None:
+    table = rows(6)
+    texts = pa.array([json.dumps(record) for record in table.column("songeval_scores").to_pylist()])
+    index = table.schema.get_field_index("songeval_scores")
+    data = write_split(tmp_path / "train", table.set_column(index, "songeval_scores", texts))
+    assert np.array_equal(read_songs(data, "full").targets, packed(tmp_path / "other", table).songs.targets)
+
+
+def test_segments_of_one_song_that_disagree_are_refused(tmp_path: Path) -> None:
+    data = write_split(tmp_path / "train", changed(rows(3, n_segments=2), "score_likes", 3, 1.0))
+    with pytest.raises(DataError, match="column 'score_likes', row 4: differs from that of an earlier segment"):
+        read_songs(data, "full")
+
+
+def test_a_song_is_the_plain_mean_of_its_segments_wherever_they_stand(tmp_path: Path) -> None:
+    table = rows(5, n_segments=3)
+    shuffled = table.take(np.random.default_rng(0).permutation(15))
+    data = write_split(tmp_path / "train", shuffled.slice(0, 7))
+    write_split(tmp_path / "more", shuffled.slice(7))
+    (tmp_path / "more/part-000001.parquet").rename(data / "part-000002.parquet")
+    made = pack(data, tmp_path / "packed", task="full", mode="song")
+    for song, vector in zip(made.songs.ids, made.vectors, strict=True):
+        own = [row["segment_embedding"] for row in table.to_pylist() if row["audio_id"] == song]
+        assert np.array_equal(vector, np.mean(np.array(own, np.float32), axis=0, dtype=np.float64).astype(np.float32))
+
+
+def test_in_mode_segment_every_row_stays_and_knows_its_song(tmp_path: Path) -> None:
+    made = packed(tmp_path, rows(4, n_segments=3), mode="segment")
+    assert made.vectors.shape == (12, 16)
+    assert made.song_of.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert isinstance(made.vectors, np.memmap), "data larger than memory are the operating system's to page"
+
+
+def test_a_song_in_two_splits_is_refused(tmp_path: Path) -> None:
+    first, second = (packed(tmp_path / name, rows(4)).songs for name in ("a", "b"))
+    with pytest.raises(DataError, match=r"val: column 'audio_id', song 1: 'song0-0' is in another split too"):
+        refuse_overlap(first, second, tmp_path / "val")
+
+
+def test_a_split_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds neither a folder 'train' nor train.parquet"):
+        split_path(tmp_path, "train")
+    with pytest.raises(DataError, match="the split is empty"):
+        parquet_files(write_split(tmp_path / "train", rows(4).slice(0, 0)))

@@ -1,0 +1,104 @@
+"""A run folder holds what training was, can be taken up again, and is served as it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from model.domain import TASK_SCORES
+from model.head import load_head, save_head
+from model.run import METRICS, RESULT, chosen_device, train
+from model.tables import DataError
+from model.train import Record, TrainConfig
+from tests.model.catalogue import rows, write_split, write_splits
+
+CONFIG = TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def killed_after(n_epochs: int):  # type: ignore[no-untyped-def]
+    def on_progress(epoch: int, done: int, _total: int, record: Record | None) -> None:
+        if record is None and epoch == n_epochs + 1 and done == 2:
+            raise Killed
+
+    return on_progress
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_splits(tmp_path_factory.mktemp("emb"), 200)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    train(data, out, CONFIG)
+    return out
+
+
+def test_the_folder_holds_config_metrics_curves_and_events(run: Path) -> None:
+    assert json.loads((run / "config.json").read_text())["loss"] == "uncertainty"
+    lines = [json.loads(line) for line in (run / METRICS).read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert set(lines[0]["sigma"]) == set(lines[0]["weight"]) == set(TASK_SCORES["full"])
+    assert all((run / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("curves", "tasks", "sigmas"))
+    events = EventAccumulator(str(run)).Reload()
+    assert [event.step for event in events.Scalars("val_loss")] == [1, 2, 3]
+    assert not (run / ".packed").exists(), "the copy of the embeddings is gone"
+
+
+def test_the_head_is_that_of_the_best_epoch_and_round_trips_bit_by_bit(run: Path, tmp_path: Path) -> None:
+    loaded, result = load_head(run), json.loads((run / RESULT).read_text())
+    assert loaded.info["epoch"] == result["best_epoch"]
+    assert loaded.info["val_loss"] == result["val_loss"]
+    save_head(tmp_path / "again.safetensors", loaded.head, loaded.layer_mix, loaded.info)
+    assert (tmp_path / "again.safetensors").read_bytes() == (run / "apex.safetensors").read_bytes()
+    tensors = load_file(run / "apex.safetensors")
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in loaded.head.state_dict().items())
+
+
+@pytest.mark.parametrize("n_epochs", [0, 1, 2])
+def test_a_killed_run_ends_as_if_it_had_not_been(data: Path, run: Path, tmp_path: Path, n_epochs: int) -> None:
+    with pytest.raises(Killed):
+        train(data, tmp_path / "run", CONFIG, on_progress=killed_after(n_epochs))
+    train(data, tmp_path / "run", CONFIG)
+    for name in (METRICS, RESULT, "apex.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (run / name).read_bytes(), name
+
+
+def test_a_run_that_is_over_is_not_trained_again(data: Path, run: Path) -> None:
+    before = (run / "apex.safetensors").stat().st_mtime_ns
+    assert train(data, run, CONFIG)["epochs"] == 3
+    assert (run / "apex.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_folder_of_another_run_is_refused_by_the_setting_that_differs(data: Path, run: Path) -> None:
+    with pytest.raises(DataError, match="this folder holds another run: task is 'full', not 'popularity'"):
+        train(data, run, TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3, task="popularity"))
+
+
+def test_a_song_in_two_splits_stops_training(data: Path, tmp_path: Path) -> None:
+    write_split(tmp_path / "train", rows(20))
+    write_split(tmp_path / "val", rows(3))
+    with pytest.raises(DataError, match="is in another split too"):
+        train(tmp_path, tmp_path / "run", CONFIG)
+
+
+def test_splits_of_unequal_width_are_refused(tmp_path: Path) -> None:
+    write_split(tmp_path / "train", rows(20))
+    write_split(tmp_path / "val", rows(3, seed=1, dim=8))
+    with pytest.raises(DataError, match="train have 16 values and those of val 8"):
+        train(tmp_path, tmp_path / "run", CONFIG)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert chosen_device("auto") == "cpu"
+    with pytest.raises(DataError, match="no CUDA"):
+        chosen_device("cuda")

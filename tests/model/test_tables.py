@@ -1,0 +1,70 @@
+"""Whatever is wrong with a table is said in one sentence with file, column and row."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.tables import DataError, read_table, write_json
+
+
+def csv(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "counts.csv"
+    path.write_text(text)
+    return path
+
+
+def read_all(path: Path) -> None:
+    table = read_table(path)
+    table.keys("id")
+    table.numbers("streams", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("id,n\na,1\n", "has no column 'streams'; its columns are id, n"),
+        ("id,streams\na,1\nb,\n", "column 'streams', row 2: '' is not a number"),
+        ("id,streams\na,1\nb,nan\n", "column 'streams', row 2: 'nan' is not a number"),
+        ("id,streams\na,1\nb,-3\n", "column 'streams', row 2: -3 is not between 0 and 10"),
+        ("id,streams\na,1\nb,2\na,3\n", "column 'id', row 3: 'a' stands in row 1 already"),
+        ("id,streams\na,1\n ,2\n", "column 'id', row 2: ' ' is no text"),
+        ("id,streams\na,1\nb\n", "row 2 has another number of cells than the header, 2"),
+        ("id,id\na,1\n", "two columns have the same name"),
+        ("id,streams\n", "has no rows"),
+    ],
+)
+def test_a_fault_is_named_with_file_column_and_row(tmp_path: Path, text: str, sentence: str) -> None:
+    path = csv(tmp_path, text)
+    with pytest.raises(DataError) as refused:
+        read_all(path)
+    assert str(path) in str(refused.value)
+    assert sentence in str(refused.value)
+
+
+def test_the_same_rows_are_read_from_csv_and_jsonl(tmp_path: Path) -> None:
+    path = tmp_path / "counts.jsonl"
+    path.write_text('{"id": 7, "streams": 3}\n{"id": "b", "streams": 4.5}\n')
+    ours, other = read_table(path), read_table(csv(tmp_path, "id,streams\n7,3\nb,4.5\n"))
+    assert ours.keys("id") == other.keys("id") == ["7", "b"]
+    assert ours.numbers("streams").tolist() == other.numbers("streams").tolist() == [3.0, 4.5]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"id": 1}\nnonsense\n'])
+def test_a_line_that_is_no_json_object_is_refused_with_its_row(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "counts.jsonl"
+    path.write_text(text)
+    with pytest.raises(DataError, match="row [12] is not"):
+        read_table(path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is neither of .csv, .jsonl, .parquet"):
+        read_table(tmp_path / "counts.xlsx")
+
+
+def test_json_is_written_without_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": None})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": None}
+    with pytest.raises(ValueError, match="Out of range"):
+        write_json(tmp_path / "a.json", {"a": float("nan")})
