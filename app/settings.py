@@ -5,15 +5,19 @@ The text under a field is its documentation; the README's table is made from it.
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.keys import Limits
 from model.domain import AudioLimits
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 DAY_S = 24 * 60 * 60
+#: Settings that say how the model is run.
+ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "batch_segments"}
 
 
 class ServiceSettings(BaseSettings):
@@ -69,10 +73,25 @@ class ApiSettings(ServiceSettings):
     """Port to listen on; 0 takes a free one."""
 
     api_keys_file: Path | None = None
-    """File with one `name sha256-of-key` a line. Without it the API is open."""
+    """File with one `tenant sha256-of-key [scopes]` a line, beside the keys that `apex keys` makes."""
+
+    require_api_keys: bool = False
+    """Ask for a key even while there is none, so that an address that others can reach is never open."""
 
     allow_unauthenticated: bool = False
     """Serve without API keys on an address that others can reach."""
+
+    key_requests_per_minute: int = Field(1200, ge=1)
+    """Requests that one API key may send in a minute, unless the key has its own limit."""
+
+    key_jobs_in_flight: int = Field(200, ge=1)
+    """Jobs of a key's tenant that may be unfinished at a time, unless the key has its own limit."""
+
+    key_bytes_per_day: int = Field(50 * GIB, ge=1)
+    """Bytes that one API key may upload in a day, unless the key has its own limit."""
+
+    max_queued_audio_s: float = Field(DAY_S, gt=0)
+    """No more tracks are taken while more seconds of audio than this wait, by estimate."""
 
     max_upload_bytes: int = Field(100 * MIB, ge=1024)
     """Largest audio file accepted."""
@@ -83,14 +102,27 @@ class ApiSettings(ServiceSettings):
     upload_timeout_s: float = Field(600.0, gt=0)
     """An upload that takes longer than this is dropped."""
 
+    max_wait_s: int = Field(30, ge=0, le=300)
+    """Longest time that a request is held open for `Prefer: wait`; less than what proxies allow."""
+
+    max_listeners: int = Field(1000, ge=1)
+    """Requests of one process that may wait for jobs or stream their events at a time."""
+
     @model_validator(mode="after")
     def refuse_open_door(self) -> Self:
-        if self.api_keys_file is None and not self.allow_unauthenticated and not is_loopback(self.host):
+        guarded = self.api_keys_file is not None or self.require_api_keys or self.allow_unauthenticated
+        if not guarded and not is_loopback(self.host):
             raise ValueError(
                 f"{self.host} can be reached by others and no API keys are set: "
-                "set APEX_API_KEYS_FILE, or APEX_ALLOW_UNAUTHENTICATED=true if that is meant"
+                "set APEX_REQUIRE_API_KEYS=true and make keys with 'apex keys create', or set APEX_API_KEYS_FILE, "
+                "or APEX_ALLOW_UNAUTHENTICATED=true if that is meant"
             )
         return self
+
+    @property
+    def key_limits(self) -> Limits:
+        """What a key may use that has no limits of its own."""
+        return Limits(self.key_requests_per_minute, self.key_jobs_in_flight, self.key_bytes_per_day)
 
 
 class WorkerSettings(ServiceSettings):
@@ -105,17 +137,38 @@ class WorkerSettings(ServiceSettings):
     workers: int = Field(1, ge=1, le=64)
     """Scoring processes to supervise on this machine."""
 
-    batch_segments: int = Field(1, ge=1, le=64)
-    """Segments of 30 s in one forward pass. On a CPU more than one gains little and costs memory."""
+    engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
+    """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""
+
+    precision: str = Field("fp32", pattern=r"^(fp32|tf32|bf16|fp16)$")
+    """What the encoder computes in. Another than `fp32` is used only if a probe at the start shows that no score moves
+    by more than 0.2 (of 0 to 100) or 0.01 (of 1 to 5)."""
+
+    compiled: bool = False
+    """Compile the encoder for CUDA, once per batch size and start. Takes minutes."""
+
+    cache_dir: Path | None = None
+    """Folder for compiled encoders, this user's alone. Default `~/.cache/apex/engines`."""
+
+    batch_segments: int = Field(0, ge=0, le=64)
+    """Segments of 30 s in one forward pass; 0 takes 8 on CUDA and 1 on a CPU, where more would gain little."""
 
     heartbeat_ttl_s: int = Field(12, ge=3)
     """A worker silent for this long is taken for dead and its job runs again."""
+
+    stall_timeout_s: float = Field(120.0, gt=0)
+    """A worker whose model has not finished a batch for this long ends itself and is restarted."""
 
     decode_timeout_s: float = Field(60.0, gt=0)
     """Wall-clock limit for decoding one track."""
 
     decode_memory_bytes: int = Field(1024 * MIB, ge=256 * MIB)
     """Address space of the decoding child."""
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """How the model is to be run: arguments of `model.scorer.Scorer.load`."""
+        return self.model_dump(include=ENGINE_OPTIONS)
 
 
 def is_loopback(host: str) -> bool:

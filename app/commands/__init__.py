@@ -1,0 +1,1 @@
+"""What the commands of `apex` do. Each module is imported only when its command runs."""

@@ -1,0 +1,43 @@
+"""`apex api`: serve the HTTP front end with uvicorn."""
+
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+from app.commands.settings import load_settings
+from app.logs import configure_logging
+from app.main import create_app
+from app.protocol import Protocol
+from app.server import Server
+from app.settings import ApiSettings
+from worker.supervisor import end_with_parent
+
+#: Uploads in flight may finish for this long after a stop was asked for.
+DRAIN_S = 25
+
+#: The address is taken, or the application did not start; uvicorn's own status.
+EXIT_NOT_STARTED = 3
+
+
+def run() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    end_with_parent()
+    settings = load_settings(ApiSettings)
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = Server(app, config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(EXIT_NOT_STARTED)

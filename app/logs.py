@@ -1,0 +1,67 @@
+"""Logs: one JSON object a line, each with the id of the request that it belongs to.
+
+No header, query, file name or body is ever logged, so there is nothing to redact.
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+#: The id of the request that this task or thread works for. The middleware and the worker set it.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+#: The id of the distributed trace that the request is part of, when its sender named one.
+TRACE_ID: ContextVar[str | None] = ContextVar("trace_id", default=None)
+
+EXCEPTION_CHARS = 16_000
+
+#: What every record has; `color_message` is uvicorn's second copy of its message.
+_PLAIN_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes time, level, logger, message, request id and trace id, then whatever `extra=` gave, then a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = {name: value for name, value in vars(record).items() if name not in _PLAIN_FIELDS}
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            "request_id": REQUEST_ID.get(),
+            "trace_id": TRACE_ID.get(),
+            **extra,
+        }
+        if record.exc_info:
+            line["exception"] = shortened(self.formatException(record.exc_info))
+        return json.dumps({name: value for name, value in line.items() if value is not None}, default=str)
+
+
+@contextmanager
+def logged_as(request_id: str | None, trace_id: str | None) -> Iterator[None]:
+    """Put these ids into every line that is logged inside."""
+    tokens = REQUEST_ID.set(request_id), TRACE_ID.set(trace_id)
+    try:
+        yield
+    finally:
+        REQUEST_ID.reset(tokens[0])
+        TRACE_ID.reset(tokens[1])
+
+
+def shortened(text: str) -> str:
+    """A text without its middle, when it is long: an error may carry megabytes in its message."""
+    return text if len(text) <= EXCEPTION_CHARS else f"{text[: EXCEPTION_CHARS // 2]} … {text[-EXCEPTION_CHARS // 2 :]}"
+
+
+def configure_logging(level: str) -> None:
+    """Send every log line of this process to stderr as JSON. Called once, by a process's entry point."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    # Its warnings say byte by byte what a hostile form did; the 400 says it once.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)

@@ -1,0 +1,71 @@
+"""The HTTP front end: it accepts tracks, remembers them and answers for them. It decodes and scores nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from redis import Redis
+
+from app import document
+from app.connection import connect
+from app.edge import Edge
+from app.errors import install
+from app.routes import batches, capacity, compare, health, jobs, model, problems, score
+from app.services import Services
+from app.settings import ApiSettings
+
+#: The first command that gets no answer ends a request, so that its client is told within two seconds.
+REDIS_TIMEOUT_S = 1.5
+
+DESCRIPTION = """\
+Send a track to `POST /score`, follow `Location` until `done`, and read its scores.
+The model was trained on AI-generated music; `GET /model` says what its scores mean and do not mean.
+Every error is `application/problem+json`, and each `type` is the path of a page that explains it.
+"""
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
+    """The application. Makes the storage directory and reads the API keys; connects to Redis with the first request.
+
+    A `redis` that is handed in stays the caller's to close.
+    """
+    # Nothing is tried twice: the pool replaces a connection that went stale, and the client can count to two itself.
+    client = redis or connect(settings.redis_url, patience=0, timeout_s=REDIS_TIMEOUT_S)
+    app: FastAPI = FastAPIOffline(
+        title="APEX music scoring",
+        version=version("apex-scoring"),
+        description=DESCRIPTION,
+        servers=document.SERVERS,
+        openapi_tags=document.TAGS,
+        lifespan=_lifespan(client if redis is None else None),
+        redirect_slashes=False,  # a redirect would repeat the client's own Host header to it
+        generate_unique_id_function=_operation_id,
+        separate_input_output_schemas=False,
+    )
+    app.state.services = Services.build(settings, client)
+    for module in (score, jobs, batches, compare, model, capacity, health, problems):
+        app.include_router(module.router)
+    install(app)
+    document.install(app)
+    app.add_middleware(Edge)
+    return app
+
+
+def _lifespan(redis: Redis | None) -> Lifespan:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await app.state.services.wakeups.close()
+        if redis is not None:
+            redis.close()
+
+    return lifespan
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

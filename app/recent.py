@@ -1,0 +1,29 @@
+"""Values that may be a moment old, so that a burst of requests asks for them once."""
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: For estimates, and for checks that are made again, atomically, where they count.
+MOMENT_S = 0.25
+
+
+class Recent(Generic[T]):
+    """Call it for what `read` said a moment ago at most. Threads that find it stale at once may all read."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read = read
+        self._read_at = float("-inf")
+        self._known: T | None = None
+
+    def __call__(self) -> T:
+        """The value; None is never remembered. Blocking when it must be read."""
+        known = self._known
+        if known is None or time.monotonic() - self._read_at > MOMENT_S:
+            read_at = time.monotonic()
+            value = self._read()
+            self._known, self._read_at = value, read_at
+            return value
+        return known

@@ -1,0 +1,64 @@
+"""The front end under a real server, in a thread of the test's own process."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from app.protocol import Protocol
+from app.server import Server
+from app.services import Services
+
+STOP_S = 10.0
+
+
+@dataclass
+class Live:
+    """A server that answers at `url`."""
+
+    url: str
+    server: Server
+    services: Services
+    thread: threading.Thread
+
+    def client(self, **options: object) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **options)  # type: ignore[arg-type]
+
+    def stop(self) -> float:
+        """Ask it to stop; how long that took."""
+        began = time.monotonic()
+        self.server.should_exit = True
+        self.thread.join(STOP_S)
+        assert not self.thread.is_alive()
+        return time.monotonic() - began
+
+
+@contextmanager
+def live(app: FastAPI) -> Iterator[Live]:
+    """Serve until the block ends."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    server = Server(app, config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
+    thread.start()
+    port = listening.getsockname()[1]
+    serving = Live(f"http://127.0.0.1:{port}", server, app.state.services, thread)
+    try:
+        yield serving
+    finally:
+        serving.stop()
+
+
+def eventually(condition: object, timeout_s: float = 5.0) -> None:
+    """Wait until a callable says yes."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.01)

@@ -1,0 +1,98 @@
+"""`/livez` and `/readyz`: who is asked, and what is said."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.main import create_app
+from app.services import Services
+from app.settings import ApiSettings
+from app.storage import AudioStorage
+from tests.app.conftest import client_of
+
+pytestmark = pytest.mark.anyio
+
+CHECKS = {"redis", "storage", "durability", "eviction", "decoder_sandbox"}
+
+
+@pytest.fixture
+def config(redis: Redis) -> Iterator[Redis]:
+    """Redis whose configuration a test may change."""
+    before = {name: redis.config_get(name)[name] or "" for name in ("appendonly", "maxmemory", "maxmemory-policy")}
+    yield redis
+    for name, value in before.items():
+        redis.config_set(name, value)
+
+
+async def test_a_service_in_order_is_ready(client: httpx.AsyncClient, services: Services) -> None:
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "checks": {name: {"status": "ok"} for name in CHECKS}}
+    assert list(services.storage.directory.iterdir()) == []
+
+
+async def test_readiness_answers_by_its_other_name_too(client: httpx.AsyncClient) -> None:
+    for query in ("", "?verbose"):
+        first, other = [(await client.get(f"{path}{query}")).json() for path in ("/readyz", "/healthz")]
+        assert first.keys() == other.keys()
+        assert other["checks"].keys() == CHECKS
+
+
+async def test_verbose_explains_what_is_in_order(client: httpx.AsyncClient) -> None:
+    checks = (await client.get("/readyz?verbose")).json()["checks"]
+    assert all(check["detail"] for check in checks.values())
+
+
+async def test_without_redis_the_process_lives_and_is_not_ready(settings: ApiSettings, tmp_path: Path) -> None:
+    app = create_app(settings.model_copy(update={"redis_url": f"unix://{tmp_path}/none.sock"}))
+    async with client_of(app) as client:
+        assert (await client.get("/livez")).json() == {"status": "alive"}
+        answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"]) == (503, "not_ready")
+    assert answer.json()["checks"]["redis"]["status"] == "failed"
+    assert answer.json()["checks"]["storage"] == {"status": "ok"}
+
+
+async def test_storage_without_room_is_not_ready(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AudioStorage, "free_bytes", lambda _storage: 1000)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["storage"]["status"] == "failed"
+
+
+async def test_storage_that_is_gone_is_not_ready(client: httpx.AsyncClient, services: Services) -> None:
+    services.storage.directory.rmdir()
+    answer = await client.get("/readyz")
+    assert answer.json()["checks"]["storage"]["status"] == "failed"
+
+
+async def test_a_redis_that_forgets_is_named_and_still_ready(client: httpx.AsyncClient, config: Redis) -> None:
+    config.config_set("appendonly", "no")
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["durability"]["status"] == "warning"
+    assert "append-only" in answer.json()["checks"]["durability"]["detail"]
+
+
+async def test_walls_that_the_decoder_lacks_are_named(client: httpx.AsyncClient, services: Services) -> None:
+    services.jobs.publish_missing_walls(["network", "landlock"])
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["decoder_sandbox"] == {
+        "status": "warning",
+        "detail": "Walls that the decoder lacks: network, landlock.",
+    }
+
+
+@pytest.mark.parametrize(("limit", "status"), [(0, 200), (10**9, 503)])
+async def test_a_redis_that_drops_records_is_not_ready_once_it_can_be_full(
+    client: httpx.AsyncClient, config: Redis, limit: int, status: int
+) -> None:
+    config.config_set("maxmemory", limit)
+    config.config_set("maxmemory-policy", "allkeys-lru")
+    answer = await client.get("/readyz")
+    assert answer.status_code == status
+    assert "allkeys-lru" in answer.json()["checks"]["eviction"]["detail"]

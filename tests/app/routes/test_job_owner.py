@@ -1,0 +1,101 @@
+"""Whose job it is: another tenant's job and no job at all are the same 404, everywhere."""
+
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.jobs import JobStore, new_job_id
+from app.services import Services
+from tests.app.records import expire, found, key_of, queued, running, succeeded
+
+pytestmark = pytest.mark.anyio
+
+ENDPOINTS = {
+    "get": ("GET", "/jobs/{}"),
+    "wait": ("GET", "/jobs/{}?wait=5"),
+    "cancel": ("POST", "/jobs/{}/cancel"),
+    "delete": ("DELETE", "/jobs/{}"),
+    "events": ("GET", "/jobs/{}/events"),
+}
+STATES = {"queued": queued, "running": running, "succeeded": succeeded}
+
+
+@pytest.fixture
+def jobs(services: Services) -> JobStore:
+    return services.jobs
+
+
+def stranger(problem: dict[str, Any], job_id: str) -> dict[str, Any]:
+    """A problem without what a request is told of itself."""
+    return {**problem, "request_id": None, "instance": problem["instance"].replace(job_id, "")}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+@pytest.mark.parametrize("state", [*STATES, "expired", "deleted"])
+async def test_anothers_job_is_like_none(
+    client: httpx.AsyncClient, jobs: JobStore, redis: Redis, endpoint: str, state: str
+) -> None:
+    job = STATES.get(state, succeeded)(jobs, tenant="alice")
+    if state == "expired":
+        expire(jobs, job)
+    if state == "deleted":
+        jobs.purge(job)
+    before = jobs.get(job.id)
+    method, path = ENDPOINTS[endpoint]
+    bob = key_of(redis, "bob")
+    foreign = await client.request(method, path.format(job.id), headers=bob)
+    unknown_id = new_job_id()
+    unknown = await client.request(method, path.format(unknown_id), headers=bob)
+    assert foreign.status_code == unknown.status_code == 404
+    assert stranger(foreign.json(), job.id) == stranger(unknown.json(), unknown_id)
+    assert {*foreign.headers} == {*unknown.headers}
+    assert jobs.get(job.id) == before
+
+
+async def test_a_list_holds_ones_own_jobs_alone_and_a_cursor_is_no_way_around(
+    client: httpx.AsyncClient, jobs: JobStore, redis: Redis
+) -> None:
+    mine, _ = [queued(jobs, tenant="alice") for _ in range(2)], [queued(jobs, tenant="bob") for _ in range(3)]
+    alice, bob = key_of(redis, "alice"), key_of(redis, "bob")
+    page = (await client.get("/jobs", params={"limit": 1}, headers=alice)).json()
+    assert page["items"][0]["id"] in {job.id for job in mine}
+    answer = await client.get("/jobs", params={"cursor": page["next_cursor"]}, headers=bob)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_cursor")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "scope"),
+    [
+        ("get", "jobs:read"),
+        ("wait", "jobs:read"),
+        ("events", "jobs:read"),
+        ("cancel", "score:write"),
+        ("delete", "jobs:delete"),
+    ],
+)
+async def test_each_endpoint_asks_for_its_scope(
+    client: httpx.AsyncClient, jobs: JobStore, redis: Redis, endpoint: str, scope: str
+) -> None:
+    job = succeeded(jobs, tenant="alice")
+    method, path = ENDPOINTS[endpoint]
+    others = {"jobs:read", "score:write", "jobs:delete", "ops:read"} - {scope}
+    refused = await client.request(method, path.format(job.id), headers=key_of(redis, "alice", *others))
+    assert (refused.status_code, refused.json()["required_scope"]) == (403, scope)
+    allowed = await client.request(method, path.format(job.id), headers=key_of(redis, "alice", scope))
+    assert allowed.status_code in (200, 204, 409)
+    assert (await client.request(method, path.format(job.id))).status_code == 401
+
+
+async def test_capacity_is_open_to_any_key_and_to_no_stranger(client: httpx.AsyncClient, redis: Redis) -> None:
+    assert (await client.get("/capacity", headers=key_of(redis, "alice", "jobs:read"))).status_code == 200
+    assert (await client.get("/capacity")).status_code == 401
+
+
+async def test_a_key_in_the_query_opens_nothing(client: httpx.AsyncClient, jobs: JobStore, redis: Redis) -> None:
+    job = succeeded(jobs, tenant="alice")
+    secret = key_of(redis, "alice")["Authorization"].removeprefix("Bearer ")
+    for name in ("api_key", "key", "token", "access_token", "X-API-Key"):
+        assert (await client.get(f"/jobs/{job.id}/events", params={name: secret})).status_code == 401
+    assert found(jobs, job)

@@ -1,0 +1,137 @@
+"""The private Redis: durable, private, and never two on one folder."""
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from app import embedded
+from app.connection import connect
+from app.embedded import EmbeddedRedis, EmbeddedRedisError
+from app.jobs import Job, JobStore, new_job_id
+from app.queue import ScoreQueue
+
+
+def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server, Redis.from_url(server.url) as redis:
+        redis.set("job", "1")
+    with EmbeddedRedis(tmp_path) as server, Redis.from_url(server.url) as redis:
+        assert redis.get("job") == b"1"
+
+
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        with Redis.from_url(server.url) as redis:
+            redis.set("job", "1")
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+        server.start()
+        with Redis.from_url(server.url) as redis:
+            assert redis.get("job") == b"1"
+
+
+def test_it_listens_on_no_port(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server, Redis.from_url(server.url) as redis:
+        assert redis.config_get("port") == {"port": "0"}
+
+
+def test_it_writes_every_command_and_evicts_nothing(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as server, Redis.from_url(server.url) as redis:
+        assert redis.config_get("append*")["appendonly"] == "yes"
+        assert redis.config_get("appendfsync") == {"appendfsync": "always"}
+        assert redis.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+def test_a_folder_has_one_server_at_a_time(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path), pytest.raises(EmbeddedRedisError, match="another service"), EmbeddedRedis(tmp_path):
+        pass
+
+
+def test_a_long_folder_name_is_no_trouble(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / ("x" * 120)) as server, Redis.from_url(server.url) as redis:
+        assert redis.ping()
+
+
+def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "RESTART_EVERY_S", 0.0)
+    with EmbeddedRedis(tmp_path) as server, connect(server.url, patience=20) as redis:
+        redis.set("job", "1")
+        server.revive()
+        first = server.process
+        assert first
+        first.kill()
+        first.wait()
+        server.revive()
+        assert server.process is not first
+        assert redis.get("job") == b"1"
+
+
+def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from app.embedded import EmbeddedRedis;"
+        "server = EmbeddedRedis(Path(sys.argv[1])).__enter__(); print('ready', flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
+    assert parent.stdout
+    parent.stdout.readline()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with EmbeddedRedis(tmp_path):
+                return
+        except EmbeddedRedisError:
+            assert time.monotonic() < deadline, "the server outlived its parent"
+            time.sleep(0.1)
+
+
+def test_a_full_server_refuses_and_keeps_what_it_has(redis: Redis, store: JobStore) -> None:
+    kept = Job(id=new_job_id(), storage_key="key")
+    store.create(kept)
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(ResponseError, match="maxmemory"):
+            store.create(Job(id=new_job_id(), storage_key="key"))
+        assert store.get(kept.id) == kept
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp_path: Path) -> None:
+    acknowledged: list[str] = []
+
+    def storm(url: str) -> None:
+        with connect(url, patience=0) as redis, suppress(RedisError):
+            store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
+            while True:
+                job = Job(id=new_job_id(), storage_key="key")
+                store.create(job)
+                queue.enqueue(job.id)
+                acknowledged.append(job.id)
+
+    with EmbeddedRedis(tmp_path) as server:
+        for _ in range(3):
+            threads = [threading.Thread(target=storm, args=(server.url,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            time.sleep(1)
+            assert server.process
+            server.process.kill()
+            server.process.wait()
+            for thread in threads:
+                thread.join()
+            server.start()
+        with connect(server.url, patience=1) as redis:
+            store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
+            assert len(acknowledged) > 100
+            assert set(acknowledged) <= set(store.open_ids())
+            assert set(acknowledged) <= set(queue.rq.job_ids)

@@ -1,0 +1,148 @@
+"""Idempotency keys: who works under a key, for how long, and what others find meanwhile and afterwards."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError
+
+from app.idempotency import MAX_TTL_S, Answer, Busy, Claim, IdempotencyKeys, Stored, fingerprint
+from app.schemas import TrackOptions
+
+pytestmark = pytest.mark.anyio
+
+SCOPE = {"tenant": "acme", "route": "POST /score", "key": "k"}
+ANSWER = Answer(202, {"Location": "/jobs/job_1"}, '{"id":"ü"}'.encode())
+PRINTS = {"fingerprint": "f", "request_print": "r"}
+LEASE_S = 0.15
+
+
+@pytest.fixture
+def keys(redis: Redis) -> IdempotencyKeys:
+    return IdempotencyKeys(redis, result_ttl_s=3600)
+
+
+@pytest.fixture
+def hasty(redis: Redis) -> IdempotencyKeys:
+    return IdempotencyKeys(redis, result_ttl_s=3600, lease_s=LEASE_S)
+
+
+def claimed(keys: IdempotencyKeys) -> Claim:
+    claim = keys.begin(**SCOPE)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def test_of_a_thousand_at_once_one_works(keys: IdempotencyKeys) -> None:
+    with ThreadPoolExecutor(50) as pool:
+        found = list(pool.map(lambda _: keys.begin(**SCOPE), range(1000)))
+    [claim] = [each for each in found if isinstance(each, Claim)]
+    assert {each for each in found if each is not claim} == {Busy(claim.job_id)}
+
+
+def test_an_answer_comes_back_byte_for_byte(keys: IdempotencyKeys) -> None:
+    keys.finish(claimed(keys), ANSWER, **PRINTS)
+    assert keys.begin(**SCOPE) == Stored(ANSWER, **PRINTS)
+
+
+def test_a_key_belongs_to_a_tenant_and_a_route(keys: IdempotencyKeys) -> None:
+    keys.finish(claimed(keys), ANSWER, **PRINTS)
+    for other in ({"tenant": "b"}, {"route": "POST /batches"}, {"key": "K"}):
+        assert isinstance(keys.begin(**SCOPE | other), Claim)
+
+
+def test_a_claim_given_up_is_free_and_names_the_same_job(keys: IdempotencyKeys) -> None:
+    first = claimed(keys)
+    keys.release(first)
+    second = claimed(keys)
+    assert (first.retaken, second.retaken, second.job_id) == (False, True, first.job_id)
+
+
+def test_a_dead_owner_is_succeeded_after_its_lease_and_loses_every_write(hasty: IdempotencyKeys) -> None:
+    dead = claimed(hasty)
+    assert hasty.begin(**SCOPE) == Busy(dead.job_id)
+    time.sleep(LEASE_S)
+    heir = claimed(hasty)
+    assert (heir.job_id, heir.retaken) == (dead.job_id, True)
+    assert not hasty.renew(dead)
+    hasty.finish(dead, ANSWER, **PRINTS)
+    hasty.release(dead)
+    assert hasty.begin(**SCOPE) == Busy(dead.job_id)
+
+
+def test_an_answer_can_be_stored_anew_by_its_owner_and_is_not_given_up(keys: IdempotencyKeys) -> None:
+    claim = claimed(keys)
+    keys.finish(claim, ANSWER, **PRINTS)
+    later = Answer(200, {}, b"{}")
+    keys.finish(claim, later, **PRINTS)
+    keys.release(claim)
+    assert keys.begin(**SCOPE) == Stored(later, **PRINTS)
+
+
+async def test_a_claim_is_kept_alive_while_it_is_held(hasty: IdempotencyKeys) -> None:
+    claim = claimed(hasty)
+    async with hasty.held(claim):
+        await asyncio.sleep(3 * LEASE_S)
+        assert hasty.begin(**SCOPE) == Busy(claim.job_id)
+    await asyncio.sleep(2 * LEASE_S)
+    assert isinstance(hasty.begin(**SCOPE), Claim)
+
+
+async def test_a_failure_gives_the_claim_up_at_once(keys: IdempotencyKeys) -> None:
+    with pytest.raises(RuntimeError):
+        async with keys.held(claimed(keys)):
+            raise RuntimeError
+    assert isinstance(keys.begin(**SCOPE), Claim)
+
+
+async def test_without_redis_a_failure_is_still_the_failure(
+    keys: IdempotencyKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_keys: IdempotencyKeys, _claim: Claim) -> None:
+        raise ConnectionError
+
+    claim = claimed(keys)
+    monkeypatch.setattr(IdempotencyKeys, "release", refuse)
+    with pytest.raises(RuntimeError):
+        async with keys.held(claim):
+            raise RuntimeError
+
+
+async def test_a_renewal_that_fails_is_tried_again(hasty: IdempotencyKeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    renew, failed = IdempotencyKeys.renew, list[Claim]()
+
+    def refuse_once(keys: IdempotencyKeys, claim: Claim) -> bool:
+        if not failed:
+            failed.append(claim)
+            raise ConnectionError
+        return renew(keys, claim)
+
+    monkeypatch.setattr(IdempotencyKeys, "renew", refuse_once)
+    claim = claimed(hasty)
+    async with hasty.held(claim):
+        await asyncio.sleep(3 * LEASE_S)
+        assert hasty.begin(**SCOPE) == Busy(claim.job_id)
+    assert failed
+
+
+@pytest.mark.parametrize(("result_ttl_s", "ttl_s"), [(60, 60), (10**6, MAX_TTL_S)])
+def test_an_entry_lives_a_day_and_no_longer_than_a_job(redis: Redis, result_ttl_s: int, ttl_s: int) -> None:
+    keys = IdempotencyKeys(redis, result_ttl_s=result_ttl_s)
+    claim = claimed(keys)
+    assert ttl_s - 1 <= redis.ttl(claim.entry) <= ttl_s
+    redis.expire(claim.entry, 5)
+    keys.finish(claim, ANSWER, **PRINTS)
+    assert ttl_s - 1 <= redis.ttl(claim.entry) <= ttl_s
+
+
+def test_a_fingerprint_is_of_the_bytes_and_of_what_is_said_about_them() -> None:
+    prints = [
+        fingerprint("a", TrackOptions()),
+        fingerprint("b", TrackOptions()),
+        fingerprint("a", TrackOptions(external_id="x")),
+        fingerprint("a", TrackOptions.model_validate({"metadata": '{"a": "1", "b": "2"}'})),
+    ]
+    assert len(set(prints)) == 4
+    assert prints[3] == fingerprint("a", TrackOptions.model_validate({"metadata": '{"b":"2","a":"1"}'}))

@@ -1,0 +1,135 @@
+"""The front end as a process: light to start, and flat in memory under a real server."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.app.asgi import WAV, chunked_sync
+
+HEAVY = ("torch", "transformers", "av", "numpy", "model.decode", "model.scorer", "worker")
+MIB = 1024 * 1024
+
+IMPORT = """
+import json, sys, time
+began = time.monotonic()
+from app.main import create_app
+from app.settings import ApiSettings
+create_app(ApiSettings())
+print(json.dumps({"took_s": time.monotonic() - began, "modules": sorted(sys.modules)}))
+"""
+
+SERVE = """
+import socket, uvicorn
+from app.main import create_app
+from app.protocol import Protocol
+from app.settings import ApiSettings
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+options = dict(log_config=None, access_log=False, server_header=False)
+config = uvicorn.Config(create_app(ApiSettings()), http=Protocol, **options)
+uvicorn.Server(config).run(sockets=[listening])
+"""
+
+
+def environment(data_dir: Path, redis_url: str, **more: str) -> dict[str, str]:
+    return os.environ | {"APEX_DATA_DIR": str(data_dir), "APEX_REDIS_URL": redis_url, **more}
+
+
+def test_the_front_end_imports_nothing_heavy_and_starts_quickly(data_dir: Path, redis_url: str) -> None:
+    env = environment(data_dir, redis_url)
+    output = subprocess.run([sys.executable, "-c", IMPORT], env=env, check=True, capture_output=True, text=True).stdout
+    found = json.loads(output)
+    assert not [name for name in HEAVY if name in found["modules"]]
+    assert found["took_s"] < 5  # it takes half a second; a busy machine may take longer
+
+
+@contextmanager
+def serving(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    command = [sys.executable, "-c", SERVE]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            assert server.stdout
+            yield server, int(server.stdout.readline())
+        finally:
+            server.terminate()
+
+
+def peak_bytes(server: subprocess.Popen[str]) -> int:
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    return 1024 * int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+
+@pytest.mark.parametrize("as_form", [True, False])
+def test_memory_stays_flat_while_100_megabytes_come_in(
+    data_dir: Path, redis_url: str, redis: object, as_form: bool
+) -> None:
+    size = 100 * 1000 * 1000
+    with serving(environment(data_dir, redis_url)) as (server, port), httpx.Client(timeout=60) as client:
+        url = f"http://127.0.0.1:{port}/score"
+        assert client.post(url, files={"file": WAV}).status_code == 202
+        before = peak_bytes(server)
+        headers, body = chunked_sync(size, as_form=as_form)
+        answer = client.post(url, content=body, headers=headers)
+        assert answer.status_code == 202
+        assert answer.json()["audio"]["bytes"] == size
+        assert peak_bytes(server) - before < 16 * MIB
+        assert "server" not in answer.headers
+
+
+def exchange(port: int, request: bytes) -> tuple[bytes, float]:
+    """Send bytes, read until the server hangs up; the answer and how long it took."""
+    began = time.monotonic()
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        while received := connection.recv(65536):
+            answer += received
+    return answer, time.monotonic() - began
+
+
+def head(length: int, *more: bytes) -> bytes:
+    return b"\r\n".join([b"POST /score HTTP/1.1", b"Host: x", b"Content-Type: audio/wav", *more, b"", b""]).replace(
+        b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % length, 1
+    )
+
+
+def test_what_is_refused_early_is_answered_at_once_and_hung_up_on(data_dir: Path, redis_url: str) -> None:
+    with serving(environment(data_dir, redis_url)) as (_, port):
+        for request, status in (
+            (head(10**9), b"413"),
+            (head(10**9, b"Expect: 100-continue"), b"413"),
+            (head(10**6) + b"<html>" + b"x" * 100, b"415"),
+        ):
+            answer, took_s = exchange(port, request)
+            assert answer.startswith(b"HTTP/1.1 " + status), request
+            assert b"connection: close" in answer.lower()
+            assert b"application/problem+json" in answer
+            assert took_s < 2
+
+
+def test_a_large_upload_without_a_key_gets_its_401(data_dir: Path, redis_url: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"alice {'0' * 64}\n")
+    env = environment(data_dir, redis_url, APEX_API_KEYS_FILE=str(keys))
+    with serving(env) as (_, port), httpx.Client(timeout=30) as client:
+        headers, body = chunked_sync(50 * MIB, as_form=True)
+        answer = client.post(f"http://127.0.0.1:{port}/score", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
+    assert list((data_dir / "audio").iterdir()) == []
+
+
+def test_a_stalled_upload_gets_its_408(data_dir: Path, redis_url: str) -> None:
+    with serving(environment(data_dir, redis_url, APEX_UPLOAD_IDLE_TIMEOUT_S="0.3")) as (_, port):
+        answer, took_s = exchange(port, head(10**6) + WAV)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert took_s < 3
+    assert list((data_dir / "audio").iterdir()) == []

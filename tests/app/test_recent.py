@@ -1,0 +1,23 @@
+"""A value is read once in a moment, and what is not known is asked for each time."""
+
+import itertools
+
+import pytest
+
+from app import recent
+from app.recent import Recent
+
+
+def test_a_value_is_read_once_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "MOMENT_S", 60.0)
+    number = Recent(itertools.count(1).__next__)
+    assert [number(), number()] == [1, 1]
+    monkeypatch.setattr(recent, "MOMENT_S", -1.0)
+    assert [number(), number()] == [2, 3]
+
+
+def test_what_is_not_known_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "MOMENT_S", 60.0)
+    answers = iter([None, "known"])
+    value = Recent(lambda: next(answers))
+    assert [value(), value(), value()] == [None, "known", "known"]

@@ -1,0 +1,156 @@
+"""Audio storage: what is durable, what is deleted, and that a key cannot leave the directory."""
+
+import hashlib
+import os
+import stat
+import threading
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from app.problems import Problem
+from app.storage import AudioStorage, PartFile
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> AudioStorage:
+    return AudioStorage(tmp_path / "data" / "audio")
+
+
+def stored(storage: AudioStorage, key: str, content: bytes) -> Path:
+    with storage.receive() as part:
+        part.write(content)
+        part.commit(key)
+    return storage.path(key)
+
+
+def names(storage: AudioStorage) -> list[str]:
+    return sorted(os.listdir(storage.directory))
+
+
+def test_the_directory_is_private(storage: AudioStorage) -> None:
+    assert stat.S_IMODE(storage.directory.stat().st_mode) == 0o700
+
+
+def test_a_committed_file_can_be_read_and_deleted(storage: AudioStorage) -> None:
+    stored(storage, "job_1", b"abc")
+    with storage.open("job_1") as file:
+        assert file.read() == b"abc"
+    storage.delete("job_1")
+    storage.delete("job_1")
+    assert names(storage) == []
+
+
+def test_blocks_are_counted_and_hashed(storage: AudioStorage) -> None:
+    with storage.receive() as part:
+        part.write(b"ab")
+        part.write(bytearray(b"c"))
+        assert (part.size_bytes, part.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_what_is_not_committed_is_deleted(storage: AudioStorage) -> None:
+    with storage.receive() as part:
+        part.write(b"abc")
+        assert [name.endswith(".part") for name in names(storage)] == [True]
+    assert names(storage) == []
+
+
+def test_a_key_appears_whole_or_not_at_all(storage: AudioStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_storage: AudioStorage) -> None:
+        raise OSError(5, "no")
+
+    monkeypatch.setattr(AudioStorage, "sync", fail)
+    with pytest.raises(Problem, match="storage_unavailable"):
+        stored(storage, "job_1", b"abc")
+    assert names(storage) == []
+
+
+def test_the_file_is_synced_before_it_is_renamed_and_the_directory_after(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def note_fsync(descriptor: int) -> None:
+        steps.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def note_rename(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    stored(storage, "job_1", b"abc")
+    assert steps == ["file", "rename", "directory"]
+
+
+@pytest.mark.parametrize("key", ["", ".", "..", "../x", "a/b", "/etc/passwd", "a\0", "a.wav", "x" * 65, "a\n", "ü"])
+def test_a_key_that_could_leave_the_directory_is_refused(storage: AudioStorage, key: str) -> None:
+    for use in (storage.path, storage.open, storage.delete):
+        with pytest.raises(ValueError, match="not a storage key"):
+            use(key)
+
+
+def test_orphans_are_old_files_and_old_uploads(storage: AudioStorage) -> None:
+    hour_ago = time.time() - 3600
+    for name in ("job_old", "cafe.part"):
+        (storage.directory / name).touch()
+        os.utime(storage.directory / name, (hour_ago, hour_ago))
+    stored(storage, "job_new", b"abc")
+    (storage.directory / "not ours").touch()
+    assert sorted(storage.orphans(older_than_s=60)) == ["cafe.part", "job_old"]
+    for name in list(storage.orphans(older_than_s=60)):
+        storage.delete(name)
+    assert names(storage) == ["job_new", "not ours"]
+
+
+def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: AudioStorage) -> None:
+    with storage.receive() as part:
+        part.write(b"abc")
+        [unfinished] = storage.directory.iterdir()
+        os.utime(unfinished, (0, 0))
+        part.commit("job_1")
+    assert list(storage.orphans(older_than_s=60)) == []
+
+
+@pytest.mark.parametrize(("free_bytes", "enough"), [(1000, False), (1001, True)])
+def test_an_upload_is_taken_while_two_of_the_largest_fit(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, free_bytes: int, enough: bool
+) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda: free_bytes)
+    with nullcontext() if enough else pytest.raises(Problem, match="storage_full"):
+        storage.require_room(500)
+
+
+def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    real = PartFile._write_all
+
+    def slow(part: PartFile, block: bytes) -> None:
+        writing.set()
+        go_on.wait(5)
+        real(part, block)
+
+    monkeypatch.setattr(PartFile, "_write_all", slow)
+    part = storage.receive()
+    writer = threading.Thread(target=part.write, args=(b"abc",))
+    discarder = threading.Thread(target=part.discard)
+    writer.start()
+    writing.wait(5)
+    discarder.start()
+    go_on.set()
+    writer.join()
+    discarder.join()
+    assert part.size_bytes == 3
+    assert names(storage) == []
+
+
+def test_free_room_is_known(storage: AudioStorage) -> None:
+    assert storage.free_bytes() > 0
+    storage.check_writable()
+    assert names(storage) == []
