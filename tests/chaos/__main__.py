@@ -1,0 +1,93 @@
+"""`python -m tests.chaos [--jobs N] [--faults N] [--seed N ...] [--real]`: chaos runs, a table and a JSON report."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tests.chaos.campaign import Plan, Report, run
+
+SEEDS = [1, 2, 3]
+console = Console()
+
+
+def main(
+    jobs: Annotated[int, typer.Option(help="Tracks of one run.")] = 1000,
+    faults: Annotated[int, typer.Option(help="Faults of one run.")] = 300,
+    seed: Annotated[list[int], typer.Option(help="One run for each.")] = SEEDS,
+    redis_every: Annotated[float, typer.Option(help="Seconds between faults of Redis.")] = 12.0,
+    real: Annotated[bool, typer.Option("--real", help="The real decoder, and tiny weights.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Where to write the report as JSON.")] = None,
+) -> None:
+    """Kill workers, API and Redis at random under load; then look for what was lost, changed or left over."""
+    # Slower with real workers: one that loads a network must live long enough to score something.
+    every_s = (3.0, 6.0) if real else (0.3, 1.2)
+    plans = [
+        Plan(seed=one, n_jobs=jobs, n_faults=faults, every_s=every_s, redis_every_s=redis_every, real=real)
+        for one in seed
+    ]
+    reports = [observed(plan) for plan in plans]
+    console.print(table(reports))
+    if output:
+        output.write_text(json.dumps([report.json() for report in reports], indent=2, default=str))
+    sys.exit(0 if all(report.holds for report in reports) else 1)
+
+
+def observed(plan: Plan) -> Report:
+    """One run with a line of progress; its folder is kept when the run fails."""
+    directory = Path(tempfile.mkdtemp(prefix=f"apex-chaos-{plan.seed}-"))
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console.print(f"seed {plan.seed}, logs in {directory}")
+    with Progress(*columns, console=console) as progress:
+        bars = [
+            progress.add_task(name, total=total)
+            for name, total in (("accepted", plan.n_jobs), ("over", plan.n_jobs), ("faults", plan.n_faults))
+        ]
+
+        def show(*counts: int) -> None:
+            for bar, count in zip(bars, counts, strict=True):
+                progress.update(bar, completed=count)
+
+        report = run(plan, directory, show)
+    for name, members in report.verdict.sets.items():
+        if members:
+            console.print(f"[red]{name}[/red]: {sorted(members)[:10]}")
+    return report
+
+
+def table(reports: list[Report]) -> Table:
+    found = Table(title="Chaos: what was promised, and what was left over")
+    rows = [row(report) for report in reports]
+    found.add_column("")
+    for report in reports:
+        found.add_column(f"seed {report.plan.seed}", justify="right")
+    for name in rows[0]:
+        found.add_row(name, *(str(each[name]) for each in rows))
+    return found
+
+
+def row(report: Report) -> dict[str, object]:
+    redis_kills = report.faults.get("SIGKILL redis", 0)
+    return {
+        "jobs accepted": report.n_accepted,
+        "faults": report.n_faults,
+        "of these, Redis killed": redis_kills,
+        **{name.replace("_", " "): len(members) for name, members in report.verdict.sets.items()},
+        "residue": sum(report.verdict.residue.values()),
+        "runs begun again": report.n_runs_again,
+        "answers that were no yes": report.n_refusals,
+        "slowest job, s": report.slowest_s,
+        "settled after, s": report.settled_s,
+        "took, s": report.took_s,
+        "": "holds" if report.holds else "FAILS",
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,261 @@
+"""One chaos run: a service, its clients, its faults, and the judgement at the end."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError
+from redis.retry import Retry
+
+from app.jobs import JobStore
+from app.queue import ScoreQueue
+from app.storage import AudioStorage
+from model.weights import write_stand_in
+from tests.chaos.clients import Clients, http_client
+from tests.chaos.faults import Family, Injector
+from tests.chaos.history import History, Json, Verdict, judge
+from tests.chaos.scripted import Script
+from tests.chaos.service import Running, running
+from tests.model import tracks
+from worker.reconcile import Reconciler
+
+#: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
+SETTLE_S = 120.0
+READ_AT_A_TIME = 50
+#: Kills are dealt blindly here: a job may be hit more often than a fault of its own would explain.
+MAX_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does. The same seed makes the same tracks and draws the same faults."""
+
+    seed: int
+    n_jobs: int
+    n_faults: int
+    n_clients: int = 4
+    n_readers: int = 2
+    n_workers: int = 2
+    every_s: tuple[float, float] = (0.3, 1.2)
+    redis_every_s: float = 12.0
+    real: bool = False
+
+    def scripts(self) -> list[Script]:
+        dice = random.Random(self.seed)
+        return [
+            Script(f"chaos-{self.seed}-{number}", run_s=round(dice.uniform(0.05, 0.25), 3))
+            for number in range(self.n_jobs)
+        ]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run found."""
+
+    plan: Plan
+    verdict: Verdict
+    faults: dict[str, int]
+    n_accepted: int
+    n_runs_again: int
+    n_refusals: int
+    slowest_s: float
+    settled_s: float
+    took_s: float
+
+    @property
+    def n_faults(self) -> int:
+        return sum(self.faults.values())
+
+    @property
+    def holds(self) -> bool:
+        return self.verdict.holds and self.n_accepted == self.plan.n_jobs and self.n_runs_again <= self.n_faults
+
+    def json(self) -> Json:
+        found = {name: sorted(members) for name, members in self.verdict.sets.items()}
+        return asdict(self) | {"verdict": found | {"residue": dict(self.verdict.residue)}, "holds": self.holds}
+
+
+#: Told now and then how many tracks were accepted, how many jobs are over, and how many faults were dealt.
+OnProgress = Callable[[int, int, int], None]
+
+
+def run(plan: Plan, directory: Path, on_progress: OnProgress) -> Report:
+    """Run a service in `directory` through all its faults."""
+    began = time.monotonic()
+    settings, log = environment(plan, directory), directory / "service.log"
+    with (
+        running(directory / "data", environment=settings, real=plan.real, log=log) as service,
+        http_client(service.url) as http,
+    ):
+        history = History()
+        clients = Clients(http, history, track=real_track if plan.real else Script.track)
+        injector = Injector(Family(service.pid), seed=plan.seed, every_s=plan.every_s, redis_every_s=plan.redis_every_s)
+        with threads(injector.run, *readers(plan, clients)), reporting(clients, injector, on_progress):
+            pace = Pace(plan, injector)
+            clients.send_all(pace.spread(plan.scripts()), n_clients=plan.n_clients)
+            pace.wait_for_the_last_fault()
+        quiet_at = time.monotonic()
+        jobs, residue = settle(service, clients)
+        settled_s = time.monotonic() - quiet_at
+        verdict = judge(history, jobs, residue)
+    return Report(
+        plan=plan,
+        verdict=verdict,
+        faults=dict(injector.struck),
+        n_accepted=len(history.acknowledged),
+        n_runs_again=sum(max(job["attempt"] - 1, 0) for job in jobs.values()),
+        n_refusals=clients.refusals,
+        slowest_s=round(max((job["timings"]["total_s"] for job in jobs.values() if job["done"]), default=0.0), 1),
+        settled_s=round(settled_s, 1),
+        took_s=round(time.monotonic() - began, 1),
+    )
+
+
+#: The tracks come in this share of the faults, so that there are jobs to hit during the others.
+BUSY_SHARE = 0.6
+
+
+class Pace:
+    """Spreads the tracks over the faults, so that none of either comes alone."""
+
+    def __init__(self, plan: Plan, injector: Injector) -> None:
+        self.plan = plan
+        self.injector = injector
+
+    @property
+    def n_struck(self) -> int:
+        return self.injector.struck.total()
+
+    def spread(self, scripts: list[Script]) -> Iterator[Script]:
+        for number, script in enumerate(scripts):
+            while self.n_struck < BUSY_SHARE * self.plan.n_faults * number // len(scripts):
+                time.sleep(0.02)
+            yield script
+
+    def wait_for_the_last_fault(self) -> None:
+        while self.n_struck < self.plan.n_faults:
+            time.sleep(0.1)
+
+
+def environment(plan: Plan, directory: Path) -> dict[str, str]:
+    weights_dir = directory / "weights"
+    if plan.real:
+        write_stand_in(weights_dir, size="tiny")
+    else:
+        (weights_dir / "mert").mkdir(parents=True)
+    return {
+        "APEX_WEIGHTS_DIR": str(weights_dir),
+        "APEX_WORKERS": str(plan.n_workers),
+        "APEX_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
+        "APEX_DEVICE": "cpu",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def real_track(script: Script) -> bytes:
+    """A few seconds of sound, different for each script, that the real decoder reads."""
+    number = int(script.name.rsplit("-", 1)[1])
+    return tracks.wav(tracks.ramp(8_000 * 2 + number), 8_000)
+
+
+def readers(plan: Plan, clients: Clients) -> list[Callable[[threading.Event], None]]:
+    return [
+        lambda stop, seed=plan.seed + at: clients.read_until(stop, seed=seed)  # type: ignore[misc]
+        for at in range(plan.n_readers)
+    ]
+
+
+@contextmanager
+def threads(*targets: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run the targets beside the block, and stop them after it."""
+    stop = threading.Event()
+    started = [threading.Thread(target=target, args=(stop,), daemon=True) for target in targets]
+    for thread in started:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in started:
+            thread.join()
+
+
+@contextmanager
+def reporting(clients: Clients, injector: Injector, on_progress: OnProgress) -> Iterator[None]:
+    def report(stop: threading.Event) -> None:
+        while not stop.wait(0.5):
+            history = clients.history
+            on_progress(len(history.acknowledged), len(history.endings), injector.struck.total())
+
+    with threads(report):
+        yield
+
+
+def settle(service: Running, clients: Clients) -> tuple[dict[str, Json], dict[str, int]]:
+    """Wait until all is over and nothing is left, or nothing moves any more; the jobs and the residue then."""
+    with Redis.from_url(redis_url(service.pid), retry_on_error=[ConnectionError], retry=Retry(NoBackoff(), 3)) as redis:
+        left, moved_at = -1, time.monotonic()
+        while left and time.monotonic() < moved_at + SETTLE_S:
+            waiting = sorted(clients.history.waiting())
+            for job_id in waiting[:READ_AT_A_TIME]:
+                clients.read(job_id)
+            sweep(redis, service.data_dir)
+            before, left = left, len(waiting) + sum(residue(redis, service.data_dir).values())
+            moved_at = moved_at if left == before else time.monotonic()
+            time.sleep(0.5)
+        for job_id in clients.history.job_ids():  # everything once more: nothing may have changed since
+            clients.read(job_id)
+        return ledger(redis, clients), residue(redis, service.data_dir)
+
+
+def sweep(redis: Redis, data_dir: Path) -> None:
+    """Do now what the service does in an hour: delete the uploads that a killed front end left unfinished."""
+    Reconciler(
+        store=JobStore(redis, result_ttl_s=60),
+        queue=ScoreQueue(redis, name="scores"),
+        storage=AudioStorage(data_dir / "audio"),
+        max_attempts=MAX_ATTEMPTS,
+        orphan_grace_s=0.0,
+    ).run()
+
+
+def ledger(redis: Redis, clients: Clients) -> dict[str, Json]:
+    """Every job that the service holds, as its API shows it."""
+    ids = [key.decode().removeprefix("apex:job:") for key in redis.scan_iter("apex:job:*", count=1000)]
+    return {job_id: clients.insist("GET", f"/jobs/{job_id}", 200).json() for job_id in ids}
+
+
+def residue(redis: Redis, data_dir: Path) -> dict[str, int]:
+    """What should be empty when every job is over."""
+    queue = ScoreQueue(redis, name="scores").rq
+    return {
+        "open": len(JobStore(redis, result_ttl_s=60).open_ids()),
+        "queue": redis.llen(queue.key),
+        "intermediate": redis.llen(queue.intermediate_queue_key),
+        "wip": redis.zcard(queue.started_job_registry.key),
+        "rq jobs": len(redis.keys("rq:job:*")),
+        "audio": n_files(data_dir / "audio"),
+        "scratch": n_files(data_dir / "scratch"),
+    }
+
+
+def n_files(directory: Path) -> int:
+    return sum(1 for path in directory.rglob("*") if path.is_file())
+
+
+def redis_url(supervisor_pid: int) -> str:
+    """The private Redis listens on a socket whose path only its command line tells."""
+    [pid] = Family(supervisor_pid).pids("redis")
+    return _socket_of(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
+
+
+def _socket_of(command_line: str) -> str:
+    path: Any = next(word for word in command_line.replace("\0", " ").split() if word.endswith("redis.sock"))
+    return f"unix://{path.removeprefix('unixsocket:')}"

@@ -1,0 +1,61 @@
+"""A TCP proxy between a client and Redis that loses one answer at a word of the test."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+BLOCK = 65536
+
+
+class Proxy:
+    """Passes bytes both ways, but for the answer to the next command that holds `lose_answer_to`."""
+
+    def __init__(self, server_path: str) -> None:
+        self.server_path = server_path
+        self.lose_answer_to: bytes | None = None
+        self.n_lost = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        lost = threading.Event()
+        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
+            server.connect(self.server_path)
+            threading.Thread(target=self._answer, args=(server, client, lost), daemon=True).start()
+            while block := client.recv(BLOCK):
+                if self.lose_answer_to and self.lose_answer_to in block:
+                    self.lose_answer_to = None
+                    lost.set()
+                server.sendall(block)
+
+    def _answer(self, server: socket.socket, client: socket.socket, lost: threading.Event) -> None:
+        """Pass answers on; the lost one takes the connection with it, so that the command was carried out unheard."""
+        with suppress(OSError):
+            while (block := server.recv(BLOCK)) and not lost.is_set():
+                client.sendall(block)
+            if lost.is_set():
+                self.n_lost += 1
+                client.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def proxy(server_url: str) -> Iterator[Proxy]:
+    passing = Proxy(server_url.removeprefix("unix://"))
+    try:
+        yield passing
+    finally:
+        passing.close()

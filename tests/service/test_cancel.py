@@ -1,0 +1,80 @@
+"""Front end and worker together: a run that its client ends."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+
+from app.main import create_app
+from app.settings import ApiSettings
+from tests.app.live import live
+from tests.worker.fakes import accepted, score_track, stored
+from worker.tasks import ScoreTrack
+
+SEGMENT_TIME_S = 0.3
+
+
+@pytest.fixture
+def app(data_dir: Path, redis_url: str, redis: Redis) -> FastAPI:
+    return create_app(ApiSettings(data_dir=data_dir, redis_url=redis_url), redis=redis)
+
+
+def slow_run(app: FastAPI, data_dir: Path) -> tuple[ScoreTrack, list[float], threading.Event]:
+    """A run of three segments, the times at which they ended, and when the first has begun."""
+    ended: list[float] = []
+    begun = threading.Event()
+
+    def segment() -> None:
+        begun.set()
+        time.sleep(SEGMENT_TIME_S)
+        ended.append(time.monotonic())
+
+    return score_track(app.state.services.jobs, data_dir, on_segment=segment), ended, begun
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "after"),
+    [("POST", "/cancel", 202, (200, "canceled")), ("DELETE", "", 204, (410, None))],
+)
+def test_a_run_ends_within_one_segment_and_without_a_result(
+    app: FastAPI, data_dir: Path, method: str, path: str, status: int, after: tuple[int, str | None]
+) -> None:
+    job = accepted(app.state.services.jobs, data_dir)
+    task, ended, begun = slow_run(app, data_dir)
+    run = threading.Thread(target=task, args=(job.id,))
+    run.start()
+    assert begun.wait(5)
+    with live(app) as server, server.client() as client:
+        asked = time.monotonic()
+        assert client.request(method, f"/jobs/{job.id}{path}").status_code == status
+        outcome = terminal(client, job.id)
+        took_s = time.monotonic() - asked
+        run.join(5)
+        assert (outcome.status_code, outcome.json().get("status") if after[1] else None) == after
+        assert took_s < 2 * SEGMENT_TIME_S
+        assert len(ended) == 1
+        assert stored(data_dir) == []
+        assert not_a_result(client.get(f"/jobs/{job.id}").json())
+
+
+def terminal(client: httpx.Client, job_id: str) -> httpx.Response:
+    return client.get(f"/jobs/{job_id}", headers={"Prefer": "wait=10"})
+
+
+def not_a_result(body: dict[str, Any]) -> bool:
+    return body.get("result") is None
+
+
+def test_a_canceled_job_in_the_queue_is_harmless_to_its_worker(app: FastAPI, data_dir: Path) -> None:
+    job = accepted(app.state.services.jobs, data_dir)
+    task, ended, _ = slow_run(app, data_dir)
+    with live(app) as server, server.client() as client:
+        assert client.post(f"/jobs/{job.id}/cancel").json()["status"] == "canceled"
+        task(job.id)
+        assert client.get(f"/jobs/{job.id}").json()["status"] == "canceled"
+    assert ended == []

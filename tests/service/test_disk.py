@@ -1,0 +1,131 @@
+"""Disks that are full or failing, for real where that is permitted: no 202 without durable bytes, nothing left over."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+
+from app.embedded import EmbeddedRedis
+from app.main import create_app
+from app.settings import ApiSettings
+from app.storage import AudioStorage
+from tests.app.asgi import RAW, WAV
+from tests.app.live import eventually, live
+from tests.app.test_main import environment, serving
+
+KIB, MIB = 1024, 1024 * 1024
+TRACK = WAV + os.urandom(500 * KIB)
+
+
+@contextmanager
+def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
+    """A file system of its own in memory; the test is skipped where mounting one is not permitted."""
+    directory.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(directory)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount a file system")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+@contextmanager
+def filled(directory: Path) -> Iterator[None]:
+    """The disk without a byte of room, until the block ends."""
+    filler = directory / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file:
+            while file.write(bytes(64 * KIB)):
+                pass
+    except OSError:
+        yield
+    finally:
+        filler.unlink()
+
+
+def app_on(data_dir: Path, redis_url: str, **settings: object) -> FastAPI:
+    return create_app(ApiSettings(data_dir=data_dir, redis_url=redis_url, max_upload_bytes=MIB, **settings))  # type: ignore[arg-type]
+
+
+def post(client: httpx.Client) -> httpx.Response:
+    return client.post("/score", content=TRACK, headers=RAW)
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["checked first", "found out while writing"])
+def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
+    data_dir: Path, redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    if not checked:
+        monkeypatch.setattr(AudioStorage, "require_room", lambda _storage, _size: None)
+    with (
+        small_disk(data_dir / "audio", 8 * MIB),
+        live(app_on(data_dir, redis_url)) as serving,
+        serving.client() as client,
+    ):
+        answers = [post(client) for _ in range(30)]
+        accepted = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+        kept = {path.name: path.read_bytes() for path in serving.services.storage.directory.iterdir()}
+        assert {answer.status_code for answer in answers} == {202, 507}
+        assert 12 <= len(accepted) <= 16
+        assert kept == dict.fromkeys(accepted, TRACK)
+        assert set(serving.services.jobs.open_ids()) == accepted
+
+
+def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir: Path, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        disk = stack.enter_context(small_disk(tmp_path / "redis", 6 * MIB))
+        server = stack.enter_context(EmbeddedRedis(disk))
+        serving = stack.enter_context(live(app_on(data_dir, server.url)))
+        client = stack.enter_context(serving.client())
+        answers = [post(client)]
+        with filled(disk):
+            answers += [post(client) for _ in range(5)]  # the last page of the file may have room for one more
+        accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+        assert [answer.json()["code"] for answer in answers[2:]] == ["redis_unavailable"] * 4
+        assert {path.name for path in serving.services.storage.directory.iterdir()} == set(accepted)
+        eventually(lambda: revived(server, client))
+        assert {client.get(f"/jobs/{job_id}").json()["status"] for job_id in accepted} == {"queued"}
+
+
+def revived(server: EmbeddedRedis, client: httpx.Client) -> bool:
+    server.revive()
+    return post(client).status_code == 202
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [("fsync:error=EIO", 503), ("fsync:error=ENOSPC", 507), ("rename:error=EROFS", 503)],
+)
+def test_a_disk_that_fails_at_the_last_step_is_told(
+    data_dir: Path, redis_url: str, redis: Redis, fault: str, status: int
+) -> None:
+    with serving(environment(data_dir, redis_url)) as (server, port), failing(server.pid, fault):
+        answer = httpx.post(f"http://127.0.0.1:{port}/score", content=TRACK, headers=RAW, timeout=30)
+    assert answer.status_code == status
+    assert list((data_dir / "audio").iterdir()) == []
+
+
+@contextmanager
+def failing(pid: int, fault: str) -> Iterator[None]:
+    """Has the kernel refuse a process one kind of call, as long as the block."""
+    call = fault.partition(":")[0]
+    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}"]
+    with subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.DEVNULL) as tracer:
+        time.sleep(0.5)
+        try:
+            if tracer.poll() is not None:
+                pytest.skip("this machine lets nobody trace")
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)

@@ -1,0 +1,106 @@
+"""A decoder and a scorer without a decoder and a model: the same shapes, the outcome chosen by the test."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from app.jobs import Job, JobStore, new_job_id
+from app.storage import AudioStorage
+from model.decode import Decoder
+from model.domain import AudioFacts
+from worker.tasks import ScoreTrack
+from worker.watchdog import Watchdog
+
+FACTS = AudioFacts(container="wav", codec="pcm_s16le", sample_rate_hz=44_100, channels=2, duration_s=61.0)
+SCORES = {"score_streams": 61.4213, "score_likes": 48.0687}
+
+
+def nothing() -> None:
+    """A step that goes well."""
+
+
+@dataclass
+class FakeTrack:
+    facts: AudioFacts = FACTS
+    n_segments: int = 3
+
+    def segments(self) -> Iterator[np.ndarray]:
+        yield from np.zeros((self.n_segments, 8), np.float32)
+
+
+@dataclass
+class FakeDecoder:
+    on_decode: Callable[[], None] = nothing
+
+    @contextmanager
+    def decode(self, file: BinaryIO) -> Iterator[FakeTrack]:
+        assert file.readable()
+        self.on_decode()
+        yield FakeTrack()
+
+
+@dataclass
+class FakeCard:
+    version: str = "fake"
+    device: str = "none"
+    scores: dict[str, tuple[float, float]] = field(default_factory=lambda: dict.fromkeys(SCORES, (0.0, 100.0)))
+
+    def identity(self) -> dict[str, Any]:
+        return {"name": "apex", "version": "fake"}
+
+
+@dataclass
+class FakeScorer:
+    on_segment: Callable[[], None] = nothing
+    card: FakeCard = field(default_factory=FakeCard)
+
+    def score(self, segments: Iterable[np.ndarray], *, on_progress: Callable[[int], None]) -> dict[str, float]:
+        for done, _ in enumerate(segments, 1):
+            self.on_segment()
+            on_progress(done)
+        return SCORES
+
+
+def score_track(
+    store: JobStore,
+    data_dir: Path,
+    *,
+    on_decode: Callable[[], None] = nothing,
+    on_segment: Callable[[], None] = nothing,
+    lease_s: float = 60,
+) -> ScoreTrack:
+    """The real task with fake parts."""
+    return ScoreTrack(
+        store=store,
+        storage=AudioStorage(data_dir / "audio"),
+        decoder=cast(Decoder, FakeDecoder(on_decode)),
+        scorer=FakeScorer(on_segment),
+        max_attempts=3,
+        lease_s=lease_s,
+        watchdog=Watchdog(60.0),
+    )
+
+
+def accepted(store: JobStore, data_dir: Path, **values: Any) -> Job:
+    """A job as the front end leaves it: audio stored, record written, not yet queued."""
+    job_id = new_job_id()
+    with AudioStorage(data_dir / "audio").receive() as part:
+        part.write(b"audio")
+        part.commit(job_id)
+    job = Job(id=job_id, storage_key=job_id, audio={"bytes": 5, "container": "wav"}, request_id="r1", **values)
+    store.create(job)
+    return job
+
+
+def outcome(store: JobStore, job: Job) -> Job:
+    found = store.get(job.id)
+    assert found
+    return found
+
+
+def stored(data_dir: Path) -> list[str]:
+    return [path.name for path in (data_dir / "audio").iterdir()]

@@ -1,0 +1,160 @@
+"""Processes that are kept alive, and stopped together."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from worker import supervisor
+from worker.supervisor import Child, Misconfigured, Supervisor
+
+SLEEPER = (sys.executable, "-c", "import time; time.sleep(60)")
+STUBBORN = (
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(60)",
+)
+
+
+@pytest.fixture(autouse=True)
+def short_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.1, 0.3))
+    monkeypatch.setattr(supervisor, "POLL_S", 0.02)
+
+
+@contextmanager
+def supervising(*children: Child, **options: object) -> Iterator[Supervisor]:
+    under_test = Supervisor(children, **options)  # type: ignore[arg-type]
+    thread = threading.Thread(target=under_test.run)
+    thread.start()
+    try:
+        yield under_test
+    finally:
+        under_test.stop()
+        thread.join()
+
+
+def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pid_of(child: Child) -> int | None:
+    return child.process.pid if child.process else None
+
+
+def test_a_killed_child_is_started_again() -> None:
+    child = Child("sleeper", SLEEPER)
+    with supervising(child):
+        eventually(lambda: pid_of(child))
+        first = pid_of(child)
+        assert first
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: pid_of(child) not in (None, first))
+
+
+def test_the_name_of_a_life_that_is_over_is_told() -> None:
+    child = Child("dying", (sys.executable, "-c", "raise SystemExit(3)"))
+    with supervising(child) as under_test:
+        eventually(lambda: child.deaths >= 2)
+        assert len(under_test.ended) >= 2
+        assert child.process is None or child.life not in under_test.ended
+
+
+def test_each_life_is_told_its_own_name() -> None:
+    child = Child(
+        "telling", (sys.executable, "-c", "import os, time; print(os.environ['APEX_SUPERVISED']); time.sleep(9)")
+    )
+    child.start()
+    first = child.life
+    assert child.process
+    child.process.kill()
+    child.process.wait()
+    child.start()
+    assert child.life != first
+    child.process.kill()
+    child.process.wait()
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    child = Child("dying", (sys.executable, "-c", "raise SystemExit(3)"))
+    with supervising(child):
+        eventually(lambda: child.deaths >= 3)
+        assert child.start_after - child.started_at >= 0.3
+
+
+def test_a_child_that_can_never_work_ends_the_supervision() -> None:
+    hopeless, other = Child("hopeless", (sys.executable, "-c", "raise SystemExit(78)")), Child("other", SLEEPER)
+    with pytest.raises(Misconfigured, match="hopeless cannot start"):
+        Supervisor([hopeless, other]).run()
+    assert other.process
+    assert not alive(other.process.pid)
+
+
+def test_all_children_end_with_the_supervisor() -> None:
+    children = [Child("one", SLEEPER), Child("two", SLEEPER)]
+    with supervising(*children):
+        eventually(lambda: all(pid_of(child) for child in children))
+        pids = [child.process.pid for child in children if child.process]
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
+
+
+def test_a_child_that_ignores_the_stop_is_killed() -> None:
+    child = Child("stubborn", STUBBORN)
+    with supervising(child, stop_timeout_s=0.5):
+        eventually(lambda: pid_of(child))
+        time.sleep(0.3)
+        pid = pid_of(child)
+    assert pid
+    assert not alive(pid)
+
+
+def test_periodic_work_goes_on_after_it_failed_once() -> None:
+    calls: list[int] = []
+
+    def work() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ConnectionError("Redis is away")
+
+    with supervising(every_s=0.02, on_tick=work):
+        eventually(lambda: len(calls) >= 3)
+
+
+def test_a_supervised_process_ends_when_its_supervisor_is_killed() -> None:
+    program = (
+        "import subprocess, sys, time; from worker.supervisor import Child;"
+        "child = Child('c', (sys.executable, '-c', 'from worker.supervisor import end_with_parent; import time;"
+        "end_with_parent(); print(1, flush=True); time.sleep(60)')); child.start();"
+        "print(child.process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    lines = sorted((parent.stdout.readline().strip() for _ in range(2)), key=len)
+    pid = int(lines[-1])
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    eventually(lambda: not alive(pid) or is_zombie(pid))
+
+
+def is_zombie(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rsplit(")", 1)[1].split()[0] == "Z"

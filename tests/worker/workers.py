@@ -1,0 +1,17 @@
+"""The real worker around a task of the test."""
+
+from worker.scoring_worker import ScoringWorker
+from worker.tasks import ScoreTrack
+
+
+def worker(
+    task: ScoreTrack, *, heartbeat_ttl_s: int = 1, grace_s: float = 20.0, job_timeout_s: int = 60
+) -> ScoringWorker:
+    return ScoringWorker(
+        "scores",
+        connection=task.store.redis,
+        task=task,
+        job_timeout_s=job_timeout_s,
+        heartbeat_ttl_s=heartbeat_ttl_s,
+        grace_s=grace_s,
+    )

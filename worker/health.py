@@ -1,0 +1,24 @@
+"""`python -m worker.health`: exit 0 when a scoring process of this machine is listening, else 1.
+
+A process registers with RQ after its model is loaded and warm, and its registration expires when it stops beating.
+"""
+
+import socket
+import sys
+
+from rq import Queue, Worker
+
+from app.connection import connect
+from app.settings import WorkerSettings
+
+
+def main() -> None:
+    """Ask Redis, because the processes themselves listen on no port."""
+    settings = WorkerSettings()
+    queue = Queue(settings.queue_name, connection=connect(settings.redis_url, patience=0))
+    workers = Worker.all(queue=queue)
+    sys.exit(0 if any(worker.hostname == socket.gethostname() for worker in workers) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""`python -m worker`, `apex worker`: supervise the scoring processes of one machine, and reconcile."""
+
+import sys
+from collections.abc import Callable, Container, Sequence
+
+from app.connection import connect
+from app.jobs import JobStore
+from app.logs import configure_logging
+from app.queue import ScoreQueue
+from app.settings import ServiceSettings, WorkerSettings
+from app.storage import AudioStorage
+from worker import environment
+from worker.reconcile import Reconciler
+from worker.supervisor import Child, Misconfigured, Supervisor
+
+SLOT_COMMAND = (sys.executable, "-m", "worker.slot")
+RECONCILE_EVERY_S = 3.0
+
+
+def main() -> None:
+    """Run as many scoring processes as the settings say until SIGTERM or Ctrl-C."""
+    settings = WorkerSettings()
+    configure_logging(settings.log_level)
+    try:
+        supervised(settings, slots(settings)).run()
+    except Misconfigured as error:
+        sys.exit(f"apex: {error}")
+
+
+def supervised(
+    settings: ServiceSettings, children: Sequence[Child], *, on_poll: Callable[[], object] = lambda: None
+) -> Supervisor:
+    """A supervisor that reconciles every few seconds, and takes back at once what a dead child held."""
+    supervisor = Supervisor(children, every_s=RECONCILE_EVERY_S, on_poll=on_poll)
+    supervisor.on_tick = reconciler(settings, ended=supervisor.ended).run
+    return supervisor
+
+
+def slots(settings: WorkerSettings, *, command: Sequence[str] = SLOT_COMMAND) -> list[Child]:
+    """The scoring processes; each reads the same settings from the environment."""
+    env = environment.for_slots(settings.workers)
+    return [Child(name=f"worker {number}", command=command, env=env) for number in range(1, settings.workers + 1)]
+
+
+def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
+    redis = connect(settings.redis_url, patience=1)
+    return Reconciler(
+        store=JobStore(redis, result_ttl_s=settings.result_ttl_s),
+        queue=ScoreQueue(redis, name=settings.queue_name),
+        storage=AudioStorage(settings.audio_dir),
+        max_attempts=settings.max_attempts,
+        ended=ended,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Puts the job records, the queue and the stored audio back in step.
+
+The record is the truth. An open job that no queue and no live worker holds is queued again; an id that RQ still carries
+after its end is dropped; audio that belongs to no open job is deleted. Several reconcilers may run at once: each repair
+is a compare-and-set or a unique enqueue.
+"""
+
+import logging
+import time
+from collections.abc import Container
+from dataclasses import dataclass, field
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq.executions import ExecutionRegistry
+from rq.job import Job as RqJob
+from rq.worker_registration import clean_worker_registry
+
+from app.jobs import Answer, Job, JobStore, text
+from app.problems import problem_object
+from app.queue import ScoreQueue
+from app.storage import AudioStorage
+
+log = logging.getLogger(__name__)
+
+#: Audio younger than this may belong to an upload whose record is being written.
+ORPHAN_GRACE_S = 3600.0
+
+
+@dataclass
+class Reconciler:
+    """`run()` makes one pass. A job is repaired when two passes in a row find it in nobody's hands.
+
+    One pass is enough where its worker is among `ended`: processes that are known to be gone.
+    """
+
+    store: JobStore
+    queue: ScoreQueue
+    storage: AudioStorage
+    max_attempts: int
+    orphan_grace_s: float = ORPHAN_GRACE_S
+    ended: Container[str] = ()
+    _suspects: set[str] = field(default_factory=set, init=False)
+
+    def run(self) -> list[str]:
+        """Repair what can be repaired; the ids of the jobs queued again, none while Redis is away."""
+        try:
+            return self._pass()
+        except RedisError as error:
+            log.warning("nothing is reconciled: %s: %s", type(error).__name__, error)
+            return []
+
+    def _pass(self) -> list[str]:
+        self._stop_overdue()
+        carried = self._carried()  # before the open jobs are read: whatever is carried then and not open now is over
+        open_ids = self.store.open_ids()
+        queued = self._queued()
+        adrift = {job_id for job_id in set(open_ids) - queued if self._adrift(job_id)}
+        repaired = [job_id for job_id in open_ids if job_id in adrift & self._suspects and self._repair(job_id)]
+        self._suspects = adrift - set(repaired)
+        self._drop_residue(carried, open_ids=set(open_ids), queued=queued)
+        self._delete_orphans()
+        return repaired
+
+    def _queued(self) -> set[str]:
+        return {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1) if job_id.isascii()}
+
+    def _carried(self) -> set[str]:
+        """Ids that RQ notes as taken from the queue, those of runs that broke off among them."""
+        taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, -1))
+        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._begun, 0, time.time()))
+        return {entry.decode(errors="replace").partition(":")[0] for entry in (*taken, *broken_off)}
+
+    def _adrift(self, job_id: str) -> bool:
+        job = self.store.get(job_id)
+        if job is None:
+            self.store.forget_open(job_id)
+            return False
+        return self._released(job) or self.store.abandoned(job)
+
+    def _released(self, job: Job) -> bool:
+        """Take a job out of the hands of a worker that is known to be gone."""
+        if not (job.worker and job.worker in self.ended and self.store.release(job)):
+            return False
+        self._suspects.add(job.id)
+        return True
+
+    def _repair(self, job_id: str) -> bool:
+        job = self.store.get(job_id)
+        if job is None or not self.store.abandoned(job):
+            return False
+        if job.attempts_used >= self.max_attempts:
+            self._give_up(job)
+            return False
+        self._forget(job_id)
+        log.warning("job was in nobody's hands: queued again", extra={"job_id": job_id, "attempt": job.attempt})
+        return self.queue.enqueue(job_id, at_front=job.attempt > 0)
+
+    def _forget(self, job_id: str) -> None:
+        """Delete what RQ remembers of a run: the id can be queued again, or is gone."""
+        self._redis.delete(RqJob.key_for(job_id), ExecutionRegistry(job_id, connection=self._redis).key)
+        self._redis.lrem(self._intermediate, 0, job_id)
+
+    def _give_up(self, job: Job) -> None:
+        detail = f"Each of {job.attempts_used} runs ended with its worker."
+        error = problem_object("worker_lost", detail, attempts=job.attempt, request_id=job.request_id)
+        if self.store.fail(job, error=error):
+            self.storage.delete(job.storage_key)
+
+    def _stop_overdue(self) -> None:
+        """A worker drops an overdue job when it comes to it; a long queue must not make that late."""
+        for job in self.store.overdue():
+            if self.store.stop(job, reason=Answer.DEADLINE_EXCEEDED):
+                self.storage.delete(job.storage_key)
+
+    def _drop_residue(self, carried: set[str], *, open_ids: set[str], queued: set[str]) -> None:
+        """Drop what RQ notes about runs that are over: it has no maintenance of its own here."""
+        for job_id in carried - open_ids:
+            self._forget(job_id)
+        for job_id in carried & queued:
+            self._redis.lrem(self._intermediate, 0, job_id)
+        self._redis.zremrangebyscore(self._begun, 0, time.time())
+        clean_worker_registry(self.queue.rq)
+
+    def _delete_orphans(self) -> None:
+        for key in self.storage.orphans(older_than_s=self.orphan_grace_s):
+            job = self.store.get(key)
+            if job is None or job.status.done:
+                self.storage.delete(key)
+
+    @property
+    def _intermediate(self) -> str:
+        return str(self.queue.rq.intermediate_queue_key)
+
+    @property
+    def _begun(self) -> str:
+        return str(self.queue.rq.started_job_registry.key)
+
+    @property
+    def _redis(self) -> Redis:
+        return self.store.redis

@@ -1,0 +1,62 @@
+"""What the queue may tell a worker: a job's id, and nothing else.
+
+Queue contents are untrusted: who can write to Redis could otherwise run any function by its name, have callbacks and
+webhooks called, or crash RQ with a field that it cannot read. So nothing of what RQ stores about a job is read here.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from app.queue import RESIDUE_TTL_S, TASK_NAME
+
+JOB_ID = re.compile(rb"job_[0-9a-f]{32}")
+
+Task = Callable[[str], None]
+
+
+class ScoreIdQueue(Queue):  # type: ignore[misc]
+    """Hands out job ids only. Anything else that stands in the list is dropped."""
+
+    @classmethod
+    def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
+        """Take the next id; RQ leaves a copy in the intermediate list until the run has begun."""
+        while (found := super().lmove(connection, queue_key, timeout)) and not JOB_ID.fullmatch(found[1]):
+            connection.lrem(cls.intermediate_key(queue_key), 0, found[1])
+        return found  # type: ignore[no-any-return]
+
+    @staticmethod
+    def intermediate_key(queue_key: str) -> str:
+        return f"{queue_key}:intermediate"
+
+
+def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:
+    """A job class whose instances know their id, and can do nothing but call `task` with it."""
+
+    class ScoreJob(Job):  # type: ignore[misc]
+        """Takes neither a function nor arguments, status, callbacks, limits or timeouts from Redis."""
+
+        def refresh(self) -> None:
+            if self.connection.type(self.key) != b"hash":
+                raise NoSuchJobError(self.id)
+            self.restore({})
+
+        def restore(self, raw_data: dict[bytes, bytes]) -> None:  # noqa: ARG002
+            self.origin, self.timeout = queue_name, timeout_s
+            self.result_ttl, self.failure_ttl = 0, RESIDUE_TTL_S
+            self._func_name, self._instance, self._args, self._kwargs = TASK_NAME, None, (self.id,), dict[str, Any]()
+            self._status = JobStatus.QUEUED
+
+        @property
+        def func(self) -> Task:
+            return task
+
+        def _fetch_status(self) -> Any:
+            return self._status
+
+    return ScoreJob

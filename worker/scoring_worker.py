@@ -1,0 +1,110 @@
+"""The RQ worker: one process, one queue, one warm model.
+
+It does not fork for a job, because a fork would reload the model and CUDA does not survive one. RQ takes ids from the
+queue and nothing more: its retries, its maintenance and its remote commands are off, because each is a second opinion
+on what becomes of a job. The record and the reconciler decide that.
+"""
+
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.serializers import JSONSerializer
+from rq.worker import SimpleWorker, WorkerStatus
+
+from worker.score_job import ScoreIdQueue, job_class_for
+from worker.tasks import ScoreTrack
+
+log = logging.getLogger(__name__)
+
+#: RQ blocks for this long in one dequeue (`worker_ttl - 15`), and says in between that it lives.
+DEQUEUE_S = 3
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class ScoringWorker(SimpleWorker):  # type: ignore[misc]
+    """Listens to exactly one queue: only then does RQ move an id to a safe place before handing it out."""
+
+    #: RQ's maintenance would fail, or run again, what its own record takes for lost.
+    should_run_maintenance_tasks = False
+
+    def __init__(
+        self,
+        queue_name: str,
+        *,
+        connection: Redis,
+        task: ScoreTrack,
+        job_timeout_s: int,
+        heartbeat_ttl_s: int,
+        grace_s: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            [queue_name],
+            connection=connection,
+            job_class=job_class_for(task, queue_name=queue_name, timeout_s=job_timeout_s),
+            queue_class=ScoreIdQueue,
+            serializer=JSONSerializer,
+            log_job_description=False,
+            worker_ttl=DEQUEUE_S + 15,
+            **options,
+        )
+        self.task = task
+        self.heartbeat_ttl_s = heartbeat_ttl_s
+        self.grace_s = grace_s
+
+    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002
+        return self.heartbeat_ttl_s
+
+    def subscribe(self) -> None:
+        """Hear no remote commands: nobody here sends them."""
+
+    unsubscribe = subscribe
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Take no further job; give the run in progress a grace, after which it hands its job back.
+
+        A second signal changes nothing: what cannot wait kills.
+        """
+        for number in STOP_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        self._stop_requested = True
+        self.task.hand_back_after(self.grace_s)
+        if self.get_state() != WorkerStatus.BUSY:
+            raise StopRequested
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one job in this process, beating while it runs."""
+        execution = self.prepare_execution(job)
+        with self._beating(job, execution):
+            self.perform_job(job, queue, execution)
+        self.set_state(WorkerStatus.IDLE)
+
+    @contextmanager
+    def _beating(self, job: Job, execution: Execution) -> Iterator[None]:
+        over = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(job, execution, over), name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _beat(self, job: Job, execution: Execution, over: threading.Event) -> None:
+        while not over.wait(self.heartbeat_ttl_s / 4):
+            try:
+                self.task.renew()
+                self.maintain_heartbeats(job, execution)
+            except RedisError as error:
+                log.warning("heartbeat not sent: %s", error)

@@ -1,0 +1,103 @@
+"""`python -m worker.slot`: one scoring process. The only place that names the worker's real parts."""
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+
+from redis import Redis
+
+from app.connection import connect
+from app.jobs import JobStore
+from app.logs import configure_logging
+from app.settings import WorkerSettings
+from app.storage import AudioStorage
+from model.decode import Decoder
+from model.domain import ApexError
+from worker.scoring_worker import ScoringWorker
+from worker.supervisor import EXIT_MISCONFIGURED, SUPERVISED, end_with_parent
+from worker.tasks import ScoreTrack, TrackScorer
+from worker.watchdog import Watchdog
+
+log = logging.getLogger("worker.slot")  # this module is run as __main__
+
+#: Tries of one Redis command: about a minute of outage is waited out in the middle of a job.
+REDIS_PATIENCE = 40
+#: After a stop was asked for, a run may go on for this long. One more segment fits before the supervisor kills.
+GRACE_S = 20.0
+
+
+def main() -> None:
+    """Load and warm the model, then take jobs until told to stop."""
+    serve(load_warm_scorer, open_decoder)
+
+
+def serve(
+    load: Callable[[WorkerSettings], TrackScorer], decoding: Callable[[WorkerSettings], AbstractContextManager[Decoder]]
+) -> None:
+    """Be one slot of a supervisor, with the scorer and the decoder that are handed in."""
+    end_with_parent()
+    settings = WorkerSettings()
+    configure_logging(settings.log_level)
+    redis = connect(settings.redis_url, patience=REDIS_PATIENCE)
+    try:
+        with decoding(settings) as decoder:
+            run(settings, redis, load(settings), decoder)
+    except ApexError as error:
+        log.critical("cannot start: %s", error)
+        sys.exit(EXIT_MISCONFIGURED)
+
+
+def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
+    """Take jobs until told to stop."""
+    store = JobStore(redis, result_ttl_s=settings.result_ttl_s)
+    task = ScoreTrack(
+        store=store,
+        storage=AudioStorage(settings.audio_dir),
+        decoder=decoder,
+        scorer=scorer,
+        max_attempts=settings.max_attempts,
+        lease_s=settings.heartbeat_ttl_s,
+        watchdog=Watchdog(settings.stall_timeout_s),
+        worker=os.environ.get(SUPERVISED) or secrets.token_hex(8),
+    )
+    worker = ScoringWorker(
+        settings.queue_name,
+        connection=redis,
+        task=task,
+        job_timeout_s=settings.job_timeout_s,
+        heartbeat_ttl_s=settings.heartbeat_ttl_s,
+        grace_s=GRACE_S,
+    )
+    store.publish_model(asdict(scorer.card))
+    store.publish_missing_walls(decoder.missing_layers)
+    log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
+    log.info("decoder walls", extra={"up": decoder.layers, "missing": decoder.missing_layers})
+    worker.work(logging_level="WARNING")
+
+
+def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
+    """The scorer of the weights directory, having scored once: the first job is as quick as the others."""
+    from model.scorer import Scorer  # brings torch, which a slot with another scorer can do without
+
+    scorer = Scorer.load(settings.weights_dir, **settings.engine_options)
+    scorer.warm_up()
+    return scorer
+
+
+def open_decoder(settings: WorkerSettings) -> Decoder:
+    scratch_dir = settings.data_dir / "scratch"
+    scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Decoder(
+        settings.audio_limits,
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=settings.decode_memory_bytes,
+        scratch_dir=scratch_dir,
+    )
+
+
+if __name__ == "__main__":
+    main()

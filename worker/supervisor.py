@@ -1,0 +1,150 @@
+"""Keeps a set of processes alive: starts them, restarts one that dies, and stops them all together.
+
+Standard library only. Children run in sessions of their own, so that Ctrl-C reaches them once, through here.
+"""
+
+import ctypes
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+POLL_S = 0.2
+#: In the environment of every supervised process: a name for this one life of it.
+SUPERVISED = "APEX_SUPERVISED"
+#: Short at the end, too: what kills a worker may be one job in the queue, and the others wait behind it.
+BACKOFF_S = (0.5, 1, 2, 5)
+#: A process that lived this long is healthy: its next death is a first one.
+HEALTHY_AFTER_S = 60.0
+#: A child that ends with this status cannot work as it is configured: starting it again would not help.
+EXIT_MISCONFIGURED = 78
+
+
+@dataclass
+class Child:
+    """One process to keep alive, and how its lives went."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    life: str = ""
+    deaths: int = 0
+    started_at: float = 0.0
+    start_after: float = 0.0
+
+    def start(self) -> None:
+        self.started_at = time.monotonic()
+        self.life = secrets.token_hex(8)
+        env = os.environ | dict(self.env) | {SUPERVISED: self.life}
+        self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
+
+    def bury(self, exit_code: int) -> None:
+        """Note a death, and when the next life may begin."""
+        now = time.monotonic()
+        self.deaths = 1 if now - self.started_at > HEALTHY_AFTER_S else self.deaths + 1
+        delay_s = BACKOFF_S[min(self.deaths, len(BACKOFF_S)) - 1]
+        self.process, self.start_after = None, now + delay_s
+        log.error("%s ended with code %s: starting it again in %s s", self.name, exit_code, delay_s)
+
+
+class Misconfigured(Exception):
+    """A child said that it can never work like this; its own log says why."""
+
+
+class Supervisor:
+    """`run()` returns when a stop was asked for and every child has ended.
+
+    `on_tick` may take its time, on a thread of its own; `on_poll` runs on the thread that starts the children.
+    Raises `Misconfigured`, after all children have ended, when one of them says that it can never work.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        stop_timeout_s: float = 30.0,
+        every_s: float = 3.0,
+        on_tick: Callable[[], object] = lambda: None,
+        on_poll: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.children = children
+        self.stop_timeout_s = stop_timeout_s
+        self.every_s = every_s
+        self.on_tick = on_tick
+        self.on_poll = on_poll
+        #: The lives that are over, by name: whatever they held is in nobody's hands.
+        self.ended: set[str] = set()
+        self._stop = threading.Event()
+
+    def stop(self, signum: int | None = None, frame: FrameType | None = None) -> None:  # noqa: ARG002
+        """Ask for the end; safe in a signal handler and from another thread."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Supervise until `stop`. SIGTERM and SIGINT stop it when this is the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self.stop)
+        ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
+        ticker.start()
+        try:
+            while not self._stop.wait(POLL_S):
+                self.on_poll()
+                for child in self.children:
+                    self._revive(child)
+        finally:
+            self._stop.set()
+            self._end()
+            ticker.join(timeout=self.every_s)
+
+    def _revive(self, child: Child) -> None:
+        if child.process and (code := child.process.poll()) is not None:
+            if code == EXIT_MISCONFIGURED:
+                raise Misconfigured(f"{child.name} cannot start")
+            self.ended.add(child.life)
+            child.bury(code)
+        if child.process is None and time.monotonic() >= child.start_after:
+            child.start()
+
+    def _tick(self) -> None:
+        while not self._stop.wait(self.every_s):
+            try:
+                self.on_tick()
+            except Exception:
+                log.exception("periodic work failed; it is tried again")
+
+    def _end(self) -> None:
+        living = [child.process for child in self.children if child.process]
+        for process in living:
+            process.terminate()
+        deadline = time.monotonic() + self.stop_timeout_s
+        for process in living:
+            _wait_or_kill(process, deadline)
+
+
+def _wait_or_kill(process: subprocess.Popen[bytes], deadline: float) -> None:
+    try:
+        process.wait(max(deadline - time.monotonic(), 0.0))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def end_with_parent(signum: int = signal.SIGTERM) -> None:
+    """Have a supervised process signalled by the kernel when its supervisor is gone. Does nothing outside Linux."""
+    if SUPERVISED not in os.environ:
+        return
+    try:
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)
+    except (OSError, AttributeError):
+        log.debug("this system cannot tie a process to its parent")

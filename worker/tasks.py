@@ -1,0 +1,219 @@
+"""The one task: score the track of a job, and write what came of it into the job record.
+
+An expected failure (a track that cannot be scored) is an outcome. After a surprise the job is given back, to be run
+again until its attempts are used up. Nothing is raised to RQ, which would keep the error's text and judge the job.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from rq.timeouts import JobTimeoutException
+
+from app.jobs import Answer, AttemptsExhausted, Job, JobStore
+from app.logs import logged_as
+from app.problems import problem_object
+from app.storage import AudioStorage
+from model.audio import Samples
+from model.decode import Decoder
+from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from worker.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+#: How the supervisor's log tells a broken device from a crash. Only another process can use the device again.
+EXIT_DEVICE_LOST = 71
+
+
+class Card(Protocol):
+    """What a scorer says of itself. A data class, because it is published field by field."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def scores(self) -> Mapping[str, Sequence[float]]: ...
+
+    def identity(self) -> dict[str, Any]:
+        """What goes into each job's record."""
+
+
+class TrackScorer(Protocol):
+    """`model.scorer.Scorer`, which brings torch, or another with the same two members."""
+
+    @property
+    def card(self) -> Card: ...
+
+    def score(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> Mapping[str, float]: ...
+
+
+class Stopped(Exception):
+    """The run must end before its result: the job was taken over, canceled, or is overdue."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+class HandedBack(Exception):
+    """The run must end before its result, because its worker must; the job is none the worse."""
+
+
+@dataclass
+class ScoreTrack:
+    """`ScoreTrack(...)(job_id)` runs one job to its end. It holds all that a run needs."""
+
+    store: JobStore
+    storage: AudioStorage
+    decoder: Decoder
+    scorer: TrackScorer
+    max_attempts: int
+    lease_s: float
+    watchdog: Watchdog
+    worker: str = ""
+    on_device_lost: Callable[[], object] = lambda: os._exit(EXIT_DEVICE_LOST)
+    _running: Job | None = field(default=None, init=False)
+    _hand_back_at: float = field(default=math.inf, init=False)
+
+    def __call__(self, job_id: str) -> None:
+        try:
+            job = self.store.start(job_id, max_attempts=self.max_attempts, lease_s=self.lease_s, worker=self.worker)
+        except AttemptsExhausted:
+            self._give_up(job_id)
+            return
+        if job is None:
+            log.info("nothing to do: the job is over or in other hands", extra={"job_id": job_id})
+            return
+        self._running = job
+        with logged_as(job.request_id, job.trace_id):
+            try:
+                self._run(job)
+            finally:
+                self._running = None
+                self.watchdog.rest()
+
+    def renew(self) -> None:
+        """Keep the job of the run in progress, if there is one, in this worker's hands. Called from another thread."""
+        if job := self._running:
+            self.store.renew(job, lease_s=self.lease_s)
+
+    def hand_back_after(self, grace_s: float) -> None:
+        """Let no run go on for longer than this, from segment to segment. Safe in a signal handler."""
+        self._hand_back_at = time.monotonic() + grace_s
+
+    def _run(self, job: Job) -> None:
+        try:
+            self._finish(job, self._score(job))
+        except (AudioError, ModelOutputInvalid) as error:
+            self._fail(job, error.code, str(error))
+        except JobTimeoutException:
+            self._fail(job, "timed_out", "The run took longer than one run may take.")
+        except Stopped as stopped:
+            self._stop(job, stopped.answer)
+        except DeviceLost:
+            self._surprise(job)
+            self.on_device_lost()
+        except HandedBack:
+            self.store.release(job, counted=False)
+            log.info("run handed back: this worker must stop", extra={"job_id": job.id, "attempt": job.attempt})
+        except DeviceOutOfMemory as error:
+            self._surprise(job, error.code)
+        except FileNotFoundError:
+            self._fail(job, "internal_error", "The uploaded audio is gone.")
+        except BaseException:  # a library's sys.exit() among them: it is no reason to end this process
+            self._surprise(job)
+
+    def _score(self, job: Job) -> dict[str, Any]:
+        clock = Stopwatch()
+        self._report(job, progress=progress("decoding", 0, None))
+        with self.storage.open(job.storage_key) as file, self.decoder.decode(file) as track:
+            decode_s = clock.lap_s()
+            total = track.n_segments
+            audio = job.audio | asdict(track.facts)
+            self._report(job, audio=audio, progress=progress("embedding", 0, total))
+            scores = self.scorer.score(
+                track.segments(),
+                on_progress=lambda done: self._report(job, progress=progress("embedding", done, total)),
+            )
+        ranges = {name: list(self.scorer.card.scores[name]) for name in scores}
+        return {
+            "audio": audio,
+            "progress": progress("scoring", total, total),
+            "result": {"scores": scores, "ranges": ranges},
+            "model": self.scorer.card.identity(),
+            "timings": timings(job, decode_s=decode_s, inference_s=clock.lap_s()),
+        }
+
+    def _report(self, job: Job, **changes: Any) -> None:
+        self.watchdog.touch()
+        answer = self.store.report(job, **changes)
+        self.watchdog.touch()  # an outage of Redis is no standstill of the model
+        if answer is not Answer.OK:
+            raise Stopped(answer)
+        if time.monotonic() > self._hand_back_at:
+            raise HandedBack
+
+    def _finish(self, job: Job, outcome: dict[str, Any]) -> None:
+        if not self.store.succeed(job, **outcome):
+            raise Stopped(Answer.LOST)
+        self.storage.delete(job.storage_key)
+        self.store.note_rate(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
+        log.info("job succeeded", extra={"job_id": job.id, "attempt": job.attempt})
+
+    def _fail(self, job: Job, code: str, detail: str) -> None:
+        error = problem_object(code, detail, attempts=job.attempt, request_id=job.request_id)
+        if self.store.fail(job, error=error, model=self.scorer.card.identity(), timings=timings(job)):
+            self.storage.delete(job.storage_key)
+            log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
+
+    def _stop(self, job: Job, answer: Answer) -> None:
+        if answer is not Answer.LOST and self.store.stop(job, reason=answer, timings=timings(job)):
+            self.storage.delete(job.storage_key)
+        log.info("run stopped: %s", answer, extra={"job_id": job.id, "attempt": job.attempt})
+
+    def _surprise(self, job: Job, code: str = "internal_error") -> None:
+        log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})
+        if job.attempts_used >= self.max_attempts:
+            self._fail(job, code, "Scoring failed for a reason of ours.")
+        else:
+            self.store.release(job)
+
+    def _give_up(self, job_id: str) -> None:
+        if job := self.store.get(job_id):
+            self._fail(job, "worker_lost", f"Each of {job.attempts_used} runs ended with its worker.")
+
+
+class Stopwatch:
+    """Seconds between laps, to the millisecond."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def lap_s(self) -> float:
+        before, self._at = self._at, time.monotonic()
+        return round(self._at - before, 3)
+
+
+def progress(stage: str, done: int, total: int | None) -> dict[str, Any]:
+    return {"stage": stage, "segments_done": done, "segments_total": total}
+
+
+def timings(job: Job, **stages_s: float) -> dict[str, Any]:
+    """How long each stage took; the queue's share runs from acceptance to the start of this run."""
+    queue_s = round((job.started_at or job.created_at) - job.created_at, 3)
+    total_s = round(time.time() - job.created_at, 3)
+    return job.timings | {"queue_s": max(queue_s, 0.0), **stages_s, "total_s": max(total_s, 0.0)}
+
+
+def run_s(timings_s: dict[str, Any]) -> float:
+    """What a worker spent on a run."""
+    return float(timings_s["decode_s"] + timings_s["inference_s"])
