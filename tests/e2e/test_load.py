@@ -1,0 +1,78 @@
+"""Many uploads at a time, and uploads that end in the middle: the service stays small, quick and clean.
+
+`pytest --full` runs them at full size.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from app.problems import PROBLEMS
+from tests.e2e.service import Service
+from tests.e2e.wire import NO_WAV, Watch, cut_upload, descriptors, form, upload, watching
+from tests.model import tracks
+
+MB = 1000 * 1000
+PARALLEL = 20
+MAX_GROWTH_BYTES = 100 * MB
+MAX_LIVEZ_S = 0.05
+SETTLE_S = 15.0
+
+
+def files(service: Service) -> set[str]:
+    return {path.name for path in (service.data_dir / "audio").iterdir()}
+
+
+def n_jobs(service: Service) -> int:
+    """How many jobs are listed, counted page by page."""
+    n, query = 0, {"limit": "100"}
+    while True:
+        page = service.client.get("/jobs", params=query).raise_for_status().json()
+        n += len(page["items"])
+        if page["next_cursor"] is None:
+            return n
+        query["cursor"] = page["next_cursor"]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SETTLE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.1)
+
+
+def parallel_uploads(service: Service, n_bytes: int) -> Watch:
+    """How the service does while so many are sent; each is accepted, or refused with a reason."""
+    with watching(service.url, service.api_pid()) as watch, ThreadPoolExecutor(PARALLEL) as pool:
+        answers = list(pool.map(lambda _: upload(service.url, n_bytes), range(PARALLEL)))
+    for answer in answers:
+        assert answer.status == 202 or answer.body["code"] in PROBLEMS
+    assert any(answer.status == 202 for answer in answers)
+    assert watch.grown_bytes < MAX_GROWTH_BYTES
+    return watch
+
+
+def test_parallel_uploads_neither_fill_the_memory_nor_hold_up_the_rest(service: Service, full: bool) -> None:
+    service.submit(tracks.wav(tracks.ramp(800 * 8_000), 8_000))  # the worker is busy meanwhile
+    n_bytes = 100 * MB if full else 15 * MB
+    # The best of three: another program's share of the processor is not the service's fault.
+    assert any(parallel_uploads(service, n_bytes).livez_p99_s < MAX_LIVEZ_S for _ in range(3))
+
+
+def test_uploads_cut_at_any_byte_leave_no_job_no_file_and_no_descriptor(service: Service) -> None:
+    chance = random.Random(20261122)
+    body = form(NO_WAV + bytes(50_000))
+    pid = service.api_pid()
+
+    def cut(_number: int) -> None:
+        cut_upload(service.url, body, chance.randrange(len(body)), reset=chance.random() < 0.5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(cut, range(50)))  # the pools of threads and connections are as large as they get
+        time.sleep(1)
+        n_descriptors, old_files, jobs = descriptors(pid), files(service), n_jobs(service)
+        list(pool.map(cut, range(1_000)))
+    eventually(lambda: not files(service) - old_files)
+    eventually(lambda: descriptors(pid) <= n_descriptors)
+    assert n_jobs(service) == jobs
