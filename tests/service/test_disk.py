@@ -92,7 +92,10 @@ def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir
             answers += [post(client) for _ in range(5)]  # the last page of the file may have room for one more
         accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
         assert [answer.json()["code"] for answer in answers[2:]] == ["redis_unavailable"] * 4
-        assert {path.name for path in serving.services.storage.directory.iterdir()} == set(accepted)
+        stored = {path.name for path in serving.services.storage.directory.iterdir()}
+        # Redis died with one answer unsaid: its record may exist, so its audio waits for the reconciler.
+        assert set(accepted) <= stored
+        assert len(stored - set(accepted)) <= 1
         eventually(lambda: revived(server, client))
         assert {client.get(f"/jobs/{job_id}").json()["status"] for job_id in accepted} == {"queued"}
 
