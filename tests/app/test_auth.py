@@ -216,6 +216,13 @@ def test_the_first_key_closes_the_door_within_a_second(redis: Redis, monkeypatch
         open_door.caller(None)
 
 
+async def test_the_first_key_is_known_at_once_to_who_shows_it(client: httpx.AsyncClient, redis: Redis) -> None:
+    await client.get("/model")
+    _, secret = KeyStore(redis).create(tenant="acme", limits=Limits(requests_per_minute=9))
+    answer = await client.get("/model", headers={"Authorization": f"Bearer {secret}"})
+    assert "ratelimit" in answer.headers
+
+
 def test_a_door_stays_closed_when_its_keys_are_gone(redis: Redis) -> None:
     _, secret = KeyStore(redis).create(tenant="acme")
     closed_door = door(redis)

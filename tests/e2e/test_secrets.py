@@ -150,8 +150,8 @@ def test_the_password_in_an_address_is_in_no_log_of_the_front_end(tmp_path: Path
     assert PASSWORD not in log.read_text() + "".join(answer.text for answer in answers)
 
 
-def test_the_password_in_an_address_is_in_no_log_of_a_worker(tmp_path: Path) -> None:
+def test_the_password_in_an_address_is_in_no_log_of_a_worker(tmp_path: Path, tiny_weights: Path) -> None:
     log = tmp_path / "log"
-    with without_redis(tmp_path, log, "worker"):
+    with without_redis(tmp_path, log, "worker", "--weights", str(tiny_weights)):
         eventually(lambda: "ConnectionError" in log.read_text(), timeout_s=30)
     assert PASSWORD not in log.read_text()
