@@ -28,7 +28,7 @@ EpochsFlag = Annotated[int, typer.Option(min=1, help="Longest training; also the
 BatchFlag = Annotated[int, typer.Option(min=2, help="Rows in a batch.")]
 RateFlag = Annotated[float, typer.Option(help="Learning rate of AdamW.")]
 PatienceFlag = Annotated[int, typer.Option(min=1, help="Epochs without a lower validation loss before it stops.")]
-SeedFlag = Annotated[int, typer.Option(help="The same seed gives the same result.")]
+SeedFlag = Annotated[int, typer.Option(min=0, help="The same seed gives the same result.")]
 ResamplesFlag = Annotated[int, typer.Option(min=10, help="Bootstrap resamples behind each 95 % interval.")]
 
 
@@ -75,7 +75,8 @@ def extract(
 ) -> None:
     """2. Embed every song, in parallel. Start it again after a crash: it goes on where it was.
 
-    Set RAY_ADDRESS to use a Ray cluster instead of this machine.
+    What cannot be embedded is in OUT/failures.parquet, with the reason. Set RAY_ADDRESS to use a Ray cluster instead of
+    this machine.
     """
     with _running("extract") as command:
         command.run(
@@ -178,16 +179,24 @@ def arena(
     battles: Annotated[Path, typer.Argument(help="Music Arena's record of battles: .parquet, .jsonl or .csv.")],
     out: OutFlag = Path("arena"),
     scores: Annotated[
-        Path | None, typer.Option(help="Scores of the clips, as 'apex score --json' prints them. Default: columns.")
+        Path | None,
+        typer.Option(help="Scores of the clips, as 'apex score --json' prints them, if the battles have none."),
     ] = None,
-    audio: Annotated[Path | None, typer.Option(help="Score the clips in this folder instead.")] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the clips, to score them now. Default: audio/ beside the battles, if need be."),
+    ] = None,
     weights: WeightsFlag = Path("weights"),
     head: Annotated[Path | None, typer.Option(help="Another head than that of the weights.")] = None,
     min_votes: Annotated[int, typer.Option(min=1, help="Fewer, and a system is not on the leaderboard.")] = 30,
     resamples: ResamplesFlag = 1_000,
     device: DeviceFlag = "auto",
 ) -> None:
-    """Do the scores say which clip listeners prefer? Music Arena, with and without the aesthetic scores."""
+    """5. Do the scores say which of two clips listeners prefer? Music Arena, with and without the aesthetic scores.
+
+    The battles have columns battle_uuid, prompt, is_instrumental, system_a, system_b, preference (A, B, TIE or
+    BOTH_BAD), and either scores (score_streams_a, score_streams_b and so on) or clips to score (audio_a, audio_b).
+    """
     with _running("arena") as command:
         command.run(
             battles,
@@ -204,7 +213,7 @@ def arena(
 
 @contextmanager
 def _running(name: str) -> Iterator[Any]:
-    """A module of `app.commands`; Ctrl-C within the block ends the process with a sentence."""
+    """A module of `app.commands`. Ctrl-C within the block, or a disk that will not, ends it with a sentence."""
     # Threads that spin while they wait slow training tenfold where anything else runs; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
@@ -218,3 +227,6 @@ def _running(name: str) -> Iterator[Any]:
     except KeyboardInterrupt:
         typer.echo("apex: interrupted; what was done is kept, and the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
+    except OSError as error:
+        about = [str(part) for part in (error.filename, error.strerror) if part]
+        raise ApexError(": ".join(about) or str(error)) from error

@@ -1,7 +1,8 @@
-"""How long training takes on this machine: python -m benchmarks.training full|sweep|labels FOLDER
+"""How long training takes on this machine: python -m benchmarks.training data|full|sweep|labels FOLDER
 
+data    makes the embeddings that the next two need; untimed
 full    ten epochs of the best condition on 211,000 songs of 768 numbers
-sweep   all 24 conditions on 20,000 rows of 768 numbers
+sweep   all 24 conditions on 20,000 rows of 768 numbers; interrupted, it goes on where it was, and the times add up
 labels  percentiles and splits of 211,000 songs
 
 The embeddings are random, with targets that depend on them. Prints one line of JSON.
@@ -24,7 +25,7 @@ from model.domain import SCORE_RANGES
 from model.embeddings import schema
 from model.labels import AESTHETICS, COUNTS, percentile_scores
 from model.run import train
-from model.splits import assign
+from model.splits import SPLITS, assign
 from model.sweep import sweep
 from model.train import TrainConfig
 
@@ -58,14 +59,20 @@ def rows(start: int, n: int, seed: int, layout: pa.Schema) -> pa.Table:
     return pa.table({name: columns[name] for name in layout.names}).cast(layout)
 
 
+def data(folder: Path) -> dict[str, object]:
+    """The embeddings of both sizes, in FOLDER/full-data and FOLDER/sweep-data."""
+    for name, sizes in {"full": (FULL_SONGS, 10_000), "sweep": (SWEEP_ROWS, 2_000, 2_000)}.items():
+        for seed, (split, n_songs) in enumerate(zip(SPLITS, sizes, strict=False)):
+            write_split(folder / f"{name}-data" / split, n_songs, seed)
+    return {"full_songs": FULL_SONGS, "sweep_rows": SWEEP_ROWS}
+
+
 def full(folder: Path) -> dict[str, object]:
     """Ten epochs at full size, and how long reading and checking took before them."""
-    for seed, (name, n_songs) in enumerate({"train": FULL_SONGS, "val": 10_000}.items()):
-        write_split(folder / "full" / name, n_songs, seed)
     times, started = [], time.monotonic()
     config = TrainConfig(epochs=10)
     result = train(
-        folder / "full",
+        folder / "full-data",
         folder / "run",
         config,
         on_progress=lambda *now: times.append(time.monotonic() - started) if now[3] else None,
@@ -76,8 +83,6 @@ def full(folder: Path) -> dict[str, object]:
 
 def all_conditions(folder: Path) -> dict[str, object]:
     """The whole sweep, by its defaults."""
-    for seed, (name, n_songs) in enumerate({"train": SWEEP_ROWS, "val": 2_000, "test": 2_000}.items()):
-        write_split(folder / "sweep-data" / name, n_songs, seed)
     started = time.monotonic()
     results = sweep(folder / "sweep-data", folder / "sweep", TrainConfig(), on_progress=lambda *now: print(*now))
     worst = min(task["spearman"] for result in results.values() for task in result["tasks"].values())
@@ -94,7 +99,12 @@ def labels(_folder: Path) -> dict[str, object]:
     return {"seconds": time.monotonic() - started}
 
 
-BENCHMARKS: dict[str, Callable[[Path], dict[str, object]]] = {"full": full, "sweep": all_conditions, "labels": labels}
+BENCHMARKS: dict[str, Callable[[Path], dict[str, object]]] = {
+    "data": data,
+    "full": full,
+    "sweep": all_conditions,
+    "labels": labels,
+}
 
 if __name__ == "__main__":
     print(json.dumps({"benchmark": sys.argv[1], **BENCHMARKS[sys.argv[1]](Path(sys.argv[2]))}))

@@ -1,6 +1,7 @@
 """Music Arena's battles: two clips made from one prompt by two systems, and which one a listener preferred."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def read_battles(path: Path, scores: Path | None = None) -> Battles:
     )
 
 
+def has_scores(table: Table) -> bool:
+    """Whether a table of battles has scores itself."""
+    return "scores_a" in table or any(f"{name}_a" in table for name in SCORE_RANGES)
+
+
 def scores_within(table: Table) -> dict[str, tuple[Floats, Floats]]:
     """The scores that a table of battles has itself; empty when it has none."""
     if "scores_a" in table:
@@ -144,6 +150,14 @@ def _side_by_side(a: Mapping[str, Floats], b: Mapping[str, Floats]) -> dict[str,
     return {name: (a[name], b[name]) for name in a if name in b}
 
 
-def audio_of(table: Table) -> Sequence[str]:
-    """Every clip that the battles name, once."""
-    return list(dict.fromkeys([*table.texts("audio_a"), *table.texts("audio_b")]))
+def clips_in(table: Table, folder: Path) -> list[str]:
+    """Every clip that the battles name, once. Raises DataError for one that is not a file within the folder."""
+    clips: dict[str, None] = {}
+    for column in (f"audio_{side}" for side in SIDES):
+        for index, clip in enumerate(table.texts(column)):
+            if os.path.isabs(clip) or Path(os.path.normpath(clip)).parts[0] == os.pardir:
+                table.refuse(column, index, f"{clip!r} is not within {folder}")
+            if clip not in clips and not (folder / clip).is_file():
+                table.refuse(column, index, f"there is no file {folder / clip}")
+            clips[clip] = None
+    return list(clips)

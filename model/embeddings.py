@@ -12,8 +12,10 @@ epoch is a true shuffle of all of them, and more data than memory is the operati
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def parquet_files(path: Path) -> list[Path]:
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     files = [file for file in files if not file.name.startswith(".")]
     if not any(_open(file).metadata.num_rows for file in files):
-        raise DataError(f"{path}: the split is empty")
+        raise DataError(f"{path}: the split is empty: there is no Parquet file with rows")
     return files
 
 
@@ -104,13 +106,14 @@ def read_songs(path: Path, task: str) -> Songs:
     return songs
 
 
-def pack(path: Path, directory: Path, *, task: str, mode: str) -> Packed:
+def pack(path: Path, directory: Path, *, task: str, mode: str, dim: int | None = None) -> Packed:
     """Checks a split and lays it out as flat arrays in a directory; in mode song, segments are averaged.
 
-    Raises DataError as `read_songs` does, and for embeddings of unequal width or with values that are not finite.
+    dim : the width that the embeddings must have; without it, that of the first one
+    Raises DataError as `read_songs` does, and for embeddings of another width or with values that are not finite.
     """
     songs, song_of = _index(path, task)
-    dim = _width(parquet_files(path)[0])
+    dim = dim or _width(path)
     directory.mkdir(parents=True, exist_ok=True)
     if mode == "song":
         _average(path, song_of, len(songs), dim, directory)
@@ -123,6 +126,40 @@ def pack(path: Path, directory: Path, *, task: str, mode: str) -> Packed:
     facts = {"ids": songs.ids, "platforms": songs.platforms, "names": songs.names}
     write_json(directory / FACTS, facts | {"provenance": read_provenance(path)})
     return open_packed(directory)
+
+
+def pack_splits(
+    data: Path, directory: Path, splits: Sequence[str] = ("train", "val"), *, task: str, mode: str
+) -> dict[str, Packed]:
+    """Packs several splits of a folder, each into a directory of its name.
+
+    Raises DataError as `pack` does, and for a song that is in two of them, or embeddings unlike those of the first.
+    """
+    packed: dict[str, Packed] = {}
+    for split in splits:
+        path = split_path(data, split)
+        first = next(iter(packed.values()), None)
+        new = pack(path, directory / split, task=task, mode=mode, dim=first.dim if first else None)
+        if first and new.provenance != first.provenance:
+            raise DataError(
+                f"{path}: its embeddings come from another encoder or layer mix than those of {splits[0]!r}"
+            )
+        for other in packed.values():
+            refuse_overlap(other.songs, new.songs, path)
+        packed[split] = new
+    return packed
+
+
+def fingerprint(data: Path, splits: Sequence[str] = ("train", "val")) -> str:
+    """Changes when the splits of a folder do. Made of the footers of their files, which is a matter of milliseconds."""
+    digest = sha256()
+    for file in (file for split in splits for file in parquet_files(split_path(data, split))):
+        with file.open("rb") as content:
+            content.seek(-8, os.SEEK_END)
+            n_bytes = int.from_bytes(content.read(4), "little") + 8
+            content.seek(-n_bytes, os.SEEK_END)
+            digest.update(f"{file.name} {file.stat().st_size} ".encode() + content.read(n_bytes))
+    return digest.hexdigest()
 
 
 def open_packed(directory: Path) -> Packed:
@@ -148,9 +185,17 @@ def read_provenance(path: Path) -> dict[str, Any]:
 def refuse_overlap(first: Songs, second: Songs, path: Path) -> None:
     """Raises DataError when a song of the first split is in the second too, whose path is given."""
     seen = set(first.ids)
-    for index, song in enumerate(second.ids):
+    for song in second.ids:
         if song in seen:
-            raise DataError(f"{path}: column {SONG!r}, song {index + 1}: {song!r} is in another split too")
+            raise cell_error(*_place(path, song), f"{song!r} is in another split too")
+
+
+def _place(path: Path, song: str) -> tuple[Path, str, int]:
+    """The file, the column and the row (from 0) where a song of a split is first named."""
+    for file in parquet_files(path):
+        if song in (songs := _open(file).read(columns=[SONG]).column(0).to_pylist()):
+            return file, SONG, songs.index(song)
+    raise LookupError(song)
 
 
 def _index(path: Path, task: str) -> tuple[Songs, NDArray[np.int64]]:
@@ -251,7 +296,7 @@ def _vectors(path: Path, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
 
 
 def _matrix(column: pa.Array, dim: int, file: Path, first_row: int) -> NDArray[np.float32]:
-    widths = np.asarray(column.value_lengths().fill_null(0)) if len(column) else np.empty(0)
+    widths = np.asarray(_lengths(column, file, first_row))
     for row in np.flatnonzero(widths != dim)[:1]:
         raise cell_error(file, VECTOR, first_row + int(row), f"has {widths[row]} values, not {dim}")
     matrix: NDArray[np.float32] = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, dim)
@@ -260,10 +305,25 @@ def _matrix(column: pa.Array, dim: int, file: Path, first_row: int) -> NDArray[n
     return matrix
 
 
-def _width(file: Path) -> int:
-    """The width of the first embedding in a file."""
+def _lengths(column: pa.Array, file: Path, first_row: int) -> pa.Array:
+    """How many numbers each embedding has, 0 for one that is missing."""
+    kind = column.type
+    if not (_is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))):
+        raise cell_error(file, VECTOR, first_row, f"is of type {kind}, and no list of numbers")
+    return column.value_lengths().fill_null(0)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
+
+
+def _width(path: Path) -> int:
+    """The width of the first embedding of a split."""
+    file = next(file for file in parquet_files(path) if _open(file).metadata.num_rows)
     batch = next(_open(file).iter_batches(1, columns=[VECTOR]))
-    return len(batch.column(0)[0])
+    if not (width := _lengths(batch.column(0), file, 0)[0].as_py()):
+        raise cell_error(file, VECTOR, 0, "is empty")
+    return int(width)
 
 
 def _open(file: Path) -> pq.ParquetFile:

@@ -39,6 +39,11 @@ class Evaluation:
     predictors: Mapping[str, Predictions]  # "head" first, then the baselines
     measures: Mapping[str, Mapping[str, Mapping[str, Measures]]]  # by predictor, by platform or "all", by score
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the songs were found not to be among those that the baselines, and so the head, learnt from."""
+        return len(self.predictors) > 1
+
     def as_json(self) -> dict[str, Any]:
         """What `metrics.json` holds."""
         head, *others = self.predictors
@@ -102,8 +107,9 @@ def report(evaluation: Evaluation, drawn: Mapping[str, Figure]) -> Report:
     head, songs = evaluation.head, evaluation.songs
     page = Report("Evaluation")
     trained = ", ".join(f"{name} {value}" for name, value in head.info.items())
-    page.text(f"{len(songs):,} songs that the head was not trained on. Head: {head.path} (task {head.config.task}).")
-    page.text(f"{trained}. Intervals are 95 % bootstrap intervals over songs.")
+    seen = "none of them in the training split" if evaluation.is_unseen else "not compared with the training split"
+    page.text(f"{len(songs):,} songs, {seen}. Head: {head.path} (task {head.config.task}; {trained}).")
+    page.text("Intervals are 95 % bootstrap intervals over songs.")
     page.heading("Head and baselines")
     page.text(verdict(evaluation))
     page.table(*comparison(evaluation))
@@ -135,7 +141,8 @@ def _refuse_unfit(head: LoadedHead, data: Packed, path: Path) -> None:
 def _baselines(task: str, data: Path, train: Path, val: Path, folder: Path) -> dict[str, Predictions]:
     paths = {"train": train, "val": val, "test": data}
     splits = {name: pack(path, folder / name, task=task, mode="song") for name, path in paths.items()}
-    refuse_overlap(splits["train"].songs, splits["test"].songs, data)
+    for name in ("train", "val"):
+        refuse_overlap(splits[name].songs, splits["test"].songs, data)
     ridge = baselines.Ridge(splits["train"])
     penalty = ridge.best_penalty(splits["val"])
     n_songs = len(splits["test"].songs)

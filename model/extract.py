@@ -5,6 +5,7 @@ that is killed at any moment has neither lost nor doubled a song when it is star
 """
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def extract(
     Raises DataError for a manifest or an `out` that cannot be used, WeightsError for the weights.
     """
     songs = read_manifest(manifest)
-    provenance = _provenance(config.weights)
+    provenance = _provenance(config)
     out.mkdir(parents=True, exist_ok=True)
     with only_one(out):
         writer = ShardWriter(out, provenance, config.shard_songs, retry_failures)
@@ -109,7 +110,7 @@ def find_audio(audio: str) -> tuple[Any, dict[str, list[str]]]:
     for path in paths:
         by_name.setdefault(path.rpartition("/")[2].rpartition(".")[0], []).append(path)
     if not by_name:
-        raise DataError(f"{audio}: holds no files")
+        raise DataError(f"{audio}: there is no such folder, or it holds no files")
     return system, by_name
 
 
@@ -123,11 +124,15 @@ def _songs(table: Table, split: str) -> list[Song]:
     return [Song(key, split, {name: values[row] for name, values in columns.items()}) for row, key in enumerate(ids)]
 
 
-def _provenance(weights: Path) -> dict[str, Any]:
+def _provenance(config: ExtractConfig) -> dict[str, Any]:
+    """What the embeddings will depend on. Raises DataError for a device that is not there."""
     # Imported here: torch takes seconds, which a faulty manifest should not cost.
+    from model.run import chosen_device
     from model.scorer import provenance
 
-    return provenance(weights)
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster may have what this machine has not
+        chosen_device(config.device)
+    return provenance(config.weights)
 
 
 def _outcomes(songs: list[Song], audio: str, config: ExtractConfig) -> Iterator[Outcome]:
@@ -160,7 +165,7 @@ def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: Extract
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and tallies; the caller has a progress bar
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_TASKS))
     # An option that the actors do not have keeps Ray from decoding inside them, where the network would wait for it.
-    decoded = dataset.map(_decode, fn_args=(system, config), num_cpus=1, max_retries=3)
+    decoded = dataset.map(_decode, fn_args=(system, config), num_cpus=1, memory=1)
     on_gpu = config.device.startswith("cuda") or (config.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
     return decoded.map_batches(
         _Embed,

@@ -21,6 +21,7 @@ from model.checkpoint import (
     INFO_KEYS,
     Info,
     Tensors,
+    TrainingCheckpoint,
     attempt,
     deviations,
     info_of,
@@ -193,8 +194,17 @@ def _load_own(path: Path) -> LoadedHead:
 
 def _load_training(path: Path) -> LoadedHead:
     saved = read_checkpoint(path)
+    _refuse_other_task(saved, path)
     config = attempt(_config_of, saved.tensors, saved.task, saved.n_shared, path=path)
     return LoadedHead(_build(config, saved.tensors, path), DEFAULT_LAYER_MIX, path, saved.info)
+
+
+def _refuse_other_task(saved: TrainingCheckpoint, path: Path) -> None:
+    """One sentence where strict loading would name a hundred tensors."""
+    branches = {name.split(".")[0] for name in saved.tensors if name.startswith("branch_")}
+    for task, names in TASK_SCORES.items():
+        if task != saved.task and branches == set(map(_branch, names)):
+            raise WeightsError(f"{path}: says that its task is {saved.task!r}, but holds the branches of task {task!r}")
 
 
 def _load_hub(path: Path) -> LoadedHead:

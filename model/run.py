@@ -21,8 +21,8 @@ import torch
 from matplotlib.axes import Axes
 
 from model import plots
-from model.checkpoint import Info
-from model.embeddings import Packed, pack, refuse_overlap, split_path
+from model.checkpoint import Info, attempt, read_json
+from model.embeddings import Packed, fingerprint, pack_splits
 from model.head import DEFAULT_LAYER_MIX, HEAD_FILE, LayerMix, save_head
 from model.tables import DataError, write_json, write_text
 from model.train import Record, TrainConfig, Trainer
@@ -38,14 +38,6 @@ def silent(_epoch: int, _done: int, _total: int, _record: Record | None) -> None
     """Tells nobody."""
 
 
-def pack_splits(data: Path, directory: Path, *, task: str, mode: str) -> tuple[Packed, Packed]:
-    """The training and validation splits of a folder of embeddings, checked and laid out in a directory."""
-    paths = [split_path(data, split) for split in ("train", "val")]
-    train, val = (pack(path, directory / path.stem, task=task, mode=mode) for path in paths)
-    refuse_overlap(train.songs, val.songs, paths[1])
-    return train, val
-
-
 def train(
     data: Path, out: Path, config: TrainConfig, *, device: str = "cpu", on_progress: OnProgress = silent
 ) -> Record:
@@ -59,20 +51,25 @@ def train(
     packed = out / PACKED
     try:
         splits = pack_splits(data, packed, task=config.task, mode=config.mode)
-        return train_packed(*splits, out, config, data=data, device=device, on_progress=on_progress)
+        return train_packed(
+            splits["train"], splits["val"], out, config, data=data, device=device, on_progress=on_progress
+        )
     finally:
         shutil.rmtree(packed, ignore_errors=True)
 
 
 def finished(out: Path, config: TrainConfig, data: Path) -> Record | None:
     """The result of a run that is over, None for one that is not. Makes the folder; refuses that of another run."""
+    about = asdict(config) | {"data": str(data.resolve()), "data_fingerprint": fingerprint(data)}
     out.mkdir(parents=True, exist_ok=True)
-    about = asdict(config) | {"data": str(data.resolve())}
     if (out / CONFIG).exists():
-        _refuse_other(json.loads((out / CONFIG).read_text("utf-8")), about, out / CONFIG)
+        _refuse_other(read_json(out / CONFIG), about, out / CONFIG)
     write_json(out / CONFIG, about)
-    result: Record | None = json.loads((out / RESULT).read_text("utf-8")) if (out / RESULT).exists() else None
-    return result
+    if not (out / RESULT).exists():
+        return None
+    if not (out / HEAD_FILE).exists():
+        raise DataError(f"{out}: the run is over, but its {HEAD_FILE} is gone; remove the folder to train again")
+    return read_json(out / RESULT)
 
 
 def train_packed(
@@ -90,7 +87,7 @@ def train_packed(
         return result
     trainer = Trainer(config, train, val, device)
     if (out / CHECKPOINT).exists():
-        trainer.restore(torch.load(out / CHECKPOINT, map_location=device, weights_only=True))
+        attempt(_restore, trainer, out / CHECKPOINT, device, path=out / CHECKPOINT)
     with _events(out, trainer.epoch) as events:
         while not trainer.is_done:
             record = trainer.run_epoch(lambda done, total: on_progress(trainer.epoch, done, total, None))
@@ -98,6 +95,10 @@ def train_packed(
             _log(record, events)
             on_progress(trainer.epoch, 1, 1, record)
     return _finish(trainer, out, train)
+
+
+def _restore(trainer: Trainer, path: Path, device: str) -> None:
+    trainer.restore(torch.load(path, map_location=device, weights_only=True))
 
 
 def layer_mix(provenance: Any) -> LayerMix:
@@ -109,9 +110,11 @@ def layer_mix(provenance: Any) -> LayerMix:
 def _refuse_other(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
+            differs = f"{name} is {found.get(name)!r}, not {value!r}"
+            if name == "data_fingerprint":
+                differs = f"the embeddings in {wanted['data']} have changed since"
             raise DataError(
-                f"{path}: this folder holds another run: {name} is {found.get(name)!r}, not {value!r}; "
-                "choose another folder, or remove this one"
+                f"{path}: this folder holds another run: {differs}; choose another folder, or remove this one"
             )
 
 
@@ -180,8 +183,12 @@ def _log(record: Record, events: Any) -> None:
 
 
 def chosen_device(device: str) -> str:
-    """The device itself, or for "auto" CUDA where there is any. Raises DataError for CUDA where there is none."""
-    has_cuda = torch.cuda.is_available()
-    if device.startswith("cuda") and not has_cuda:
+    """The device itself, or for "auto" CUDA where there is any. Raises DataError for one that is not there."""
+    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_cuda else "cpu"
+    if device not in ("cpu", "cuda", *(f"cuda:{number}" for number in range(n_cuda))):
+        raise DataError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto")
+    if device == "cuda" and not n_cuda:
         raise DataError(f"the device {device!r} was asked for, but this machine or this build of torch has no CUDA")
-    return ("cuda" if has_cuda else "cpu") if device == "auto" else device
+    return device

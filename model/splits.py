@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from model.tables import DataError
+
 SPLITS = ("train", "val", "test")
 DEFAULT_FRACTIONS = (0.8, 0.1, 0.1)
 
@@ -17,9 +19,10 @@ def assign(
 
     groups, strata : one name a song; a group belongs to the stratum that most of its songs are in
     fractions      : the share of each split, whose sum is 1
+    Raises DataError for other shares.
     """
     if min(fractions) < 0 or not np.isclose(sum(fractions), 1.0):
-        raise ValueError(f"the shares of the splits are not negative and add up to 1, unlike {tuple(fractions)}")
+        raise DataError(f"the shares of the splits are not negative and add up to 1, unlike {tuple(fractions)}")
     split_of: dict[str, int] = {}
     rng = np.random.default_rng(seed)
     for sizes in _sizes_by_stratum(groups, strata):

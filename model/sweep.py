@@ -17,7 +17,7 @@ from model import plots
 from model.checkpoint import MODES
 from model.cluster import n_cores, ray_session
 from model.domain import TASK_SCORES
-from model.embeddings import open_packed, pack, refuse_overlap, split_path
+from model.embeddings import open_packed, pack_splits
 from model.head import SHARED_DIMS, load_head
 from model.losses import LOSSES
 from model.metrics import Measures, Pairs
@@ -106,10 +106,7 @@ def _pack_all(data: Path, folder: Path, *, task: str) -> str:
     """Lays out every split in both modes; returns the name of the split to measure on."""
     held_out = "test" if any((data / name).exists() for name in ("test", "test.parquet")) else "val"
     for mode in MODES:
-        paths = {split: split_path(data, split) for split in {"train": 0, "val": 0, held_out: 0}}
-        splits = {name: pack(path, folder / mode / name, task=task, mode=mode) for name, path in paths.items()}
-        for name in paths.keys() - {"train"}:
-            refuse_overlap(splits["train"].songs, splits[name].songs, paths[name])
+        pack_splits(data, folder / mode, tuple(dict.fromkeys(("train", "val", held_out))), task=task, mode=mode)
     return held_out
 
 

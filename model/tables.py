@@ -68,7 +68,8 @@ class Table:
         numbers = np.fromiter(values, np.float64, len(self))
         if (outside := np.flatnonzero((numbers < low) | (numbers > high))).size:
             index = int(outside[0])
-            self.refuse(column, index, f"{numbers[index]:g} is not between {low:g} and {high:g}")
+            allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
+            self.refuse(column, index, f"{numbers[index]:g} is not {allowed}")
         return numbers
 
     def choices(self, column: str, allowed: Collection[str]) -> list[str]:
@@ -107,7 +108,7 @@ class Table:
     def _number(self, column: str, index: int, value: Any) -> float:
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number) or isinstance(value, bool):
             self.refuse(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a number")
@@ -131,6 +132,8 @@ def read_table(path: Path) -> Table:
     """The table in a file, by its suffix: .csv, .jsonl or .parquet. Raises DataError, also for a table without rows."""
     if path.suffix not in READERS:
         raise DataError(f"{path}: is neither of {', '.join(READERS)}")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
     try:
         columns = READERS[path.suffix](path)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
@@ -196,7 +199,8 @@ def _complete(reader: "csv.DictReader[str]", header: list[str]) -> Iterator[dict
 
 def _read_jsonl(path: Path) -> dict[str, list[Any]]:
     rows = []
-    for index, line in enumerate(path.read_text("utf-8").splitlines()):
+    # At line feeds alone: the other characters that end a line may stand in a JSON text as they are.
+    for index, line in enumerate(path.read_text("utf-8-sig").removesuffix("\n").split("\n")):
         try:
             row = json.loads(line)
         except ValueError as error:

@@ -52,6 +52,8 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "patience", "learning_rate", "clip_norm"):
             if not getattr(self, name) > 0:
                 raise DataError(f"{name} is {getattr(self, name)}, but must be above 0")
+        if not 0 <= self.weight_decay < np.inf:
+            raise DataError(f"weight_decay is {self.weight_decay}, but must be 0 or more")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +68,8 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, train: Packed, val: Packed, device: str = "cpu") -> None:
-        _refuse_unfit(train, val)
+        if len(train.vectors) < 2:
+            raise DataError(f"{len(train.vectors)} row is too little to train on: there must be two or more")
         self.config = config
         self.epoch = 0
         self.best_epoch = 0
@@ -226,15 +229,6 @@ class _seeded:
 
     def __exit__(self, *error: Any) -> None:
         self._fork.__exit__(*error)
-
-
-def _refuse_unfit(train: Packed, val: Packed) -> None:
-    if train.dim != val.dim:
-        raise DataError(f"the embeddings of train have {train.dim} values and those of val {val.dim}")
-    if train.provenance != val.provenance:
-        raise DataError("the embeddings of train and val come from different encoders or layer mixes")
-    if len(train.vectors) < 2:
-        raise DataError("training needs two rows or more")
 
 
 def _refuse_nonfinite(record: Record) -> None:

@@ -1,6 +1,8 @@
 """`apex arena`: battles and scores in, an experiment out."""
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from app.commands.settings import load_settings
 from app.commands.up import require_weights
 from app.settings import WorkerSettings
 from model import arena, arena_report
-from model.battles import audio_of, read_battles
+from model.battles import clips_in, has_scores, read_battles
+from model.run import chosen_device
 from model.scorer import Scorer
-from model.tables import DataError, read_table
+from model.tables import DataError, read_table, write_text
 
 SCORES = "scores.jsonl"
 
@@ -31,10 +34,13 @@ def run(
     resamples: int,
     device: str,
 ) -> None:
-    """Score the clips if that is asked for, then run the experiment and write it down."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Score the clips if that is asked for or nothing else is there, then run the experiment and write it down."""
+    table = read_table(battles)
+    if audio is None and scores is None and not has_scores(table):
+        audio = _beside(battles)
     if audio is not None:
-        scores = _scored(battles, audio, out / SCORES, weights, head, device)
+        out.mkdir(parents=True, exist_ok=True)
+        scores = _scored(clips_in(table, audio), audio, out / SCORES, weights, head, device)
     read = read_battles(battles, scores)
     with progress() as bars:
         bar = bars.add_task("models", total=None)
@@ -48,29 +54,41 @@ def run(
     Console(stderr=True).print(f"{arena_report.claim(experiment.fitted)} See {out / 'report.html'}", highlight=False)
 
 
-def _scored(battles: Path, audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
+def _beside(battles: Path) -> Path | None:
+    """The folder audio/ beside a file."""
+    folder = battles.parent / "audio"
+    return folder if folder.is_dir() else None
+
+
+def _scored(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
     """Scores the clips that are not in the file yet, a line each, and returns the file."""
     require_weights(weights)
     settings = load_settings(WorkerSettings)
-    clips = audio_of(read_table(battles))
-    known = {line["file"] for line in _lines(path)}
-    scorer = Scorer.load(weights, device=device, head=head)
+    scorer = Scorer.load(weights, device=chosen_device(device), head=head)
     if not scorer.card.trained:
         Console(stderr=True).print(UNTRAINED, style="bold red")
+    known = _keep(path, scorer.card.version)
     with decoder_of(settings) as decoder, progress() as bars, path.open("a", encoding="utf-8") as file:
         for clip in bars.track([clip for clip in clips if clip not in known], description="clips"):
             outcome = score_file(audio / clip, decoder, scorer, bars)
             if "error" in outcome:
                 raise DataError(f"{audio / clip}: {outcome['error']['detail']}")
-            file.write(json.dumps({"file": clip, "scores": outcome["scores"]}, allow_nan=False) + "\n")
+            line = {"file": clip, "version": scorer.card.version, "scores": outcome["scores"]}
+            file.write(json.dumps(line, allow_nan=False) + "\n")
             file.flush()
     return path
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of an earlier call; a last one that was cut off is taken out of the file."""
+def _keep(path: Path, version: str) -> set[str]:
+    """The clips that an earlier call has scored with the same weights; the file is left with these alone."""
     if not path.exists():
-        return []
-    whole = [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    path.write_text("".join(whole), "utf-8")
-    return [json.loads(line) for line in whole]
+        return set()
+    kept = [line for line in _whole_lines(path) if line.get("version") == version]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
+    return {line["file"] for line in kept}
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for line in path.read_text("utf-8").split("\n"):
+        with suppress(ValueError):  # a last one that was cut off
+            yield json.loads(line)

@@ -12,9 +12,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from model import arena, arena_report
-from model.battles import features, read_battles
+from model.battles import clips_in, features, read_battles
 from model.domain import SCORE_RANGES
-from model.tables import DataError
+from model.tables import DataError, Table
 from tests.model.catalogue import battles
 
 
@@ -161,6 +161,24 @@ def test_a_bad_battle_is_refused_with_column_and_row(tmp_path: Path, column: str
     pq.write_table(pa.Table.from_pylist(records), tmp_path / "battles.parquet")
     with pytest.raises(DataError, match=sentence):
         read_battles(tmp_path / "battles.parquet")
+
+
+@pytest.mark.parametrize(
+    ("clip", "sentence"),
+    [
+        ("../secret.wav", "'../secret.wav' is not within"),
+        ("/etc/passwd", "'/etc/passwd' is not within"),
+        ("deep/../../secret.wav", ".* is not within"),
+        ("none.wav", "there is no file"),
+    ],
+)
+def test_a_clip_that_is_not_a_file_of_the_folder_is_refused(tmp_path: Path, clip: str, sentence: str) -> None:
+    (tmp_path / "audio").mkdir()
+    for name in ("secret.wav", "audio/fine.wav"):
+        (tmp_path / name).touch()
+    table = Table(tmp_path / "battles.csv", {"audio_a": ["fine.wav", "fine.wav"], "audio_b": ["fine.wav", clip]})
+    with pytest.raises(DataError, match=f"battles.csv: column 'audio_b', row 2: {sentence}"):
+        clips_in(table, tmp_path / "audio")
 
 
 def test_too_few_battles_and_battles_without_scores_are_refused(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.embeddings import pack, parquet_files, read_songs, refuse_overlap, split_path
+from model.embeddings import pack, pack_splits, parquet_files, read_songs, refuse_overlap, split_path
 from model.labels import AESTHETICS
 from model.tables import DataError
-from tests.model.catalogue import packed, rows, write_split
+from tests.model.catalogue import packed, rows, write_split, write_splits
 
 
 def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
@@ -33,6 +33,7 @@ def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
         ("songeval_scores", dict.fromkeys(AESTHETICS, 0.5), "column 'coherence', row 3: 0.5 is not between 1 and 5"),
         ("segment_embedding", [0.0] * 5, "column 'segment_embedding', row 3: has 5 values, not 16"),
         ("segment_embedding", None, "column 'segment_embedding', row 3: has 0 values, not 16"),
+        ("segment_embedding", [0.0] * 15 + [None], "column 'segment_embedding', row 3: holds NaN or infinity"),
         ("segment_embedding", [np.inf] * 16, "column 'segment_embedding', row 3: holds NaN or infinity"),
     ],
 )
@@ -42,6 +43,24 @@ def test_a_fault_is_named_with_file_column_and_row(tmp_path: Path, column: str, 
         pack(data, tmp_path / "packed", task="full", mode="song")
     assert str(data / "part-000001.parquet") in str(refused.value)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "sentence"),
+    [
+        (pa.array(["a"] * 6), "row 1: is of type string, and no list of numbers"),
+        (pa.array([["a"]] * 6), "row 1: is of type list<.*: string>, and no list of numbers"),
+        (pa.array([1.0] * 6), "row 1: is of type double, and no list of numbers"),
+        (pa.array([[]] * 6, pa.list_(pa.float32())), "row 1: is empty"),
+        (pa.array([None] + [[1.0] * 16] * 5), "row 1: is empty"),
+    ],
+)
+def test_what_is_no_list_of_numbers_is_refused(tmp_path: Path, vectors: pa.Array, sentence: str) -> None:
+    table = rows(6)
+    index = table.schema.get_field_index("segment_embedding")
+    data = write_split(tmp_path / "train", table.set_column(index, "segment_embedding", vectors))
+    with pytest.raises(DataError, match=f"part-000001.parquet: column 'segment_embedding', {sentence}"):
+        pack(data, tmp_path / "packed", task="full", mode="song")
 
 
 @pytest.mark.parametrize("column", ["audio_id", "segment_id", "platform", "score_likes", "segment_embedding"])
@@ -92,9 +111,17 @@ def test_in_mode_segment_every_row_stays_and_knows_its_song(tmp_path: Path) -> N
 
 
 def test_a_song_in_two_splits_is_refused(tmp_path: Path) -> None:
-    first, second = (packed(tmp_path / name, rows(4)).songs for name in ("a", "b"))
-    with pytest.raises(DataError, match=r"val: column 'audio_id', song 1: 'song0-0' is in another split too"):
-        refuse_overlap(first, second, tmp_path / "val")
+    first = packed(tmp_path / "a", rows(4)).songs
+    val = write_split(tmp_path / "val", pa.concat_tables([rows(3, seed=1), rows(4).slice(2)]))
+    with pytest.raises(DataError, match=r"part-000001.parquet: column 'audio_id', row 4: 'song0-2' is in another"):
+        refuse_overlap(first, read_songs(val, "full"), val)
+
+
+def test_no_two_of_three_splits_share_a_song(tmp_path: Path) -> None:
+    write_splits(tmp_path / "emb", 20)
+    write_split(tmp_path / "emb/test", rows(5, seed=1))
+    with pytest.raises(DataError, match=r"test/part-000001.parquet: .* is in another split too"):
+        pack_splits(tmp_path / "emb", tmp_path / "packed", ("train", "val", "test"), task="full", mode="song")
 
 
 def test_a_split_that_is_missing_or_empty_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from model.baselines import Ridge
 from model.checkpoint import read_tensors
-from model.domain import TASK_SCORES
-from model.evaluate import evaluate, write
+from model.domain import TASK_SCORES, WeightsError
+from model.evaluate import evaluate, figures, report, write
 from model.head import ApexHead, HeadConfig, load_head
 from model.metrics import MEASURES
 from model.run import train
@@ -73,6 +73,20 @@ def test_a_popularity_head_is_evaluated_without_aesthetic_columns(tmp_path: Path
     torch.save(checkpoint, tmp_path / "best_model.pt")
     data = write_split(tmp_path / "test", rows(40, n_segments=2, full=False))
     assert list(evaluate(tmp_path, data, n_resamples=10).as_json()["tasks"]) == ["score_streams", "score_likes"]
+
+
+def test_a_checkpoint_of_another_task_than_it_says_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    torch.save({"model_state": ApexHead(HeadConfig("full", 16)).state_dict(), "task": "popularity"}, tmp_path / "a.pt")
+    with pytest.raises(
+        WeightsError, match="a.pt: says that its task is 'popularity', but holds the branches of task 'full'"
+    ):
+        load_head(tmp_path / "a.pt")
+
+
+def test_a_report_without_a_training_split_does_not_say_that_the_songs_are_new(data: Path, run: Path) -> None:
+    alone, beside = (evaluate(run, data / "test", train=train, n_resamples=10) for train in (None, data / "train"))
+    assert "not compared with the training split" in report(alone, figures(alone)).html()
+    assert "none of them in the training split" in report(beside, figures(beside)).html()
 
 
 def test_data_that_do_not_fit_the_head_are_refused(run: Path, data: Path, tmp_path: Path) -> None:

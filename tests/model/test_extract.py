@@ -17,7 +17,7 @@ import soundfile
 from model.decode import Decoder
 from model.domain import AudioLimits
 from model.embeddings import pack, read_provenance
-from model.extract import find_audio, read_manifest
+from model.extract import ExtractConfig, extract, find_audio, read_manifest
 from model.labels import LabelConfig, label, write
 from model.scorer import Scorer, provenance
 from model.tables import DataError
@@ -200,8 +200,14 @@ def test_the_references_jsonl_manifest_is_read(tmp_path: Path) -> None:
     assert song.split == "songs"
 
 
+def test_cuda_is_not_waited_for_where_there_is_none(folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
+    config = ExtractConfig(tiny_weights, device="cuda:7")
+    with pytest.raises(DataError, match="there is no device 'cuda:7'"):
+        extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", config)
+
+
 def test_a_folder_of_audio_that_is_empty_or_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no files"):
+    with pytest.raises(DataError, match="there is no such folder, or it holds no files"):
         find_audio(str(tmp_path))
     with pytest.raises(DataError, match="cannot be listed"):
         find_audio("nothing-of-this-name://bucket")

@@ -90,6 +90,8 @@ def test_an_aesthetic_score_out_of_range_and_an_empty_split_are_refused(tmp_path
     counts = write_counts(tmp_path / "counts.csv")
     with pytest.raises(DataError, match="the split 'val' would be empty"):
         label(counts, LabelConfig(fractions=(1, 0, 0)))
+    with pytest.raises(DataError, match="are not negative and add up to 1"):
+        label(counts, LabelConfig(fractions=(0.5, 0.5, 0.5)))
     counts.write_text(counts.read_text().replace("\ns1,", "\ns1x,").rsplit(",", 1)[0] + ",7\n")
     with pytest.raises(DataError, match="column 'naturalness', row 60: 7 is not between 1 and 5"):
         label(counts, LabelConfig())

@@ -1,6 +1,7 @@
 """A run folder holds what training was, can be taken up again, and is served as it is."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model.domain import TASK_SCORES
-from model.head import load_head, save_head
+from model.domain import TASK_SCORES, ApexError
+from model.head import HEAD_FILE, load_head, save_head
 from model.run import METRICS, RESULT, chosen_device, train
 from model.tables import DataError
 from model.train import Record, TrainConfig
@@ -83,17 +84,50 @@ def test_the_folder_of_another_run_is_refused_by_the_setting_that_differs(data: 
         train(data, run, TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3, task="popularity"))
 
 
+def test_embeddings_that_have_changed_since_are_not_taken_for_those_of_the_run(tmp_path: Path) -> None:
+    data, config = write_splits(tmp_path / "emb", 40), TrainConfig(epochs=1)
+    train(data, tmp_path / "run", config)
+    write_split(data / "val", rows(10, seed=7))
+    with pytest.raises(DataError, match="the embeddings in .*emb have changed since"):
+        train(data, tmp_path / "run", config)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("config.json", b"{", "config.json: cannot be used: JSONDecodeError"),
+        ("checkpoint.pt", b"rubbish", "checkpoint.pt: cannot be used"),
+        (HEAD_FILE, None, "the run is over, but its apex.safetensors is gone"),
+    ],
+)
+def test_a_damaged_run_folder_is_refused_by_its_file(
+    data: Path, run: Path, tmp_path: Path, name: str, content: bytes | None, sentence: str
+) -> None:
+    damaged = shutil.copytree(run, tmp_path / "run")
+    if content is None:
+        (damaged / name).unlink()
+    else:
+        (damaged / RESULT).unlink()
+        (damaged / name).write_bytes(content)
+    with pytest.raises(ApexError, match=sentence):
+        train(data, damaged, CONFIG)
+
+
 def test_a_song_in_two_splits_stops_training(data: Path, tmp_path: Path) -> None:
     write_split(tmp_path / "train", rows(20))
     write_split(tmp_path / "val", rows(3))
-    with pytest.raises(DataError, match="is in another split too"):
+    with pytest.raises(
+        DataError, match=r"val/part-000001.parquet: column 'audio_id', row 1: .* is in another split too"
+    ):
         train(tmp_path, tmp_path / "run", CONFIG)
 
 
 def test_splits_of_unequal_width_are_refused(tmp_path: Path) -> None:
     write_split(tmp_path / "train", rows(20))
     write_split(tmp_path / "val", rows(3, seed=1, dim=8))
-    with pytest.raises(DataError, match="train have 16 values and those of val 8"):
+    with pytest.raises(
+        DataError, match="val/part-000001.parquet: column 'segment_embedding', row 1: has 8 values, not 16"
+    ):
         train(tmp_path, tmp_path / "run", CONFIG)
 
 
@@ -102,3 +136,6 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     assert chosen_device("auto") == "cpu"
     with pytest.raises(DataError, match="no CUDA"):
         chosen_device("cuda")
+    for name in ("tpu", "cuda:7"):
+        with pytest.raises(DataError, match=f"there is no device '{name}'"):
+            chosen_device(name)

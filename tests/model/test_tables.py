@@ -26,6 +26,7 @@ def read_all(path: Path) -> None:
         ("id,n\na,1\n", "has no column 'streams'; its columns are id, n"),
         ("id,streams\na,1\nb,\n", "column 'streams', row 2: '' is not a number"),
         ("id,streams\na,1\nb,nan\n", "column 'streams', row 2: 'nan' is not a number"),
+        ("id,streams\na,1\nb,1e999\n", "column 'streams', row 2: '1e999' is not a number"),
         ("id,streams\na,1\nb,-3\n", "column 'streams', row 2: -3 is not between 0 and 10"),
         ("id,streams\na,1\nb,2\na,3\n", "column 'id', row 3: 'a' stands in row 1 already"),
         ("id,streams\na,1\n ,2\n", "column 'id', row 2: ' ' is no text"),
@@ -48,6 +49,27 @@ def test_the_same_rows_are_read_from_csv_and_jsonl(tmp_path: Path) -> None:
     ours, other = read_table(path), read_table(csv(tmp_path, "id,streams\n7,3\nb,4.5\n"))
     assert ours.keys("id") == other.keys("id") == ["7", "b"]
     assert ours.numbers("streams").tolist() == other.numbers("streams").tolist() == [3.0, 4.5]
+
+
+def test_a_jsonl_text_may_hold_any_line_separator_but_the_line_feed(tmp_path: Path) -> None:
+    path = tmp_path / "battles.jsonl"
+    path.write_text('\ufeff{"id": "a", "prompt": "one\u2028two\x85three"}\n{"id": "b", "prompt": "four"}\n', "utf-8")
+    assert read_table(path).texts("prompt") == ["one\u2028two\x85three", "four"]
+
+
+def test_numbers_too_large_for_a_float_and_below_a_lowest_one_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "counts.jsonl"
+    path.write_text(f'{{"streams": 1{"0" * 400}}}\n')
+    with pytest.raises(DataError, match="column 'streams', row 1: .* is not a number"):
+        read_table(path).numbers("streams", low=0)
+    path.write_text('{"streams": -1}\n')
+    with pytest.raises(DataError, match="column 'streams', row 1: -1 is not at least 0"):
+        read_table(path).numbers("streams", low=0)
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="counts.csv: there is no such file"):
+        read_table(tmp_path / "counts.csv")
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"id": 1}\nnonsense\n'])

@@ -131,7 +131,11 @@ def test_in_mode_segment_a_songs_prediction_is_the_mean_of_its_segments(
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
-    [({"loss": "huber"}, "loss is 'huber', not one of"), ({"epochs": 0}, "epochs is 0, but must be above 0")],
+    [
+        ({"loss": "huber"}, "loss is 'huber', not one of"),
+        ({"epochs": 0}, "epochs is 0, but must be above 0"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan, but must be 0 or more"),
+    ],
 )
 def test_a_condition_that_does_not_exist_is_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
