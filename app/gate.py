@@ -6,7 +6,7 @@ Looked at again, atomically, when the job is made (`JobStore.create`): many may 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from app.load import drain_s
 from app.problems import Problem
 from app.queue import ScoreQueue
 from app.quotas import Quotas
+from app.recent import Recent
 from app.trace import Trace
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Gate:
     queue: ScoreQueue
     quotas: Quotas
     max_queued_audio_s: float
-    waiting: Callable[[], Place]
+    waiting: Recent[Place]
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
@@ -44,7 +45,10 @@ class Gate:
         Raises `queue_full` or `quota_exceeded`. A repeated request leads to none, and is only counted.
         """
         declared, trace = declared_bytes(request), Trace.of(request)
-        await run_in_threadpool(self._admit, trace, caller, declared, jobs)
+        if jobs:
+            await self._refuse_when_full()
+        if caller.key_id is not None:
+            await run_in_threadpool(self._take, trace, caller, declared, jobs)
         try:
             yield
         finally:
@@ -59,9 +63,12 @@ class Gate:
         retry_after_s = min(max(math.ceil(seconds), MIN_RETRY_S), MAX_RETRY_S)
         return Problem("queue_full", headers={"Retry-After": str(retry_after_s)})
 
-    def _admit(self, trace: Trace, caller: Caller, n_bytes: int, jobs: int) -> None:
-        if jobs and self.waiting().audio_seconds_ahead >= self.max_queued_audio_s:
-            raise self.queue_full()
+    async def _refuse_when_full(self) -> None:
+        waiting = await self.waiting.soon()
+        if waiting.audio_seconds_ahead >= self.max_queued_audio_s:
+            raise await run_in_threadpool(self.queue_full)
+
+    def _take(self, trace: Trace, caller: Caller, n_bytes: int, jobs: int) -> None:
         standing = self.quotas.take(caller, n_bytes=n_bytes, jobs=jobs)
         if standing:
             trace.headers.update(standing.headers())

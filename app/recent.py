@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+
 T = TypeVar("T")
 
 #: For estimates, and for checks that are made again, atomically, where they count.
@@ -20,10 +22,17 @@ class Recent(Generic[T]):
 
     def __call__(self) -> T:
         """The value; None is never remembered. Blocking when it must be read."""
-        known = self._known
-        if known is None or time.monotonic() - self._read_at > MOMENT_S:
+        known = self._fresh()
+        if known is None:
             read_at = time.monotonic()
-            value = self._read()
-            self._known, self._read_at = value, read_at
-            return value
+            known = self._read()
+            self._known, self._read_at = known, read_at
         return known
+
+    async def soon(self, limiter: CapacityLimiter | None = None) -> T:
+        """The value, without blocking: a thread is taken, under the limiter, only when it must be read."""
+        known = self._fresh()
+        return await to_thread.run_sync(self, limiter=limiter) if known is None else known
+
+    def _fresh(self) -> T | None:
+        return self._known if time.monotonic() - self._read_at <= MOMENT_S else None

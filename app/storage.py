@@ -68,16 +68,16 @@ class AudioStorage:
         """Room left for uploads."""
         return shutil.disk_usage(self.directory).free
 
-    def require_room(self, upload_bytes: int) -> None:
-        """Raise the `Problem` that there is no room, unless an upload of this size could surely be finished."""
+    def has_room(self, upload_bytes: int) -> bool:
+        """Whether an upload of this size could surely be finished."""
         with storage_problems():
-            if self.free_bytes() <= ROOM_FOR_UPLOADS * upload_bytes:
-                raise Problem("storage_full")
+            return self.free_bytes() > ROOM_FOR_UPLOADS * upload_bytes
 
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
         with self.receive() as part:
-            part.write(b"\0")
+            part.append(b"\0")
+            part.flush()
 
     def sync(self) -> None:
         """Make the directory's names durable."""
@@ -89,14 +89,15 @@ class AudioStorage:
 
 
 class PartFile:
-    """Bytes on their way in, counted and hashed as they are written; deleted at the end unless committed.
+    """Bytes on their way in, counted as they come and hashed as they are written; deleted at the end unless committed.
 
-    The first write makes the file: what is refused at its first bytes never touches the disk. Methods take turns,
-    because a cancelled upload discards the file while a thread may still be writing to it.
+    The first flush makes the file: what is refused at its first bytes never touches the disk. Methods that touch it
+    take turns, because a cancelled upload discards the file while a thread may still be writing to it.
     """
 
     def __init__(self, storage: AudioStorage, path: Path) -> None:
         self.size_bytes = 0
+        self.pending = bytearray()
         self._storage = storage
         self._path = path
         self._digest = hashlib.sha256()
@@ -106,18 +107,25 @@ class PartFile:
 
     @property
     def sha256(self) -> str:
+        """Of all bytes, which must be flushed."""
+        if self.pending:
+            raise ValueError("the digest is of what is flushed")
         return self._digest.hexdigest()
 
-    def write(self, block: bytes | bytearray) -> None:
-        """Append a block. Not durable until `commit`."""
+    def append(self, data: bytes | memoryview) -> None:
+        """Take bytes into memory, where they wait for a flush in `pending`. Does not block."""
+        self.pending += data
+        self.size_bytes += len(data)
+
+    def flush(self) -> None:
+        """Write what waits. Not durable until `commit`."""
         with self._turn, storage_problems():
-            self._write_all(block)
-            self._digest.update(block)
-            self.size_bytes += len(block)
+            self._flush()
 
     def commit(self, key: str) -> None:
-        """Make the bytes durable under `key`. When this raises, nothing is kept."""
+        """Make all bytes durable under `key`. When this raises, nothing is kept."""
         with self._turn, storage_problems():
+            self._flush()
             file = self._opened()
             os.utime(file.fileno())  # an orphan's age counts from here, however slowly the bytes came
             os.fsync(file.fileno())
@@ -141,6 +149,12 @@ class PartFile:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+    def _flush(self) -> None:
+        block, self.pending = self.pending, bytearray()
+        if block:
+            self._write_all(block)
+            self._digest.update(block)
 
     def _write_all(self, block: bytes | bytearray) -> None:
         file, rest = self._opened(), memoryview(block)

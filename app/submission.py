@@ -70,14 +70,15 @@ class Submission:
 
     async def _accepted(self, head: TrackHead, claim: Claim | None) -> Answer:
         async with self.services.gate.admitted(self.request, self.caller), self._upload(head) as upload:
-            job, answer = await uninterrupted(self._accepted_and_told, upload, claim)
+            job, answer = await uninterrupted(self._accepted_and_told, upload, head, claim)
         if self.order.wait_s and not job.status.done:
             with suppress(RedisError):  # the job is durable, whatever becomes of the wait
                 job = await wait_until_done(self.services, job.id, timeout_s=self.order.wait_s, request=self.request)
             answer = await uninterrupted(self._tell, job, claim) if job.status.done else answer
         return answer
 
-    def _accepted_and_told(self, upload: Upload, claim: Claim | None) -> tuple[Job, Answer]:
+    def _accepted_and_told(self, upload: Upload, head: TrackHead, claim: Claim | None) -> tuple[Job, Answer]:
+        self._complete(upload, head)
         terms = Terms(self.caller, REQUEST_ID.get(), TRACE_ID.get(), self.order.cancel_after_s, claim=claim)
         job = self.services.acceptance.accept(upload, terms)
         return job, self._tell(job, claim)
@@ -119,6 +120,7 @@ class Submission:
 
     async def _print_of_body(self, head: TrackHead) -> str:
         async with self._upload(head) as upload:
+            await uninterrupted(self._complete, upload, head)
             return fingerprint(upload.part.sha256, upload.options)
 
     def _request_print(self) -> str | None:
@@ -130,12 +132,18 @@ class Submission:
 
     @asynccontextmanager
     async def _upload(self, head: TrackHead) -> AsyncIterator[Upload]:
-        """The upload, which is what its `Content-Digest` says."""
+        """The upload. A form that has a digest is hashed as a whole, beside the file in it."""
         body = DigestedBody(self.request) if self.order.content_sha256 and head.boundary else None
-        async with self.services.uploader.receive(body.request if body else self.request) as upload:
-            # The file is hashed anyway; a form is hashed a second time, as a whole.
-            self._refuse_other_digest(body.sha256 if body else upload.part.sha256)
+        async with self.services.uploader.receive(body.request if body else self.request, head) as upload:
+            if body:
+                self._refuse_other_digest(body.sha256)
             yield upload
+
+    def _complete(self, upload: Upload, head: TrackHead) -> None:
+        """Write the end of the file, in the thread that goes on with it. A raw file is what its digest says."""
+        upload.part.flush()
+        if head.boundary is None:
+            self._refuse_other_digest(upload.part.sha256)
 
     def _refuse_other_digest(self, sha256: str) -> None:
         if self.order.content_sha256 not in (None, sha256):

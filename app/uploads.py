@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -20,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from app.forms import BATCH_FORM, FRAMING_BYTES, Fields, FormBody, Sink
 from app.problems import Problem, invalid_field, validation_problem
+from app.recent import Recent
 from app.schemas import BatchOptions, TrackOptions
 from app.storage import AudioStorage, PartFile
 from model.containers import CONTAINERS, SNIFF_BYTES, sniff
@@ -54,7 +56,7 @@ class TrackHead:
 
 @dataclass(frozen=True)
 class Upload:
-    """A track received whole and not yet committed."""
+    """A track received whole; the end of it is not yet flushed, and nothing is committed."""
 
     part: PartFile
     container: str
@@ -85,6 +87,7 @@ class Uploader:
         self.storage = storage
         self.limits = limits
         self._writers = CapacityLimiter(WRITERS)
+        self._has_room = Recent(partial(storage.has_room, limits.max_bytes))
 
     def examine(self, request: Request) -> TrackHead:
         """What a request says of its body before the body is read; raises when it cannot be taken."""
@@ -94,10 +97,9 @@ class Uploader:
         return TrackHead(boundary, options)
 
     @asynccontextmanager
-    async def receive(self, request: Request) -> AsyncIterator[Upload]:
-        """Read the body of a request whose sender may send one. All refusals are `Problem`s."""
+    async def receive(self, request: Request, head: TrackHead) -> AsyncIterator[Upload]:
+        """Read the body of a request that was examined. All refusals are `Problem`s."""
         started = time.monotonic()
-        head = self.examine(request)
         fields = query_fields(request)
         await self._require_room()
         with self.storage.receive() as part:
@@ -106,7 +108,7 @@ class Uploader:
             if head.boundary is not None:
                 body = FormBody(head.boundary, fields=fields, open_file=lambda _filename: audio.feed)
             await self._read(request, body, [audio], max_bytes=self.limits.max_bytes)
-            container = await audio.finish()
+            container = audio.recognised()
             yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
 
     def examine_batch(self, request: Request) -> TrackHead:
@@ -143,7 +145,8 @@ class Uploader:
         return BATCH_FORM.max_files * self.limits.max_bytes
 
     async def _require_room(self) -> None:
-        await to_thread.run_sync(self.storage.require_room, self.limits.max_bytes, limiter=self._writers)
+        if not await self._has_room.soon(self._writers):
+            raise Problem("storage_full")
 
     def _intake(self, part: PartFile) -> "AudioIntake":
         return AudioIntake(part, max_bytes=self.limits.max_bytes, writers=self._writers)
@@ -165,36 +168,31 @@ class AudioIntake:
     """The audio of one upload: counted as it comes, recognised by its first bytes, written in large blocks."""
 
     def __init__(self, part: PartFile, *, max_bytes: int, writers: CapacityLimiter) -> None:
-        self.size_bytes = 0
         self._part = part
         self._max_bytes = max_bytes
         self._writers = writers
-        self._pending = bytearray()
         self._container: str | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes. Raises as soon as they are too many, or begin like no accepted container."""
-        self.size_bytes += len(data)
-        if self.size_bytes > self._max_bytes:
+        self._part.append(data)
+        if self._part.size_bytes > self._max_bytes:
             raise too_large(self._max_bytes, f"The limit is {self._max_bytes} bytes; the file has more.")
-        self._pending += data
-        if self._container is None and len(self._pending) >= SNIFF_BYTES:
-            self._container = recognise(self._pending)
+        if self._container is None and self._part.size_bytes >= SNIFF_BYTES:
+            self._container = recognise(self._part.pending)
 
     async def drain(self) -> None:
         """Write what has gathered, once it is worth a thread."""
-        if len(self._pending) >= WRITE_BYTES:
-            await self._write()
+        if len(self._part.pending) >= WRITE_BYTES:
+            await self.flush()
 
-    async def finish(self) -> str:
-        """Write the rest; the container's name."""
-        container = self._container or recognise(self._pending)
-        await self._write()
-        return container
+    async def flush(self) -> None:
+        """Write what has gathered."""
+        await to_thread.run_sync(self._part.flush, limiter=self._writers)
 
-    async def _write(self) -> None:
-        block, self._pending = self._pending, bytearray()
-        await to_thread.run_sync(self._part.write, block, limiter=self._writers)
+    def recognised(self) -> str:
+        """The container's name; raises when a file that is over began like none."""
+        return self._container or recognise(self._part.pending)
 
 
 class PatientIntake:
@@ -222,7 +220,9 @@ class PatientIntake:
 
     async def _outcome(self, upload_s: float) -> Upload | Problem:
         try:
-            return Upload(self._part, await self._audio.finish(), TrackOptions(), upload_s)
+            container = self._audio.recognised()
+            await self._audio.flush()
+            return Upload(self._part, container, TrackOptions(), upload_s)
         except Problem as problem:
             return problem
 

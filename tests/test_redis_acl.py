@@ -153,7 +153,7 @@ def test_no_password_is_in_the_file() -> None:
 
 def test_the_start_script_fills_in_the_passwords(tmp_path: Path, redis: Redis) -> None:
     """The script as it is, but for its paths and for the server, which prints its own options here."""
-    script = START.replace("/etc/apex/redis.acl", str(DEPLOY / "redis.acl")).replace("/tmp/", f"{tmp_path}/")
+    script = START.replace("/tmp/", f"{tmp_path}/").replace("/etc/apex/redis.acl", str(DEPLOY / "redis.acl"))
     (tmp_path / "start.sh").write_text(script.replace("exec redis-server", "exec echo"))
     passwords = {f"APEX_REDIS_{name}_PASSWORD": f"secret-{name.lower()}" for name in ("API", "WORKER")}
     subprocess.run(["sh", tmp_path / "start.sh"], env=os.environ | passwords, check=True, capture_output=True)

@@ -1,5 +1,6 @@
 """`apex api`: serve the HTTP front end with uvicorn."""
 
+import gc
 import sys
 from contextlib import suppress
 
@@ -37,7 +38,18 @@ def run() -> None:
         timeout_graceful_shutdown=DRAIN_S,
     )
     server = Server(app, config)
+    _calm_collector()
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         sys.exit(EXIT_NOT_STARTED)
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector leave the application alone, and look for what requests left a tenth as often.
+
+    It took an eighth of the processor time of a small upload.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*(10 * count for count in gc.get_threshold()))

@@ -50,7 +50,7 @@ def expire(jobs: JobStore, job: Job) -> None:
 def stored_audio(services: Services, job: Job) -> None:
     """A file under the job's key."""
     with services.storage.receive() as part:
-        part.write(b"audio")
+        part.append(b"audio")
         part.commit(job.storage_key)
 
 

@@ -1,8 +1,10 @@
 """A value is read once in a moment, and what is not known is asked for each time."""
 
 import itertools
+import threading
 
 import pytest
+from anyio import to_thread
 
 from app import recent
 from app.recent import Recent
@@ -21,3 +23,13 @@ def test_what_is_not_known_is_not_remembered(monkeypatch: pytest.MonkeyPatch) ->
     answers = iter([None, "known"])
     value = Recent(lambda: next(answers))
     assert [value(), value(), value()] == [None, "known", "known"]
+
+
+@pytest.mark.anyio
+async def test_a_thread_is_taken_only_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "MOMENT_S", 60.0)
+    thread = Recent(threading.get_ident)
+    first = await thread.soon()
+    assert first != threading.get_ident()
+    monkeypatch.setattr(to_thread, "run_sync", None)
+    assert await thread.soon() == first

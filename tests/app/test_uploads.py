@@ -114,13 +114,13 @@ async def test_a_second_file_is_refused_at_its_first_bytes(app: FastAPI) -> None
 
 async def test_a_track_is_written_in_large_blocks(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = PartFile.write
+    real = PartFile._write_all
 
     def noted(file: PartFile, block: bytes) -> None:
         sizes.append(len(block))
         real(file, block)
 
-    monkeypatch.setattr(PartFile, "write", noted)
+    monkeypatch.setattr(PartFile, "_write_all", noted)
     answer = await Client(app, body_messages([WAV] + [b"x" * KIB] * 1024)).post("/score", RAW)
     assert answer.status == 202
     assert len(sizes) == 5

@@ -103,15 +103,15 @@ async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.Asyn
     assert 1 <= time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize(("asked", "longest_s"), [({"wait": 900}, 1), ({"wait": 0}, 0)])
+@pytest.mark.parametrize(("asked", "longest_s"), [({"wait": 900}, 3), ({"wait": 0}, 0)])
 async def test_a_wait_is_cut_to_the_servers_limit(
     settings: ApiSettings, redis: Redis, asked: dict[str, int], longest_s: float
 ) -> None:
-    app = create_app(settings.model_copy(update={"max_wait_s": 1}), redis=redis)
+    app = create_app(settings.model_copy(update={"max_wait_s": 3}), redis=redis)
     async with client_of(app) as client, app.router.lifespan_context(app):
         began = time.monotonic()
         await client.get(f"/jobs/{queued(app.state.services.jobs).id}", params=asked)
-        assert longest_s <= time.monotonic() - began < longest_s + 1
+        assert longest_s <= time.monotonic() - began < longest_s + 2.5
 
 
 @pytest.mark.parametrize("wait", ["-1", "x", "1.5"])

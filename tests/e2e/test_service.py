@@ -55,7 +55,9 @@ def test_a_raw_body_is_scored_as_well(service: Service, music: Path) -> None:
 
 
 def test_a_worker_killed_in_the_middle_of_a_job_is_restarted_and_the_job_succeeds(service: Service) -> None:
-    long_track = tracks.wav(tracks.ramp(801 * 8_000), 8_000)  # of a length no other test sends: its scores are not known
+    long_track = tracks.wav(
+        tracks.ramp(801 * 8_000), 8_000
+    )  # of a length no other test sends: its scores are not known
     job_id = service.submit(long_track).json()["id"]
     [pid] = service.worker_pids()
     while service.job(job_id)["status"] == "queued":

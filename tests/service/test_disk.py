@@ -66,7 +66,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
     data_dir: Path, redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
     if not checked:
-        monkeypatch.setattr(AudioStorage, "require_room", lambda _storage, _size: None)
+        monkeypatch.setattr(AudioStorage, "has_room", lambda _storage, _size: True)
     with (
         small_disk(data_dir / "audio", 8 * MIB),
         live(app_on(data_dir, redis_url)) as serving,

@@ -89,7 +89,7 @@ def accepted(store: JobStore, data_dir: Path, **values: Any) -> Job:
     """A job as the front end leaves it: audio stored, record written, not yet queued."""
     job_id = new_job_id()
     with AudioStorage(data_dir / "audio").receive() as part:
-        part.write(b"audio")
+        part.append(b"audio")
         part.commit(job_id)
     job = Job(id=job_id, storage_key=job_id, audio={"bytes": 5, "container": "wav"}, request_id="r1", **values)
     store.create(job)

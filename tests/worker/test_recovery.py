@@ -39,7 +39,7 @@ class Bench:
         job_id = new_job_id()
         job = Job(id=job_id, storage_key=job_id, external_id=script.name)
         with self.storage.receive() as part:
-            part.write(script.track())
+            part.append(script.track())
             part.commit(job.id)
         self.store.create(job)
         self.queue.enqueue(job.id)

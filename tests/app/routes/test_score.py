@@ -364,15 +364,15 @@ async def test_a_problem_raised_late_deletes_the_committed_file(
     assert left_behind(services) == []
 
 
-async def test_files_are_written_by_few_threads(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_are_written_in_threads(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     main, seen = threading.get_ident(), set[int]()
-    real = PartFile.write
+    real = PartFile._write_all
 
     def noted(file: PartFile, block: bytes) -> None:
         seen.add(threading.get_ident())
         real(file, block)
 
-    monkeypatch.setattr(PartFile, "write", noted)
+    monkeypatch.setattr(PartFile, "_write_all", noted)
     await client.post("/score", content=WAV, headers=RAW)
     assert seen
     assert main not in seen
