@@ -50,11 +50,18 @@ def test_importing_the_commands_loads_no_package_of_the_extra() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+def _interruptible() -> None:
+    """A shell has what it runs in the background ignore Ctrl-C, and the tests may run there."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_training_that_is_interrupted_says_so_and_goes_on_from_there(tmp_path: Path) -> None:
     data, out = write_splits(tmp_path / "emb", 400), tmp_path / "run"
     command = [*PYTHON, "train", str(data), "--out", str(out), "--batch-size", "8", "--device", "cpu", "--epochs", "30"]
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=_interruptible
+    ) as process:
         while not (out / "metrics.jsonl").exists() and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
