@@ -9,7 +9,7 @@ from app.batch_submission import BatchSubmission
 from app.batch_view import batch_headers, batch_view
 from app.openapi import batch_operation, headers, problems
 from app.orders import OrderDep
-from app.routes.score import SUBMITTED
+from app.routes.score import REFUSALS, SUBMITTED
 from app.schemas import Batch, BatchQuery
 from app.services import ServicesDep, owned_batch
 
@@ -24,24 +24,7 @@ router = APIRouter(tags=["scoring"])
     openapi_extra=batch_operation(),
     responses={
         207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(
-            "malformed_multipart",
-            "missing_file",
-            "too_many_files",
-            "bad_header",
-            "digest_mismatch",
-            "unauthorized",
-            "forbidden_scope",
-            "idempotency_in_flight",
-            "upload_timeout",
-            "payload_too_large",
-            "unsupported_media_type",
-            "validation_error",
-            "idempotency_key_reused",
-            "quota_exceeded",
-            "queue_full",
-            "redis_unavailable",
-        ),
+        **problems(*REFUSALS),
     },
 )
 async def create_batch(request: Request, services: ServicesDep, caller: WriteScores, order: OrderDep) -> Response:

@@ -11,6 +11,25 @@ from app.submission import Submission
 
 #: What any accepted submission may carry.
 SUBMITTED = ("Idempotent-Replayed", "RateLimit", "RateLimit-Policy")
+#: For what any submission may be refused as a whole.
+REFUSALS = (
+    "malformed_multipart",
+    "missing_file",
+    "too_many_files",
+    "bad_header",
+    "digest_mismatch",
+    "unauthorized",
+    "forbidden_scope",
+    "idempotency_in_flight",
+    "upload_timeout",
+    "payload_too_large",
+    "unsupported_media_type",
+    "validation_error",
+    "idempotency_key_reused",
+    "quota_exceeded",
+    "queue_full",
+    "redis_unavailable",
+)
 
 router = APIRouter(tags=["scoring"])
 
@@ -28,26 +47,7 @@ router = APIRouter(tags=["scoring"])
             "headers": headers("Location", "Cache-Control", "Preference-Applied", *SUBMITTED),
         },
         202: {"headers": headers("Location", "Retry-After", "Cache-Control", *SUBMITTED)},
-        **problems(
-            "malformed_multipart",
-            "missing_file",
-            "too_many_files",
-            "bad_header",
-            "digest_mismatch",
-            "unauthorized",
-            "forbidden_scope",
-            "idempotency_in_flight",
-            "upload_timeout",
-            "payload_too_large",
-            "unsupported_media_type",
-            "validation_error",
-            "idempotency_key_reused",
-            "quota_exceeded",
-            "queue_full",
-            "redis_unavailable",
-            "storage_unavailable",
-            "storage_full",
-        ),
+        **problems(*REFUSALS, "storage_unavailable", "storage_full"),
     },
 )
 async def score_track(request: Request, services: ServicesDep, caller: WriteScores, order: OrderDep) -> Response:
