@@ -217,16 +217,19 @@ def _running(name: str) -> Iterator[Any]:
     # Threads that spin while they wait slow training tenfold where anything else runs; read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        command = import_module(f"app.commands.{name}")
-    except ModuleNotFoundError as error:
-        raise ApexError(
-            f"'apex {name}' needs the package {error.name}: pip install -c constraints.txt -e '.[worker,train]'"
-        ) from error
-    try:
-        yield command
+        yield _imported(name)
     except KeyboardInterrupt:
         typer.echo("apex: interrupted; what was done is kept, and the same command goes on from there", err=True)
         sys.exit(INTERRUPTED)
     except OSError as error:
         about = [str(part) for part in (error.filename, error.strerror) if part]
         raise ApexError(": ".join(about) or str(error)) from error
+
+
+def _imported(name: str) -> Any:
+    try:
+        return import_module(f"app.commands.{name}")
+    except ModuleNotFoundError as error:
+        raise ApexError(
+            f"'apex {name}' needs the package {error.name}: pip install -c constraints.txt -e '.[worker,train]'"
+        ) from error

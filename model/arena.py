@@ -47,7 +47,7 @@ SUBSETS: dict[str, Callable[[Battles], NDArray[np.bool_]]] = {
 #: The model and the folds that the predicted leaderboard is made with: no choice by result, and no known pairs.
 LEADERBOARD = ("logistic regression", "with aesthetics", "by system pair")
 
-#: Told of each fitted model how many of how many are done.
+#: Told of each fitted fold how many of how many are done.
 OnProgress = Callable[[int, int], None]
 
 
@@ -162,15 +162,22 @@ def splits(battles: Battles, folds: str) -> list[tuple[NDArray[np.int64], NDArra
 
 def _out_of_fold(battles: Battles, on_progress: OnProgress) -> dict[tuple[str, str, str], Floats]:
     """The scores of every model on every feature set and kind of folds."""
-    jobs = list(_jobs(battles))
-    done: dict[tuple[str, str, str], Floats] = {}
+    scores = {job: np.empty(len(battles)) for job in _jobs(battles)}
     # Threads are enough: the libraries let go of the interpreter while they compute.
     with ThreadPoolExecutor(n_cores()) as pool:
-        futures = {pool.submit(_predict, battles, *job): job for job in jobs}
-        for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            on_progress(len(done), len(jobs))
-    return {job: done[job] for job in jobs}
+        futures = {
+            pool.submit(_predict, battles, *job[:2], learn, test): (job, test)
+            for job in scores
+            for learn, test in splits(battles, job[2])
+        }
+        try:
+            for done, future in enumerate(as_completed(futures), start=1):
+                job, test = futures[future]
+                scores[job][test] = future.result()
+                on_progress(done, len(futures))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # after Ctrl-C, what has not begun never does
+    return scores
 
 
 def _jobs(battles: Battles) -> Iterator[tuple[str, str, str]]:
@@ -182,17 +189,13 @@ def _jobs(battles: Battles) -> Iterator[tuple[str, str, str]]:
             yield from ((model, feature_set, folds) for feature_set in sets for model in models())
 
 
-def _predict(battles: Battles, model: str, feature_set: str, folds: str) -> Floats:
-    x, y = features(battles, aesthetics=FEATURE_SETS[feature_set]), battles.prefers_a
-    scores = np.empty(len(y))
-    for learn, test in splits(battles, folds):
-        fitted = clone(models()[model]).fit(x[learn], y[learn])
-        scores[test] = _scores(fitted, x[test])
-    return scores
-
-
-def _scores(fitted: Any, x: Floats) -> Floats:
-    """Above 0 for the positive side: a margin, or else the probability less one half."""
+def _predict(
+    battles: Battles, model: str, feature_set: str, learn: NDArray[np.int64], test: NDArray[np.int64]
+) -> Floats:
+    """The scores of one fold, above 0 for clip a: a margin, or else the probability less one half."""
+    x = features(battles, aesthetics=FEATURE_SETS[feature_set])
+    fitted = clone(models()[model]).fit(x[learn], battles.prefers_a[learn])
+    x = x[test]
     if isinstance(fitted, GridSearchCV):
         return np.asarray(fitted.decision_function(x), np.float64)
     return np.asarray(fitted.predict_proba(x)[:, 1], np.float64) - 0.5

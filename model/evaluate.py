@@ -16,7 +16,7 @@ from model.domain import SCORE_RANGES
 from model.embeddings import Packed, Songs, pack, refuse_overlap
 from model.head import LoadedHead, load_head
 from model.metrics import MEASURES, Floats, Measures, Pairs
-from model.report import Cell, Report, interval_text
+from model.report import Cell, Report, interval_text, shown
 from model.run import layer_mix
 from model.tables import DataError, write_json, write_parquet
 from model.train import predict
@@ -106,7 +106,7 @@ def report(evaluation: Evaluation, drawn: Mapping[str, Figure]) -> Report:
     """The evaluation as a page."""
     head, songs = evaluation.head, evaluation.songs
     page = Report("Evaluation")
-    trained = ", ".join(f"{name} {value}" for name, value in head.info.items())
+    trained = ", ".join(f"{name} {shown(value)}" for name, value in head.info.items())
     seen = "none of them in the training split" if evaluation.is_unseen else "not compared with the training split"
     page.text(f"{len(songs):,} songs, {seen}. Head: {head.path} (task {head.config.task}; {trained}).")
     page.text("Intervals are 95 % bootstrap intervals over songs.")
@@ -200,13 +200,13 @@ def comparison(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:
 
 
 def _by_platform(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:
-    platforms = [name for name in evaluation.measures["head"] if name != ALL]
-    rows = [
-        [f"{task}: {platform}", *_cells(evaluation.measures["head"][platform][task])]
-        for task in evaluation.songs.names
+    songs, platforms = evaluation.songs, [name for name in evaluation.measures["head"] if name != ALL]
+    rows: list[list[Cell]] = [
+        [f"{task}: {platform}", songs.platforms.count(platform), *_cells(evaluation.measures["head"][platform][task])]
+        for task in songs.names
         for platform in platforms
     ]
-    return ["task: platform", *MEASURES], rows
+    return ["task: platform", "songs", *MEASURES], rows
 
 
 def _cells(measures: Measures) -> list[Cell]:

@@ -1,7 +1,7 @@
 """How well predictions follow targets, with 95 % bootstrap intervals over songs. NumPy only.
 
 A resample is held as how often it has each song, so that ranks and sums take no sorting and no copies. A correlation
-that is not defined, for want of spread, is None and never NaN.
+that is not defined, for want of spread or of songs, is None and never NaN.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,8 @@ N_RESAMPLES = 1_000
 INTERVAL = (2.5, 97.5)
 #: Relative to the mean square: less spread than this is rounding, and a correlation made from it would be noise.
 NO_SPREAD = 1e-12
+#: Fewer, and a correlation says nothing: two songs always lie on a line.
+MIN_SONGS = 3
 
 
 class Pairs:
@@ -74,6 +76,8 @@ def mean_ranks(codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
 def _correlation(x: Floats, y: Floats, counts: NDArray[np.int64]) -> float | None:
     dx, dy = x - np.average(x, weights=counts), y - np.average(y, weights=counts)
     spread_x, spread_y = counts @ dx**2, counts @ dy**2
+    if np.count_nonzero(counts) < MIN_SONGS:
+        return None
     if spread_x <= NO_SPREAD * (counts @ x**2) or spread_y <= NO_SPREAD * (counts @ y**2):
         return None
     return float(np.clip((counts @ (dx * dy)) / np.sqrt(spread_x * spread_y), -1, 1))

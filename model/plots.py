@@ -15,6 +15,8 @@ PANEL_INCHES = (3.4, 2.7)
 N_BINS = 20
 #: More points than this are drawn as a density, for a cloud of dots would hide its own middle.
 MAX_DOTS = 3_000
+#: Up to so many points are drawn large, for a few small ones are overlooked.
+MANY_DOTS = 200
 BLUE, RED, GREY = "#2f6f9f", "#b5482f", "#8a8a8a"
 
 
@@ -56,7 +58,8 @@ def scatter(axes: Axes, truth: Floats, predicted: Floats, bounds: tuple[float, f
     if len(truth) > MAX_DOTS:
         axes.hexbin(truth, predicted, gridsize=40, extent=(*bounds, *bounds), bins="log", cmap="Blues", linewidths=0)
     else:
-        axes.plot(truth, predicted, ".", markersize=3, alpha=0.5, color=BLUE)
+        many = len(truth) > MANY_DOTS
+        axes.plot(truth, predicted, ".", markersize=3 if many else 7, alpha=0.5 if many else 0.8, color=BLUE)
     _square(axes, bounds)
     axes.set_xlabel("target", fontsize=8)
     axes.set_ylabel("prediction", fontsize=8)
@@ -77,6 +80,7 @@ def curves(axes: Axes, epochs: Sequence[int], lines: Mapping[str, Sequence[float
     """Lines over the epochs."""
     for (name, values), color in zip(lines.items(), (BLUE, RED, GREY), strict=False):
         axes.plot(epochs, values, linewidth=1.2, label=name, color=color, marker="." if len(epochs) < 3 else None)
+    axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel("epoch", fontsize=8)
     axes.legend(fontsize=7, frameon=False)
 

@@ -43,7 +43,7 @@ def run(
         scores = _scored(clips_in(table, audio), audio, out / SCORES, weights, head, device)
     read = read_battles(battles, scores)
     with progress() as bars:
-        bar = bars.add_task("models", total=None)
+        bar = bars.add_task("folds", total=None)
         experiment = arena.run(
             read,
             n_resamples=resamples,

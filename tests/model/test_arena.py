@@ -1,7 +1,9 @@
 """Planted preferences are found, unplanted ones are not, and leakage is visible."""
 
 import json
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,6 +112,24 @@ def test_a_preference_for_systems_alone_leaks_through_random_folds(tmp_path: Pat
     found = experiment(tmp_path, table, n_resamples=10)
     (_, random), (_, grouped) = (auc(found, "with aesthetics", folds) for folds in ("random", "by system pair"))
     assert random > 0.7 > 0.6 > grouped, "a forest knows the pairs that it has seen, and no others"
+
+
+def test_an_interrupted_experiment_does_not_fit_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted = []
+
+    def predict(*arguments: Any) -> float:
+        fitted.append(arguments)
+        time.sleep(0.01)
+        return 0.0
+
+    def interrupt(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    pq.write_table(battles(100), tmp_path / "battles.parquet")
+    monkeypatch.setattr(arena, "_predict", predict)
+    with pytest.raises(KeyboardInterrupt):
+        arena.run(read_battles(tmp_path / "battles.parquet"), on_progress=interrupt)
+    assert len(fitted) < 2 * 2 * 3 * 10 / 2, "of two models, two feature sets, three kinds of ten folds"
 
 
 def test_the_predicted_leaderboard_has_the_order_of_the_human_one(tmp_path: Path) -> None:

@@ -53,6 +53,13 @@ def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 50 <= hits <= 60
 
 
+def test_two_songs_have_no_correlation() -> None:
+    measured = Pairs(np.array([1.0, 2.0]), np.array([3.0, 5.0])).measure_with_intervals(20)
+    assert measured["pearson"] is None
+    assert measured["spearman_ci95"] == [None, None]
+    assert measured["mse"] == 6.5
+
+
 def test_a_correlation_without_spread_is_none_and_json_stays_json(truth: np.ndarray) -> None:
     measured = Pairs(truth, np.full(80, 51.3)).measure_with_intervals(20)
     assert measured["pearson"] is None
