@@ -40,7 +40,8 @@ def test_an_uploaded_track_gets_the_same_scores_as_on_the_command_line(
     assert list(job["result"]["scores"]) == list(SCORE_RANGES)
     apex = [sys.executable, "-m", "app.cli", "score", "--json", "--device", "cpu", "--weights", str(tiny_weights)]
     line = json.loads(subprocess.run([*apex, str(music)], capture_output=True, check=True).stdout)
-    assert line["scores"] == job["result"]["scores"]
+    # The two processes have different threads, which add in different orders; published scores have four decimals.
+    assert line["scores"] == pytest.approx(job["result"]["scores"], abs=1e-3)
 
 
 def test_untrained_weights_say_so_everywhere(service: Service, music: Path) -> None:
