@@ -67,7 +67,7 @@ def _scored(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: 
     scorer = Scorer.load(weights, device=chosen_device(device), head=head)
     if not scorer.card.trained:
         Console(stderr=True).print(UNTRAINED, style="bold red")
-    known = _keep(path, scorer.card.version)
+    known = keep(path, scorer.card.version)
     with decoder_of(settings) as decoder, progress() as bars, path.open("a", encoding="utf-8") as file:
         for clip in bars.track([clip for clip in clips if clip not in known], description="clips"):
             outcome = score_file(audio / clip, decoder, scorer, bars)
@@ -79,7 +79,7 @@ def _scored(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: 
     return path
 
 
-def _keep(path: Path, version: str) -> set[str]:
+def keep(path: Path, version: str) -> set[str]:
     """The clips that an earlier call has scored with the same weights; the file is left with these alone."""
     if not path.exists():
         return set()

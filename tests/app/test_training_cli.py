@@ -12,8 +12,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from app.cli import app
+from app.commands.arena import keep
 from app.training_cli import INTERRUPTED
 from tests.model.catalogue import write_splits
+from tests.model.test_labels import write_counts
 
 COMMANDS = ("labels", "extract", "train", "sweep", "evaluate", "arena")
 PYTHON = (sys.executable, "-m", "app.cli")
@@ -35,6 +37,24 @@ def test_a_fault_is_one_line_on_stderr_and_exit_status_1(tmp_path: Path) -> None
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"apex: {tmp_path / 'counts.csv'}: has no column 'likes'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_in_the_way_of_the_results_is_one_line_too(tmp_path: Path) -> None:
+    (tmp_path / "labels").touch()
+    counts = write_counts(tmp_path / "counts.csv")
+    command = [*PYTHON, "labels", str(counts), "--out", str(tmp_path / "labels")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1] == f"apex: {tmp_path / 'labels'}: File exists"
+    assert "Traceback" not in done.stderr
+
+
+def test_scores_of_clips_are_kept_unless_another_head_gave_them(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text('{"file": "a.wav", "version": "1"}\n{"file": "b.wav", "version": "2"}\n{"file": "c.w')
+    assert keep(path, "2") == {"b.wav"}
+    assert path.read_text() == '{"file": "b.wav", "version": "2"}\n'
+    assert keep(tmp_path / "none.jsonl", "2") == set()
 
 
 def test_without_the_extra_a_command_says_what_to_install() -> None:
