@@ -91,7 +91,7 @@ def parquet_files(path: Path) -> list[Path]:
     """The Parquet files of a split, in the order of their names. Raises DataError when there are none with rows."""
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     files = [file for file in files if not file.name.startswith(".")]
-    if not any(_open(file).metadata.num_rows for file in files):
+    if not any(open_parquet(file).metadata.num_rows for file in files):
         raise DataError(f"{path}: the split is empty: there is no Parquet file with rows")
     return files
 
@@ -175,7 +175,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     """What the files of a split say of the encoder and the layer mix; empty for the reference's. Raises DataError."""
     found: dict[str, Any] = {}
     for index, file in enumerate(parquet_files(path)):
-        text = (_open(file).schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
+        text = (open_parquet(file).schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
         if index and json.loads(text) != found:
             raise DataError(f"{file}: its embeddings come from another encoder or layer mix than those before it")
         found = json.loads(text)
@@ -193,7 +193,7 @@ def refuse_overlap(first: Songs, second: Songs, path: Path) -> None:
 def _place(path: Path, song: str) -> tuple[Path, str, int]:
     """The file, the column and the row (from 0) where a song of a split is first named."""
     for file in parquet_files(path):
-        if song in (songs := _open(file).read(columns=[SONG]).column(0).to_pylist()):
+        if song in (songs := open_parquet(file).read(columns=[SONG]).column(0).to_pylist()):
             return file, SONG, songs.index(song)
     raise LookupError(song)
 
@@ -255,7 +255,7 @@ class _Index:
 
 def _light_table(file: Path, wanted: Sequence[str]) -> Table:
     """The columns of a file that are wanted, or hold the aesthetic scores as one; embeddings stay on the disk."""
-    parquet = _open(file)
+    parquet = open_parquet(file)
     present = parquet.schema_arrow.names
     columns = [name for name in present if name in wanted or (name == STRUCTURE and set(AESTHETICS) & set(wanted))]
     table = Table(file, parquet.read(columns=columns).to_pydict())
@@ -288,7 +288,7 @@ def _vectors(path: Path, dim: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
     start = 0
     for file in parquet_files(path):
         row = 0
-        for batch in _open(file).iter_batches(CHUNK_ROWS, columns=[VECTOR]):
+        for batch in open_parquet(file).iter_batches(CHUNK_ROWS, columns=[VECTOR]):
             chunk = _matrix(batch.column(0), dim, file, row)
             yield start + row, chunk
             row += len(chunk)
@@ -319,14 +319,15 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _width(path: Path) -> int:
     """The width of the first embedding of a split."""
-    file = next(file for file in parquet_files(path) if _open(file).metadata.num_rows)
-    batch = next(_open(file).iter_batches(1, columns=[VECTOR]))
+    file = next(file for file in parquet_files(path) if open_parquet(file).metadata.num_rows)
+    batch = next(open_parquet(file).iter_batches(1, columns=[VECTOR]))
     if not (width := _lengths(batch.column(0), file, 0)[0].as_py()):
         raise cell_error(file, VECTOR, 0, "is empty")
     return int(width)
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def open_parquet(file: Path) -> pq.ParquetFile:
+    """A Parquet file, of which nothing but the footer has been read. Raises DataError when it is none."""
     try:
         return pq.ParquetFile(file)
     except (OSError, pa.ArrowException) as error:

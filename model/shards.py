@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from model.embeddings import METADATA_KEY, SEGMENT, SONG, VECTOR, schema
+from model.embeddings import METADATA_KEY, SEGMENT, SONG, VECTOR, open_parquet, schema
 from model.labels import ID, STRUCTURE
 from model.tables import DataError, write_parquet
 
@@ -101,10 +100,10 @@ class ShardWriter:
         self.flush()  # after Ctrl-C or an error too: what has been embedded is kept
 
     def _shards(self, split: str) -> list[Path]:
-        return sorted((self._out / split).glob("part-*.parquet"))
+        return sorted((self._out / split).glob("part-[0-9][0-9][0-9][0-9][0-9][0-9].parquet"))
 
     def _ids(self, shard: Path) -> set[str]:
-        file = pq.ParquetFile(shard)
+        file = open_parquet(shard)
         if json.loads((file.schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")) != self._provenance:
             raise DataError(f"{shard}: its embeddings come from other weights; choose another --out")
         return set(file.read(columns=[SONG]).column(0).to_pylist())
@@ -127,7 +126,7 @@ def _rows(outcomes: Iterable[Outcome], provenance: Mapping[str, Any]) -> pa.Tabl
 
 
 def _read_failures(path: Path) -> list[dict[str, str]]:
-    failures: list[dict[str, str]] = pq.read_table(path).to_pylist() if path.exists() else []
+    failures: list[dict[str, str]] = open_parquet(path).read().to_pylist() if path.exists() else []
     return failures
 
 

@@ -130,10 +130,10 @@ FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 def read_table(path: Path) -> Table:
     """The table in a file, by its suffix: .csv, .jsonl or .parquet. Raises DataError, also for a table without rows."""
-    if path.suffix not in READERS:
-        raise DataError(f"{path}: is neither of {', '.join(READERS)}")
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: there is no such file")
+    if path.suffix not in READERS:
+        raise DataError(f"{path}: is none of {', '.join(READERS)}")
     try:
         columns = READERS[path.suffix](path)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:

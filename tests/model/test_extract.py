@@ -200,6 +200,16 @@ def test_the_references_jsonl_manifest_is_read(tmp_path: Path) -> None:
     assert song.split == "songs"
 
 
+@pytest.mark.parametrize("name", ["train/part-000001.parquet", "failures.parquet"])
+def test_a_damaged_file_of_an_earlier_run_is_refused_by_its_name(
+    folder: Path, tmp_path: Path, tiny_weights: Path, name: str
+) -> None:
+    (tmp_path / "emb/train").mkdir(parents=True)
+    (tmp_path / "emb" / name).write_bytes(b"rubbish")
+    with pytest.raises(DataError, match=f"{name}: cannot be read as Parquet"):
+        extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", ExtractConfig(tiny_weights, device="cpu"))
+
+
 def test_cuda_is_not_waited_for_where_there_is_none(folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
     config = ExtractConfig(tiny_weights, device="cuda:7")
     with pytest.raises(DataError, match="there is no device 'cuda:7'"):

@@ -81,7 +81,8 @@ def test_a_line_that_is_no_json_object_is_refused_with_its_row(tmp_path: Path, t
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"is neither of .csv, .jsonl, .parquet"):
+    (tmp_path / "counts.xlsx").touch()
+    with pytest.raises(DataError, match=r"is none of .csv, .jsonl, .parquet"):
         read_table(tmp_path / "counts.xlsx")
 
 
