@@ -199,6 +199,17 @@ def comparison(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:
     return ["task: predictor", *MEASURES], rows
 
 
+def summary(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:
+    """Header and rows that a terminal has room for: the errors side by side, and the head's rank correlation."""
+    overall = {predictor: groups[ALL] for predictor, groups in evaluation.measures.items()}
+    rows: list[list[Cell]] = [
+        [task, *(overall[predictor][task]["mse"] for predictor in overall)]
+        + [interval_text(overall["head"][task]["spearman"], overall["head"][task]["spearman_ci95"])]
+        for task in evaluation.songs.names
+    ]
+    return ["score", *(f"MSE, {predictor}" for predictor in overall), "Spearman, head"], rows
+
+
 def _by_platform(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:
     songs, platforms = evaluation.songs, [name for name in evaluation.measures["head"] if name != ALL]
     rows: list[list[Cell]] = [

@@ -76,7 +76,7 @@ def mean_ranks(codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
 def _correlation(x: Floats, y: Floats, counts: NDArray[np.int64]) -> float | None:
     dx, dy = x - np.average(x, weights=counts), y - np.average(y, weights=counts)
     spread_x, spread_y = counts @ dx**2, counts @ dy**2
-    if np.count_nonzero(counts) < MIN_SONGS:
+    if len(x) < MIN_SONGS:
         return None
     if spread_x <= NO_SPREAD * (counts @ x**2) or spread_y <= NO_SPREAD * (counts @ y**2):
         return None

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from app.commands.bars import progress
-from model.evaluate import Evaluation, comparison, evaluate, verdict, write
+from model.evaluate import Evaluation, evaluate, summary, verdict, write
 from model.report import shown
 from model.run import chosen_device
 
@@ -37,8 +38,10 @@ def _beside(data: Path, split: str) -> Path | None:
 
 
 def _show(evaluation: Evaluation) -> None:
-    header, rows = comparison(evaluation)
-    table = Table(*header)
+    header, rows = summary(evaluation)
+    table = Table(box=box.SIMPLE)
+    for name in header:
+        table.add_column(name, justify="left" if name == header[0] else "right", no_wrap=name == header[-1])
     for row in rows:
         table.add_row(*map(shown, row))
     console = Console()
