@@ -137,9 +137,8 @@ class WorkerSettings(ServiceSettings):
     workers: int = Field(1, ge=1, le=64)
     """Scoring processes to supervise on this machine."""
 
-    engine: str = Field("torch", pattern=r"^(auto|torch|openvino)$")
-    """What runs the encoder: `torch`, the reference; `openvino` on a CPU, quicker, which moves a popularity score by
-    up to 0.002 where a segment is mostly padding; `auto` takes the quicker one that is installed."""
+    engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
+    """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""
 
     precision: str = Field("fp32", pattern=r"^(fp32|tf32|bf16|fp16)$")
     """What the encoder computes in. Another than `fp32` is used only if a probe at the start shows that no score moves

@@ -13,7 +13,15 @@ import torch
 from numpy.typing import NDArray
 
 from model import engines
-from model.domain import SEGMENT_SAMPLES, DeviceError, DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
+from model.audio import normalise
+from model.domain import (
+    SAMPLE_RATE_HZ,
+    SEGMENT_SAMPLES,
+    DeviceError,
+    DeviceLost,
+    DeviceOutOfMemory,
+    PrecisionUnavailable,
+)
 from model.engines import open_engine
 from model.engines.openvino import OpenVinoEngine
 from model.engines.torch import BATCHES, TorchEngine, use_fast_products
@@ -48,6 +56,19 @@ def relative_error(found: Samples, expected: Samples) -> float:
 def test_openvino_gives_the_numbers_of_torch(openvino_engine: OpenVinoEngine, torch_engine: TorchEngine) -> None:
     batch = noise(2)
     assert relative_error(openvino_engine.embed(batch), torch_engine.embed(batch)) < 1e-5
+
+
+@pytest.mark.parametrize("audible_s", [0.3, 5, 15, 30])
+@pytest.mark.parametrize("name", ["torch_engine", "openvino_engine"])
+def test_padding_leaves_float32_as_near_to_exact_arithmetic_as_sound_does(
+    name: str, encoder: Encoder, audible_s: float, request: pytest.FixtureRequest
+) -> None:
+    segment = noise(1)
+    segment[:, int(audible_s * SAMPLE_RATE_HZ) :] = 0
+    padded = normalise(segment)
+    with torch.no_grad():
+        exact = PooledMert(encoder.load().double())(torch.from_numpy(padded).double()).numpy()
+    assert relative_error(request.getfixturevalue(name).embed(padded), exact) < 5e-6
 
 
 def test_folding_the_weight_norm_changes_nothing(encoder: Encoder) -> None:

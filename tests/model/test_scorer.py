@@ -63,11 +63,7 @@ def write_unmarked(directory: Path) -> None:
 
 
 class ExactEngine:
-    """MERT in float64.
-
-    In a zero-padded segment most frames are equal, so float32 rounds them all the same way and the errors add up
-    instead of cancelling: 1e-4 in an embedding, whatever the code. Without them a difference is one of the pipeline.
-    """
+    """MERT in float64: a difference is one of the pipeline."""
 
     name, device, precision = "exact", "cpu", "fp64"
 
@@ -101,24 +97,22 @@ def test_scores_are_those_of_the_plain_implementation(
     assert exact.score(segments_of(track, rate_hz)) == pytest.approx(expected, abs=FIDELITY / 2)
 
 
-def test_float32_is_near_float64(scorer: Scorer, tiny_weights: Path) -> None:
-    exact = Scorer(ExactEngine(tiny_weights), scorer._head, scorer.card)
-    padded = list(segments_of(make_track(31, 24_000), 24_000))
-    np.testing.assert_allclose(scorer.embed(padded), exact.embed(padded), atol=1e-3)
-
-
 @pytest.mark.full_size
-@pytest.mark.timeout(300)
-def test_scores_in_float32_are_those_of_the_plain_implementation_at_the_published_size(tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("duration_s", [1.0, 36.0])  # the last segment is mostly padding: the hardest for float32
+def test_scores_in_float32_are_those_of_exact_arithmetic_at_the_published_size(
+    tmp_path: Path, duration_s: float
+) -> None:
     write_stand_in(tmp_path / "full", size="full")
-    track = make_track(31.0, 44_100, channels=2)
+    track = make_track(duration_s, 44_100, channels=2)
     torch.set_num_threads(2)
     try:
-        found = Scorer.load(tmp_path / "full", engine="torch", device="cpu").score(segments_of(track, 44_100))
-        expected = reference.scores(track, 44_100, tmp_path / "full", torch.float32)
+        expected = reference.scores(track, 44_100, tmp_path / "full", torch.float64)
+        for engine in ("torch", "openvino"):
+            scorer = Scorer.load(tmp_path / "full", engine=engine, device="cpu", cache_dir=tmp_path / "cache")
+            assert scorer.score(segments_of(track, 44_100)) == pytest.approx(expected, abs=FIDELITY), engine
     finally:
         torch.set_num_threads(1)
-    assert found == pytest.approx(expected, abs=FIDELITY)
 
 
 @pytest.mark.parametrize("task", TASK_SCORES)
