@@ -39,7 +39,7 @@ def _beside(data: Path, split: str) -> Path | None:
 
 def _show(evaluation: Evaluation) -> None:
     header, rows = summary(evaluation)
-    table = Table(box=box.SIMPLE)
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in header:
         table.add_column(name, justify="left" if name == header[0] else "right", no_wrap=name == header[-1])
     for row in rows:
