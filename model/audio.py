@@ -4,7 +4,7 @@ Knows nothing of files and codecs (`model.decode`) and nothing of the network.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +28,17 @@ _WINDOW_ELEMENTS_AT_ONCE = 1 << 20
 _LENGTH_ROUNDING_SAMPLES = 64
 
 
-def mono(block: Samples) -> Samples:
+def mono(channels: Samples | Sequence[Samples]) -> Samples:
     """Mean over the channels, without any change of loudness.
 
-    block : float32, shape = (n_frames, n_channels)
-    returns float32, shape = (n_frames,); for one channel a view of the block
+    channels : float32, shape = (n_frames,) each
+    returns float32, shape = (n_frames,); of one channel that channel itself
     """
-    if block.shape[1] == 1:
-        return block[:, 0]
-    if block.shape[1] == 2:
-        return (block[:, 0] + block[:, 1]) * np.float32(0.5)  # the same value as mean(), in a twelfth of the time
-    mean: Samples = block.mean(axis=1)
+    if len(channels) == 1:
+        return channels[0]
+    if len(channels) == 2:
+        return (channels[0] + channels[1]) * np.float32(0.5)  # the same value as mean(), in a twelfth of the time
+    mean: Samples = np.mean(channels, axis=0)
     return mean
 
 

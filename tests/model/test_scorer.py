@@ -44,7 +44,7 @@ def segments_of(track: Samples, rate_hz: int, block_frames: int = 40_961) -> Ite
     """A decoded track on the road that the worker sends it, in blocks."""
     resampler = Resampler(rate_hz)
     blocks = (track[start : start + block_frames] for start in range(0, len(track), block_frames))
-    chunks = [resampler.push(mono(block)) for block in blocks]
+    chunks = [resampler.push(mono(block.T)) for block in blocks]
     return segments([*chunks, resampler.flush()])
 
 
