@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.audio import Samples
 from model.domain import (
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 EXACT = "fp32"
 #: By how much a score may move, for each range that scores have.
 TOLERANCES = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
+
+#: Precisions whose largest number, 65,504, a loud passage may exceed. The others reach as far as float32.
+OVERFLOWING = ("fp16",)
 
 Scores = Mapping[str, float]
 
@@ -49,7 +53,24 @@ def faithful_engine(
         log.warning("running in %s, not in %s: %s", EXACT, precision, "; ".join(reasons))
         return exact, {}
     log.info("running in %s: on the probe it moves %s", precision, moved)
-    return fast, moved
+    return Rescued(fast, exact) if precision in OVERFLOWING else fast, moved
+
+
+class Rescued:
+    """A fast engine; segments that it has no finite numbers for are embedded by the exact one."""
+
+    def __init__(self, fast: Engine, exact: Engine) -> None:
+        self.name, self.device, self.precision = fast.name, fast.device, fast.precision
+        self._fast, self._exact = fast, exact
+
+    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As the engines do."""
+        states = self._fast.embed(segments)
+        lost: NDArray[np.bool_] = ~np.isfinite(states).reshape(len(states), -1).all(axis=1)
+        if lost.any():
+            log.warning("%d of %d segments overflowed in %s", lost.sum(), len(segments), self.precision)
+            states[lost] = self._exact.embed(segments[lost])
+        return states
 
 
 def probe() -> list[Samples]:

@@ -62,6 +62,21 @@ def test_a_precision_that_gives_no_numbers_is_refused() -> None:
     assert faithful_engine(FakeEngine, "fp16", score)[0].precision == "fp32"
 
 
+def test_a_segment_that_overflows_in_fp16_is_embedded_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
+    class Overflowing(FakeEngine):
+        def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.where(np.abs(segments) > 2, np.inf, segments + (self.precision == "fp16")).astype(np.float32)
+
+    def open_at(precision: str) -> Engine:
+        return Overflowing(precision) if precision == "fp16" else FakeEngine(precision)
+
+    engine, _ = faithful_engine(open_at, "fp16", moving())
+    states = engine.embed(np.array([[[1, 1]], [[1, 3]], [[2, 2]]], np.float32))
+    assert states.tolist() == [[[2, 2]], [[1, 3]], [[3, 3]]]
+    assert engine.precision == "fp16"
+    assert "1 of 3 segments overflowed in fp16" in caplog.text
+
+
 def test_a_precision_that_is_not_there_is_refused() -> None:
     def open_at(precision: str) -> Engine:
         if precision != "fp32":
