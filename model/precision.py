@@ -66,7 +66,7 @@ class Rescued:
     def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """As the engines do."""
         states = self._fast.embed(segments)
-        lost: NDArray[np.bool_] = ~np.isfinite(states).reshape(len(states), -1).all(axis=1)
+        lost = np.array([not np.isfinite(state).all() for state in states])
         if lost.any():
             log.warning("%d of %d segments overflowed in %s", lost.sum(), len(segments), self.precision)
             states[lost] = self._exact.embed(segments[lost])
