@@ -230,6 +230,17 @@ def test_the_card_of_pulled_weights_says_where_they_came_from(tmp_path: Path) ->
     assert card.licences == {"encoder": "CC-BY-NC-4.0", "head": "Apache-2.0"}
 
 
+def test_a_faster_precision_says_beside_every_score_by_how_much_it_moves_them(
+    tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("model.precision.TOLERANCES", dict.fromkeys(SCORE_RANGES.values(), np.inf))
+    card = Scorer.load(tiny_weights, engine="torch", device="cpu", precision="bf16").card
+    assert card.precision == card.identity()["precision"] == "bf16"
+    assert card.identity()["precision_deviation"] == card.precision_deviation
+    assert card.precision_deviation.keys() == SCORE_RANGES.keys()
+    assert any(card.precision_deviation.values())
+
+
 def test_weights_without_a_manifest_load_and_are_taken_for_trained(tmp_path: Path) -> None:
     write_unmarked(tmp_path / "w")
     card = Scorer.load(tmp_path / "w", engine="torch", device="cpu").card
