@@ -53,7 +53,7 @@ licences: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.licences > docs/licences.md.new
 	mv docs/licences.md.new docs/licences.md
 
-# What scoring costs beside what one would use instead: tables and pictures in benchmarks/results. SIZE=full takes an hour.
+# What scoring costs beside what one would use instead: tables and pictures in benchmarks/results. SIZE=full takes half an hour.
 SIZE ?= quick
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks --size $(SIZE)

@@ -45,7 +45,7 @@ class Size:
 
 SIZES = {
     "quick": Size(rounds=2, durations_s=(10, 60, 180), clients=(1, 4), tracks_each=4, jobs=100),
-    "full": Size(rounds=5, durations_s=(10, 30, 60, 180, 420, 900), clients=(1, 4, 16), tracks_each=16, jobs=500),
+    "full": Size(rounds=3, durations_s=(10, 60, 180, 900), clients=(1, 4, 16), tracks_each=6, jobs=500),
 }
 TITLES = {
     Part.ENGINE: "Embedding one segment of 30 s",
