@@ -3,9 +3,10 @@
     python -m benchmarks.uploads
 
 The bare service is what one writes first: an `UploadFile` endpoint that copies the file to the same disk, without sync,
-record or queue, and a `GET` that answers from a dict. A second one syncs the file and its directory, to show how much
-of the difference is the disk's. All run the same server in one process. Rounds go through them in turns, so that a busy
-machine hurts all; the best round of each counts.
+record or queue, and a `GET` that answers from a dict. A second one syncs the file and its directory. A third one also
+writes a record of a few fields to a Redis that syncs, and enqueues a job with RQ, in one round trip: the least that any
+service with these promises must do. All run the same server in one process. Rounds go through them in turns, so that a
+busy machine hurts all; the best round of each counts.
 Ratios are ours to bare: uploads of 1 are as fast, and a `GET` of 2 takes twice as long.
 Results go to `benchmarks/results/uploads.json`.
 """
@@ -231,11 +232,21 @@ def our_service(directory: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def bare_service(directory: Path, *options: str) -> Iterator[Server]:
-    port, files = free_port(HOST), directory / "-".join(("bare", *options))
-    files.mkdir()
+def bare_service(directory: Path, *options: str, forget: Callable[[], object] = lambda: None) -> Iterator[Server]:
+    port, files = free_port(HOST), Path(tempfile.mkdtemp(prefix="bare-", dir=directory))
     with serving([sys.executable, "-m", "benchmarks.bare", str(port), str(files), *options], port):
-        yield Server(port, files, lambda: None)
+        yield Server(port, files, forget)
+
+
+@contextmanager
+def queueing_service(directory: Path) -> Iterator[Server]:
+    """The bare service with sync, record and queue."""
+    with (
+        EmbeddedRedis(directory / "bare-redis") as embedded,
+        Redis.from_url(embedded.url) as redis,
+        bare_service(directory, "sync", embedded.url, forget=redis.flushall) as server,
+    ):
+        yield server
 
 
 def report(rows: list[Row]) -> None:
@@ -253,8 +264,14 @@ def main(rounds: int = 5, directory: Path | None = None) -> None:
     """Compare the services. Files go below DIRECTORY, so choose one on the disk of interest."""
     place = Path(tempfile.mkdtemp(prefix="apex-uploads-", dir=directory))
     try:
-        with our_service(place) as ours, bare_service(place) as bare, bare_service(place, "sync") as synced:
-            report(benchmark({"ours": ours, "bare": bare, "bare with sync": synced}, rounds))
+        with (
+            our_service(place) as ours,
+            bare_service(place) as bare,
+            bare_service(place, "sync") as synced,
+            queueing_service(place) as queueing,
+        ):
+            services = {"ours": ours, "bare": bare, "bare, sync": synced, "bare, sync, record, queue": queueing}
+            report(benchmark(services, rounds))
     finally:
         shutil.rmtree(place)
 
