@@ -46,6 +46,12 @@ LINKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 #: Examples of answers, by the schema that they fit.
 EXAMPLES: Mapping[str, Json] = {"Job": examples.JOBS}
 
+#: The two headers that a key may stand in. FastAPI knows of the first.
+SCHEMES: Mapping[str, Json] = {
+    "bearer": {"type": "http", "description": "An API key.", "scheme": "bearer"},
+    "api_key": {"type": "apiKey", "description": "An API key.", "in": "header", "name": "X-API-Key"},
+}
+
 #: FastAPI announces a 422 of its own, which this service never sends.
 FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 LIMITS = ("RateLimit", "RateLimit-Policy")
@@ -67,6 +73,7 @@ def completed(document: Json) -> Json:
     components = document["components"]
     components["headers"] = dict(HEADERS)
     components["parameters"] = dict(PARAMETERS)
+    components["securitySchemes"] = dict(SCHEMES)
     schemas = components["schemas"] | REQUESTS
     components["schemas"] = {name: schema for name, schema in schemas.items() if name not in FRAMEWORK_SCHEMAS}
     for path, item in document["paths"].items():
@@ -81,6 +88,7 @@ def _complete(operation: Json, path: str) -> None:
         status: response for status, response in operation["responses"].items() if not _is_frameworks(response)
     }
     if operation.setdefault("security", []):
+        operation["security"] = [{name: []} for name in SCHEMES]
         _limit(operation)
     for parameter in operation.get("parameters", []):
         _as_text(parameter)

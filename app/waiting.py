@@ -15,7 +15,7 @@ from app import schemas
 from app.jobs import Job, now_s
 from app.problems import Problem
 from app.schemas import timestamp
-from app.services import Services, ServicesDep
+from app.services import Services
 from app.wakeups import Listener, TooManyListeners
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
@@ -77,7 +77,7 @@ def preferred_wait_s(prefer: str | None, *, max_s: int) -> int:
 
 # A coroutine although it awaits nothing: a plain function would cost a thread for each request.
 async def _prefer_wait_s(
-    services: ServicesDep,
+    request: Request,
     prefer: Annotated[
         str | None,
         Header(
@@ -87,7 +87,7 @@ async def _prefer_wait_s(
         ),
     ] = None,
 ) -> int:
-    return preferred_wait_s(prefer, max_s=services.settings.max_wait_s)
+    return preferred_wait_s(prefer, max_s=request.app.state.services.settings.max_wait_s)
 
 
 #: How long the client would like to wait, 0 for not at all.

@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Depends, Response
 
-from app.auth import authenticate
+from app.auth import Entry
 from app.openapi import headers, problems
 from app.schemas import Capacity, QueueDepth
 from app.services import Services, ServicesDep
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(authenticate)])
+router = APIRouter(tags=["operations"], dependencies=[Depends(Entry())])
 
 
 @router.get(

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from app.auth import authenticate
+from app.auth import Entry
 from app.openapi import headers, problems
 from app.schemas import InputLimits, LoadedModel, ModelCard, ScoreMeaning
 from app.services import ServicesDep
@@ -37,7 +37,7 @@ LICENCE = (
     "The APEX head is Apache-2.0."
 )
 
-router = APIRouter(tags=["scoring"], dependencies=[Depends(authenticate)])
+router = APIRouter(tags=["scoring"], dependencies=[Depends(Entry())])
 
 
 @router.get("/model", responses={200: {"headers": headers()}, **problems("unauthorized", "redis_unavailable")})
