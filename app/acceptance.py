@@ -13,9 +13,11 @@ from app.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.jobs import (
     BatchFull,
     Job,
+    JobExists,
     JobState,
     JobStore,
     Json,
+    Place,
     QueueFull,
     TooManyOpenJobs,
     UnknownBatch,
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 
 #: After these a record of the job's id may be there, and need the audio: its reply was lost, or the id is taken.
 #: When there is none, the reconciler deletes the audio later.
-MAY_BE_THERE = (ConnectionError, TimeoutError, ValueError)
+MAY_BE_THERE = (ConnectionError, TimeoutError, JobExists)
 
 
 @dataclass(frozen=True)
@@ -60,20 +62,21 @@ class Acceptance:
     max_duration_s: float
     model: Callable[[], Json | None]
 
-    def accept(self, upload: Upload, terms: Terms) -> Job:
+    def accept(self, upload: Upload, terms: Terms) -> tuple[Job, Place | None]:
         """The job: a new one, a finished one when the track's scores are known, or the one that the claim's key made.
 
+        With the place of a new one in the queue, which costs nothing to tell when it is made.
         Raises `quota_exceeded`, `queue_full`, `validation_error` for a model that is not there, and the problems of an
         idempotency key.
         """
         job = self._planned(upload, terms)
         if terms.claim and (made := self._made_before(job, terms.claim)):
-            return made
+            return made, None
         self._refuse_other_model(upload.options.model_version)
         if cached := self._scored(job):
-            return self._created(cached, terms)
+            return cached, self._created(cached, terms)
         upload.part.commit(job.storage_key)
-        return self._created_and_queued(job, terms)
+        return job, self._created_and_queued(job, terms)
 
     def _planned(self, upload: Upload, terms: Terms) -> Job:
         job_id = terms.claim.job_id if terms.claim else new_job_id()
@@ -126,11 +129,11 @@ class Acceptance:
         known = self.jobs.scored(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
         return _finished_like(job, known) if known else None
 
-    def _created_and_queued(self, job: Job, terms: Terms) -> Job:
+    def _created_and_queued(self, job: Job, terms: Terms) -> Place | None:
         if terms.claim:  # an id that was claimed before may have been queued before
-            self._created(job, terms)
+            place = self._created(job, terms)
             self._enqueue(job)
-            return job
+            return place
         try:
             # One step, because each that is waited for costs a sync of Redis's file.
             return self._created(job, terms, also=lambda pipe: self.queue.add_to(pipe, job.id))
@@ -138,13 +141,13 @@ class Acceptance:
             self.queue.forget(job.id)
             raise
 
-    def _created(self, job: Job, terms: Terms, *, also: Callable[[Pipeline], None] | None = None) -> Job:
+    def _created(self, job: Job, terms: Terms, *, also: Callable[[Pipeline], None] | None = None) -> Place | None:
         work = not job.status.done
         max_open = terms.caller.limits.jobs_in_flight if work else None
         max_backlog_s = self.gate.max_queued_audio_s if work else None
         with self._audio_deleted_when_refused(job):
             try:
-                self.jobs.create(job, max_open=max_open, max_backlog_s=max_backlog_s, also=also)
+                return self.jobs.create(job, max_open=max_open, max_backlog_s=max_backlog_s, also=also)
             except TooManyOpenJobs:
                 raise quota_exceeded("inflight") from None
             except UnknownBatch:
@@ -153,7 +156,6 @@ class Acceptance:
                 raise invalid_field("batch_id", "The batch has as many items as one may have.") from None
             except QueueFull:
                 raise self.gate.queue_full() from None
-        return job
 
     @contextmanager
     def _audio_deleted_when_refused(self, job: Job) -> Iterator[None]:

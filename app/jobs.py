@@ -173,6 +173,20 @@ class BatchFull(Exception):
     """The batch has as many jobs as one may have."""
 
 
+class JobExists(ValueError):
+    """The id is taken."""
+
+
+#: What the script that makes a record says when it makes none.
+REFUSALS: Mapping[str, type[Exception]] = {
+    "held": TooManyOpenJobs,
+    "backlog": QueueFull,
+    "no_batch": UnknownBatch,
+    "batch_full": BatchFull,
+    "exists": JobExists,
+}
+
+
 class JobStore:
     """Reads and moves job records. Every method is blocking; one that changes a record is one atomic step."""
 
@@ -197,34 +211,30 @@ class JobStore:
         max_open: int | None = None,
         max_backlog_s: float | None = None,
         also: Callable[[Pipeline], None] | None = None,
-    ) -> None:
-        """Write a new record, which may be terminal already. Does not enqueue by itself.
+    ) -> Place | None:
+        """Write a new record, which may be terminal already; where an open one stands. Does not enqueue by itself.
 
         `also` adds commands that follow the record in one step with it. They are carried out when the record is refused
         as well, and when they fail that is only logged.
         Raises `TooManyOpenJobs` or `QueueFull` when a limit is given and reached, `UnknownBatch` or `BatchFull` for a
-        batch that cannot be joined, `ValueError` when the id is taken.
+        batch that cannot be joined, `JobExists` when the id is taken.
         """
         limits = ["" if limit is None else str(limit) for limit in (max_open, max_backlog_s)]
         values = {f.name: getattr(job, f.name) for f in fields(job)}
         batch = batch_key(job.tenant, job.batch_id) if job.batch_id else ""
         head = [job.id, str(job.created_at), str(job.estimated_s), *limits, str(self.result_ttl_s), batch]
         args = [*head, *_flat(values)]
-        match text(self._created(_keys(job.id, job.tenant), args, also)):
-            case "held":
-                raise TooManyOpenJobs(job.tenant)
-            case "backlog":
-                raise QueueFull
-            case "no_batch":
-                raise UnknownBatch
-            case "batch_full":
-                raise BatchFull
-            case "exists":
-                raise ValueError(f"job {job.id} exists already")
+        said = self._created(_keys(job.id, job.tenant), args, also)
+        if isinstance(said, list):
+            _, position, ahead_s = said
+            return Place(int(position), float(ahead_s))
+        if refusal := REFUSALS.get(text(said)):
+            raise refusal(job.id)
+        return None
 
-    def _created(self, keys: list[str], args: list[str], also: Callable[[Pipeline], None] | None) -> bytes | str:
+    def _created(self, keys: list[str], args: list[str], also: Callable[[Pipeline], None] | None) -> Any:
         if also is None:
-            return cast(bytes, self._create(keys=keys, args=args))
+            return self._create(keys=keys, args=args)
         with self.redis.pipeline() as pipe:
             pipe.eval(scripts.CREATE, len(keys), *keys, *args)
             also(pipe)
@@ -233,7 +243,7 @@ class JobStore:
             raise said
         for failed in filter(lambda answer: isinstance(answer, Exception), rest):
             log.warning("a command beside the record failed", exc_info=failed)
-        return cast(bytes, said)
+        return said
 
     def get(self, job_id: str) -> Job | None:
         """The record, or None when it is unknown or has expired."""

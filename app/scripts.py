@@ -99,18 +99,18 @@ for _, oldest in ipairs(redis.call('ZRANGE', listed, 0, 3)) do
 end
 local status = redis.call('HGET', record, 'status')
 if batch ~= '' then join_batch(batch, id, is_open(status), ttl_s) end
-if is_open(status) then
-  redis.call('ZADD', open, created_at, id)
-  redis.call('ZADD', held, created_at, id)
-  redis.call('ZADD', waiting, stamp(ticket), id)
-  redis.call('INCRBYFLOAT', 'apex:queue:ticket', estimated_s)
-  local deadline = redis.call('HGET', record, 'deadline')
-  if deadline ~= 'null' then redis.call('ZADD', deadlines, deadline, id) end
-else
+if not is_open(status) then
   tell(id, 'job.' .. cjson.decode(status), '{}')
   expire(ttl_s, cjson.decode(redis.call('HGET', record, 'tenant')))
+  return 'ok'
 end
-return 'ok'
+redis.call('ZADD', open, created_at, id)
+redis.call('ZADD', held, created_at, id)
+redis.call('ZADD', waiting, stamp(ticket), id)
+redis.call('INCRBYFLOAT', 'apex:queue:ticket', estimated_s)
+local deadline = redis.call('HGET', record, 'deadline')
+if deadline ~= 'null' then redis.call('ZADD', deadlines, deadline, id) end
+return {'ok', redis.call('ZCARD', waiting), stamp(first[2] and math.max(ticket - first[2], 0) or 0)}
 """)
 
 # ARGV: batch key, problem, ttl_s. Adds an item that came to no job; this script alone takes no KEYS.

@@ -17,7 +17,7 @@ from app.batches import Batch, BatchStore
 from app.connection import connect_for_wakeups
 from app.gate import Gate
 from app.idempotency import IdempotencyKeys
-from app.jobs import Job, JobState, JobStore, now_s
+from app.jobs import Job, JobState, JobStore, Place, now_s
 from app.keys import KeyFile, KeyStore
 from app.load import Load, QueueView
 from app.problems import Problem, pointer
@@ -80,13 +80,13 @@ class Services:
             load=Recent(partial(_load, jobs, queue)),
         )
 
-    def view(self, job: Job) -> schemas.Job:
-        """What a job's client reads, its place in the queue included. Blocking."""
-        return self.views([job])[0]
+    def view(self, job: Job, place: Place | None = None) -> schemas.Job:
+        """What a job's client reads, its place in the queue included, which is asked for if not given. Blocking."""
+        return self.views([job], [place] if place else None)[0]
 
-    def views(self, jobs: Sequence[Job]) -> list[schemas.Job]:
+    def views(self, jobs: Sequence[Job], places: Sequence[Place | None] | None = None) -> list[schemas.Job]:
         """The same for many, in as many round trips as for one. Blocking."""
-        queues = self._queues([job for job in jobs if job.status is JobState.QUEUED])
+        queues = self._queues([job for job in jobs if job.status is JobState.QUEUED], places)
         return [job_view(job, result_ttl_s=self.settings.result_ttl_s, queue=queues.get(job.id)) for job in jobs]
 
     def cancel(self, job: Job) -> Job:
@@ -113,11 +113,11 @@ class Services:
         self.queue.forget(job.id)
         self.storage.delete(job.storage_key)
 
-    def _queues(self, waiting: Sequence[Job]) -> dict[str, QueueView]:
+    def _queues(self, waiting: Sequence[Job], places: Sequence[Place | None] | None) -> dict[str, QueueView]:
         if not waiting:
             return {}
         try:
-            load, places = self.load(), self.jobs.places(waiting)
+            load, places = self.load(), places or self.jobs.places(waiting)
         except RedisError:
             # An estimate is not worth an error: what it would belong to may be a job that was just accepted.
             log.warning("no places in the queue", exc_info=True)

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from app.acceptance import Terms
 from app.idempotency import Answer, Busy, Claim, Stored, fingerprint
-from app.jobs import Job
+from app.jobs import Job, Place
 from app.keys import Caller
 from app.logs import REQUEST_ID, TRACE_ID
 from app.orders import DigestedBody, Order
@@ -80,12 +80,12 @@ class Submission:
     def _accepted_and_told(self, upload: Upload, head: TrackHead, claim: Claim | None) -> tuple[Job, Answer]:
         self._complete(upload, head)
         terms = Terms(self.caller, REQUEST_ID.get(), TRACE_ID.get(), self.order.cancel_after_s, claim=claim)
-        job = self.services.acceptance.accept(upload, terms)
-        return job, self._tell(job, claim)
+        job, place = self.services.acceptance.accept(upload, terms)
+        return job, self._tell(job, claim, place)
 
-    def _tell(self, job: Job, claim: Claim | None) -> Answer:
+    def _tell(self, job: Job, claim: Claim | None, place: Place | None = None) -> Answer:
         """What the client is told, stored under its key."""
-        view = self.services.view(job)
+        view = self.services.view(job, place)
         headers = {"Location": view.links.itself, **polling_headers(view), **applied(self.order.wait_s, job)}
         answer = Answer(200 if job.status.done else 202, headers, view.model_dump_json(by_alias=True).encode())
         if claim:

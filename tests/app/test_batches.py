@@ -7,7 +7,7 @@ from redis import Redis
 
 from app import scripts
 from app.batches import Batch, BatchStore, counts, new_batch_id
-from app.jobs import Answer, BatchFull, Job, JobState, JobStore, UnknownBatch, batch_key, new_job_id
+from app.jobs import Answer, BatchFull, Job, JobExists, JobState, JobStore, UnknownBatch, batch_key, new_job_id
 
 TTL_S = 60  # that of the `store` fixture
 
@@ -145,6 +145,6 @@ def test_there_is_an_end_to_how_many_may_join(redis: Redis, store: JobStore, bat
 
 def test_a_refused_job_does_not_join(batches: BatchStore, store: JobStore, batch: Batch) -> None:
     job = joined(store, batch)
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(JobExists):
         store.create(job)
     assert batches.items(batch) == [job.id]

@@ -10,6 +10,7 @@ from app.jobs import (
     Answer,
     AttemptsExhausted,
     Job,
+    JobExists,
     JobState,
     JobStore,
     Place,
@@ -46,7 +47,7 @@ def test_an_unknown_id_has_no_record(store: JobStore) -> None:
 
 def test_an_id_is_created_only_once(store: JobStore) -> None:
     job = queued(store)
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(JobExists):
         store.create(job)
 
 
@@ -267,3 +268,10 @@ def test_each_change_wakes_who_listens(store: JobStore, redis: Redis) -> None:
         store.fail(run, error={"code": "audio_silent"})
         told = [message for _ in range(20) if (message := listener.get_message(timeout=0.1))]
     assert [message["data"] for message in told] == [b"job.progress", b"job.failed"]
+
+
+def test_a_new_record_tells_its_place_in_the_queue(store: JobStore) -> None:
+    jobs = [Job(id=f"job_{number}", storage_key="x", estimated_s=10.5) for number in range(3)]
+    told = [store.create(job) for job in jobs]
+    assert told == store.places(jobs) == [Place(1, 0.0), Place(2, 10.5), Place(3, 21.0)]
+    assert store.create(Job(id="job_3", storage_key="x", status=JobState.FAILED)) is None
