@@ -76,12 +76,13 @@ def calibration(axes: Axes, truth: Floats, predicted: Floats, bounds: tuple[floa
     axes.set_ylabel("mean target ± s.e.", fontsize=8)
 
 
-def curves(axes: Axes, epochs: Sequence[int], lines: Mapping[str, Sequence[float]]) -> None:
+def curves(axes: Axes, epochs: Sequence[int], lines: Mapping[str, Sequence[float]], ylabel: str) -> None:
     """Lines over the epochs."""
     for (name, values), color in zip(lines.items(), (BLUE, RED, GREY), strict=False):
         axes.plot(epochs, values, linewidth=1.2, label=name, color=color, marker="." if len(epochs) < 3 else None)
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.set_xlabel("epoch", fontsize=8)
+    axes.set_ylabel(ylabel, fontsize=8)
     axes.legend(fontsize=7, frameon=False)
 
 

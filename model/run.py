@@ -151,13 +151,15 @@ def draw(history: list[Record], out: Path) -> None:
     names = list(history[0]["val_mse"])
 
     def losses(axes: Axes, _title: str) -> None:
-        plots.curves(axes, epochs, {name: [r[f"{name}_loss"] for r in history] for name in ("train", "val")})
+        plots.curves(axes, epochs, {name: [r[f"{name}_loss"] for r in history] for name in ("train", "val")}, "loss")
 
     def errors(axes: Axes, name: str) -> None:
-        plots.curves(axes, epochs, {part: [r[f"{part}_mse"][name] for r in history] for part in ("train", "val")})
+        plots.curves(
+            axes, epochs, {part: [r[f"{part}_mse"][name] for r in history] for part in ("train", "val")}, "MSE"
+        )
 
     def sigmas(axes: Axes, name: str) -> None:
-        plots.curves(axes, epochs, {"σ": [r["sigma"][name] for r in history]})
+        plots.curves(axes, epochs, {"σ": [r["sigma"][name] for r in history]}, "σ")
 
     figures = {"curves": plots.panels(["combined loss"], losses), "tasks": plots.panels(names, errors)}
     if history[0]["sigma"]:
