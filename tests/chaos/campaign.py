@@ -4,10 +4,9 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -28,6 +27,8 @@ from worker.reconcile import Reconciler
 
 #: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
 SETTLE_S = 120.0
+#: A private Redis that was killed is back within seconds.
+REDIS_BACK_S = 30.0
 READ_AT_A_TIME = 50
 #: Kills are dealt blindly here: a job may be hit more often than a fault of its own would explain.
 MAX_ATTEMPTS = 10
@@ -251,11 +252,26 @@ def n_files(directory: Path) -> int:
 
 
 def redis_url(supervisor_pid: int) -> str:
-    """The private Redis listens on a socket whose path only its command line tells."""
-    [pid] = Family(supervisor_pid).pids("redis")
-    return _socket_of(Path(f"/proc/{pid}/cmdline").read_bytes().decode())
+    """Of the private Redis, which answers; one that was killed a moment ago is waited for until it is back.
+
+    It listens on a socket whose path only its command line tells.
+    """
+    deadline = time.monotonic() + REDIS_BACK_S
+    while not (answering := [url for url in _socket_urls(supervisor_pid) if _answers(url)]):
+        assert time.monotonic() < deadline, "there is no Redis"
+        time.sleep(0.1)
+    return answering[0]
 
 
-def _socket_of(command_line: str) -> str:
-    path: Any = next(word for word in command_line.replace("\0", " ").split() if word.endswith("redis.sock"))
-    return f"unix://{path.removeprefix('unixsocket:')}"
+def _socket_urls(supervisor_pid: int) -> Iterator[str]:
+    for pid in Family(supervisor_pid).pids("redis"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # killed since
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ").split()
+            paths = (word.removeprefix("unixsocket:") for word in words if word.endswith("redis.sock"))
+            yield from (f"unix://{path}" for path in paths)
+
+
+def _answers(url: str) -> bool:
+    with suppress(ConnectionError), Redis.from_url(url) as redis:
+        return bool(redis.ping())
+    return False
