@@ -28,9 +28,12 @@ _START_TIMEOUT_S = 30.0
 _KILL_TIMEOUT_S = 5.0
 #: One thread each: children fork, and may not start threads.
 _ENVIRONMENT = {
-    **{"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
     # A block's memory is kept for the next block, instead of being returned and faulted in again page by page.
-    **{"MALLOC_MMAP_THRESHOLD_": str(64 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)},
+    "MALLOC_MMAP_THRESHOLD_": str(64 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 _KEPT_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")
 

@@ -280,7 +280,6 @@ def test_a_device_that_fails_is_told_from_one_that_is_full(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-5), ("tf32", 1e-3), ("bf16", 2e-2), ("fp16", 5e-3)])
 def test_cuda_is_near_the_cpu_in_every_precision(

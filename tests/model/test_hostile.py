@@ -4,12 +4,10 @@ import os
 import re
 import resource
 import shutil
-import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from model.refusals import REFUSALS, refusal
 from tests.model.hostile import BOMBS, DECODES, LIES, POLYGLOTS, Build, readers
 from tests.model.test_containers import NOT_AUDIO
 from tests.model.tracks import KINDS, track_file
+from tests.strace import attached
 
 LIMITS = AudioLimits(max_duration_s=120.0)
 #: As little as a worker may be told to give: the settings' floor.
@@ -100,18 +99,9 @@ OPENED = {"/dev/null"}
 TRACED = "open,openat,openat2,creat,connect,socket,bind,listen,accept4,execve,execveat,link,symlink,rename,unlink,mkdir"
 
 
-@contextmanager
-def traced(pid: int, record: Path) -> Iterator[None]:
+def traced(pid: int, record: Path) -> AbstractContextManager[None]:
     """Records what a process and its children ask the kernel for, as long as the block."""
-    command = ["strace", "-f", "-qq", "-s", "4096", "-o", str(record), "-e", f"trace={TRACED}", "-p", str(pid)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        time.sleep(0.5)
-        try:
-            if tracer.poll() is not None:
-                pytest.skip("this machine lets nobody trace")
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
+    return attached(pid, "-s", "4096", "-o", str(record), "-e", f"trace={TRACED}")
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")

@@ -293,7 +293,6 @@ def test_numbers_that_are_not_finite_fail_only_their_track(scorer: Scorer) -> No
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_gives_the_numbers_of_the_cpu(tiny_weights: Path) -> None:
     batch = np.stack(noise_segments(2))
     encoder = Encoder(tiny_weights / "mert", "")

@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,6 +19,7 @@ from app.storage import AudioStorage
 from tests.app.asgi import RAW, WAV
 from tests.app.live import eventually, live
 from tests.app.test_main import environment, serving
+from tests.strace import attached
 
 KIB, MIB = 1024, 1024 * 1024
 TRACK = WAV + os.urandom(500 * KIB)
@@ -119,16 +118,7 @@ def test_a_disk_that_fails_at_the_last_step_is_told(
     assert list((data_dir / "audio").iterdir()) == []
 
 
-@contextmanager
-def failing(pid: int, fault: str) -> Iterator[None]:
+def failing(pid: int, fault: str) -> AbstractContextManager[None]:
     """Has the kernel refuse a process one kind of call, as long as the block."""
     call = fault.partition(":")[0]
-    command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}"]
-    with subprocess.Popen([*command, "-p", str(pid)], stderr=subprocess.DEVNULL) as tracer:
-        time.sleep(0.5)
-        try:
-            if tracer.poll() is not None:
-                pytest.skip("this machine lets nobody trace")
-            yield
-        finally:
-            tracer.send_signal(signal.SIGINT)
+    return attached(pid, "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={fault}")
