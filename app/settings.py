@@ -167,7 +167,7 @@ class WorkerSettings(ServiceSettings):
 
     @property
     def engine_options(self) -> dict[str, Any]:
-        """How the model is to be run: arguments of `model.scorer.Scorer.load`."""
+        """How the model is to be run: arguments of `model.inference.scorer.Scorer.load`."""
         return self.model_dump(include=ENGINE_OPTIONS)
 
 

@@ -24,7 +24,7 @@ from app.problems import Problem, invalid_field, validation_problem
 from app.recent import Recent
 from app.schemas import BatchOptions, TrackOptions
 from app.storage import AudioStorage, PartFile
-from model.containers import CONTAINERS, SNIFF_BYTES, sniff
+from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
 
 WRITE_BYTES = 256 * 1024
 #: Threads that write at a time. They are not the threads that answer other requests, which a slow disk would hold up.

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.labels import AESTHETICS
-from model.synth import synthesise, write_wav
+from model.audio.synthesizer import synthesise, write_wav
+from model.training.labels import AESTHETICS
 
 SAMPLE_RATE_HZ = 16_000
 N_BATTLES = 240

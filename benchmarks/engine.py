@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from benchmarks.loop import Loop
 from benchmarks.timing import interleaved
-from model.engines import open_engine
-from model.engines.torch import TorchEngine
-from model.mert import Encoder
-from model.precision import probe
-from model.scorer import Scorer
+from model.inference.engines import open_engine
+from model.inference.engines.torch import TorchEngine
+from model.inference.precision import probe
+from model.inference.scorer import Scorer
+from model.networks.mert import Encoder
 from worker.environment import usable_cores
 
 BASELINE = "loop, SDPA"

@@ -12,10 +12,10 @@ import torch
 
 from benchmarks import loop
 from benchmarks.timing import interleaved
-from model.decode import Decoder
-from model.decode_child import decode_file
+from model.audio.decoder import Decoder
+from model.audio.decoder_child import decode_file
+from model.audio.synthesizer import synthesise
 from model.domain import AudioLimits
-from model.synth import synthesise
 
 RATE_HZ = 44_100
 TRACK_S = 180.0

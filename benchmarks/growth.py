@@ -9,10 +9,10 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.timing import cost_of
-from model import synth
-from model.decode import Decoder
+from model.audio import synthesizer
+from model.audio.decoder import Decoder
 from model.domain import AudioLimits
-from model.scorer import Scorer
+from model.inference.scorer import Scorer
 
 RATE_HZ = 44_100
 
@@ -27,8 +27,8 @@ def run(weights_dir: Path, cache_dir: Path, durations_s: tuple[int, ...]) -> lis
 
 
 def _row(seconds: int, folder: Path, decoder: Decoder, scorer: Scorer, loaded_mb: float) -> dict[str, Any]:
-    piece = synth.synthesise(duration_s=10, sample_rate_hz=RATE_HZ)
-    synth.write_wav(folder / "track.wav", np.tile(piece, (-(-seconds // 10), 1))[: seconds * RATE_HZ], RATE_HZ)
+    piece = synthesizer.synthesise(duration_s=10, sample_rate_hz=RATE_HZ)
+    synthesizer.write_wav(folder / "track.wav", np.tile(piece, (-(-seconds // 10), 1))[: seconds * RATE_HZ], RATE_HZ)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
 
     def score() -> None:

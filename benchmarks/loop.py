@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.head import load_head
-from model.mert import load_mert
+from model.networks.head import load_head
+from model.networks.mert import load_mert
 
 SEGMENT_SAMPLES = 720_000
 HIDDEN_STATES = [2, 5, 8, 12]

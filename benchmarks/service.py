@@ -20,7 +20,7 @@ import numpy as np
 from rich.progress import track
 
 from app.commands.up import free_port
-from model import synth
+from model.audio import synthesizer
 
 READY_S = 180.0
 RATE_HZ = 44_100
@@ -134,9 +134,9 @@ def _wait_for(url: str, ready: str, process: subprocess.Popen[bytes]) -> None:
 
 def _tracks() -> Iterator[bytes]:
     """WAV files of the same length and cost, no two the same: nobody's memory of scores helps."""
-    piece = synth.synthesise(duration_s=TRACK_S, sample_rate_hz=RATE_HZ)
+    piece = synthesizer.synthesise(duration_s=TRACK_S, sample_rate_hz=RATE_HZ)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "track.wav"
         for number in count():
-            synth.write_wav(path, np.roll(piece, number * 101, axis=0), RATE_HZ)
+            synthesizer.write_wav(path, np.roll(piece, number * 101, axis=0), RATE_HZ)
             yield path.read_bytes()

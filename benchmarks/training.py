@@ -22,12 +22,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from model.domain import SCORE_RANGES
-from model.embeddings import schema
-from model.labels import AESTHETICS, COUNTS, percentile_scores
-from model.run import train
-from model.splits import SPLITS, assign
-from model.sweep import sweep
-from model.train import TrainConfig
+from model.training.embeddings import schema
+from model.training.labels import AESTHETICS, COUNTS, percentile_scores
+from model.training.run import train
+from model.training.splits import SPLITS, assign
+from model.training.sweep import sweep
+from model.training.trainer import TrainConfig
 
 DIM = 768
 FULL_SONGS = 211_000

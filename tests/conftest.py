@@ -72,7 +72,7 @@ def data_dir(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weights directory whose network has the published depth and a 32nd of its width. Not to be changed."""
-    from model.weights import write_stand_in
+    from model.weights.directory import write_stand_in
 
     directory = tmp_path_factory.mktemp("weights") / "tiny"
     write_stand_in(directory, size="tiny")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.catalogue import make
-from model.run import METRICS
+from model.training.run import METRICS
 from tests.e2e.service import running
 
 ROOT = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from app.jobs import JobStore
 from app.logs import configure_logging
 from app.settings import WorkerSettings
 from app.storage import AudioStorage
-from model.decode import Decoder
+from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.scoring_worker import ScoringWorker
 from worker.supervisor import EXIT_MISCONFIGURED, SUPERVISED, end_with_parent
@@ -81,7 +81,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
 
 def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
     """The scorer of the weights directory, having scored once: the first job is as quick as the others."""
-    from model.scorer import Scorer  # brings torch, which a slot with another scorer can do without
+    from model.inference.scorer import Scorer  # brings torch, which a slot with another scorer can do without
 
     scorer = Scorer.load(settings.weights_dir, **settings.engine_options)
     scorer.warm_up()

@@ -18,8 +18,8 @@ from app.jobs import Answer, AttemptsExhausted, Job, JobStore
 from app.logs import logged_as
 from app.problems import problem_object
 from app.storage import AudioStorage
-from model.audio import Samples
-from model.decode import Decoder
+from model.audio.decoder import Decoder
+from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from worker.watchdog import Watchdog
 
@@ -48,7 +48,7 @@ class Card(Protocol):
 
 
 class TrackScorer(Protocol):
-    """`model.scorer.Scorer`, which brings torch, or another with the same two members."""
+    """`model.inference.scorer.Scorer`, which brings torch, or another with the same two members."""
 
     @property
     def card(self) -> Card: ...

@@ -13,11 +13,12 @@ from app.commands.score import UNTRAINED, decoder_of, score_file
 from app.commands.settings import load_settings
 from app.commands.up import require_weights
 from app.settings import WorkerSettings
-from model import arena, arena_report
-from model.battles import clips_in, has_scores, read_battles
-from model.run import chosen_device
-from model.scorer import Scorer
-from model.tables import DataError, read_table, write_text
+from model.arena import experiment as arena
+from model.arena import report as arena_report
+from model.arena.battles import clips_in, has_scores, read_battles
+from model.inference.scorer import Scorer
+from model.training.run import chosen_device
+from model.training.tables import DataError, read_table, write_text
 
 SCORES = "scores.jsonl"
 

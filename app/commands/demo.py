@@ -19,7 +19,7 @@ from app.commands.settings import load_settings
 from app.commands.up import CannotStart, service
 from app.commands.weights import MERT_LICENCE, obtain
 from app.settings import WorkerSettings
-from model import synth
+from model.audio import synthesizer
 from model.domain import ApexError
 
 TRACK_S = 40.0
@@ -41,7 +41,7 @@ def run() -> None:
             "APEX_LOG_LEVEL": "WARNING",
         }
         track = Path(data_dir) / "demo.wav"
-        synth.write_wav(track, synth.synthesise(duration_s=TRACK_S), synth.SAMPLE_RATE_HZ)
+        synthesizer.write_wav(track, synthesizer.synthesise(duration_s=TRACK_S), synthesizer.SAMPLE_RATE_HZ)
         with running_service() as client:
             job = score(client, track)
     show(job)

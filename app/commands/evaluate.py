@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from app.commands.bars import progress
-from model.evaluate import Evaluation, evaluate, summary, verdict, write
-from model.report import shown
-from model.run import chosen_device
+from model.reports.html import shown
+from model.training.evaluate import Evaluation, evaluate, summary, verdict, write
+from model.training.run import chosen_device
 
 
 def run(head: Path, data: Path, out: Path, *, train: Path | None, resamples: int, device: str) -> None:

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from app.commands.bars import progress
 from app.commands.up import require_weights
-from model.extract import ExtractConfig, Progress, extract
-from model.shards import FAILURES
+from model.training.extract import ExtractConfig, Progress, extract
+from model.training.shards import FAILURES
 
 
 def run(manifest: Path, audio: str, out: Path, *, weights: Path, retry_failures: bool, **choices: Any) -> None:

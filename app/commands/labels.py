@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from model import labels
+from model.training import labels
 
 
 def run(counts: Path, out: Path, aesthetics: Path | None, **choices: Any) -> None:

@@ -18,10 +18,10 @@ from rich.table import Table
 from app.commands.settings import load_settings
 from app.commands.up import require_weights
 from app.settings import WorkerSettings
-from model.ahead import AheadTrack, decode_ahead
-from model.decode import Decoder
+from model.audio.decoder import Decoder
+from model.audio.prefetch import AheadTrack, decode_ahead
 from model.domain import SEGMENT_S
-from model.scorer import Scorer, TrackError
+from model.inference.scorer import Scorer, TrackError
 from worker.environment import usable_cores
 
 UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"

@@ -8,11 +8,11 @@ from rich.table import Table
 
 from app.commands.bars import progress
 from model.domain import TASK_SCORES
-from model.report import shown
-from model.run import chosen_device
-from model.sweep import sweep, table
-from model.tables import DataError
-from model.train import TrainConfig
+from model.reports.html import shown
+from model.training.run import chosen_device
+from model.training.sweep import sweep, table
+from model.training.tables import DataError
+from model.training.trainer import TrainConfig
 
 
 def run(data: Path, out: Path, tasks: list[str], *, device: str, **choices: Any) -> None:

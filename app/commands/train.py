@@ -8,9 +8,9 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from app.commands.bars import progress
-from model.head import HEAD_FILE
-from model.run import chosen_device, train
-from model.train import Record, TrainConfig
+from model.networks.head import HEAD_FILE
+from model.training.run import chosen_device, train
+from model.training.trainer import Record, TrainConfig
 
 
 def run(data: Path, out: Path, *, device: str, **choices: Any) -> None:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from model import weights
 from model.domain import WeightsError
+from model.weights import directory as weights
 
 MERT_LICENCE = (
     "MERT-v1-95M is licensed CC-BY-NC-4.0: with these weights the service may not be used commercially. "

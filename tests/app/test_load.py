@@ -4,7 +4,7 @@ import pytest
 
 from app.jobs import Job, Place, Run
 from app.load import BYTES_PER_S, Load, QueueView, drain_s, estimate_duration_s, polling_pace_s
-from model.containers import BY_NAME
+from model.audio.containers import BY_NAME
 
 NOW = 1_000.0
 

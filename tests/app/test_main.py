@@ -15,7 +15,7 @@ import pytest
 
 from tests.app.asgi import WAV, chunked_sync
 
-HEAVY = ("torch", "transformers", "av", "numpy", "model.decode", "model.scorer", "worker")
+HEAVY = ("torch", "transformers", "av", "numpy", "model.audio.decoder", "model.inference.scorer", "worker")
 MIB = 1024 * 1024
 
 IMPORT = """

@@ -16,7 +16,7 @@ from redis.retry import Retry
 from app.jobs import JobStore
 from app.queue import ScoreQueue
 from app.storage import AudioStorage
-from model.weights import write_stand_in
+from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector
 from tests.chaos.history import History, Json, Verdict, judge

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from model.containers import SNIFF_BYTES
+from model.audio.containers import SNIFF_BYTES
 from model.domain import SCORE_RANGES
 
 #: The name of the model that plays scripts.

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from typing import BinaryIO, cast
 
 from app.settings import WorkerSettings
-from model.audio import Samples
-from model.decode import Decoder
+from model.audio.decoder import Decoder
+from model.audio.pcm import Samples
 from model.domain import SCORE_RANGES, AudioFacts
 from tests.chaos.scripted import SCRIPTED, Script, scores
 from worker.slot import serve

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from model import synth
+from model.audio import synthesizer
 from model.domain import SCORE_RANGES
 from tests.e2e.service import Service
 from tests.model import tracks
@@ -20,7 +20,7 @@ from tests.model import tracks
 @pytest.fixture(scope="session")
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("music") / "music.wav"
-    synth.write_wav(path, synth.synthesise(duration_s=40.0), synth.SAMPLE_RATE_HZ)
+    synthesizer.write_wav(path, synthesizer.synthesise(duration_s=40.0), synthesizer.SAMPLE_RATE_HZ)
     return path
 
 

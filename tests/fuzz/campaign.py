@@ -17,9 +17,9 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO
 
-from model.decode import Decoder
+from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
-from model.refusals import REFUSALS, refusal
 from tests.fuzz.mutations import mutated
 from tests.model import tracks
 

@@ -5,8 +5,8 @@ from random import Random
 
 import pytest
 
-from model.decode import Decoder
-from model.refusals import REFUSALS
+from model.audio.decode_errors import REFUSALS
+from model.audio.decoder import Decoder
 from tests.fuzz import campaign
 from tests.fuzz.mutations import MUTATIONS, Mutation
 

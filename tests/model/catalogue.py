@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.domain import SCORE_RANGES
-from model.embeddings import Packed, open_packed, pack, schema
-from model.labels import AESTHETICS, COUNTS
+from model.training.embeddings import Packed, open_packed, pack, schema
+from model.training.labels import AESTHETICS, COUNTS
 
 DIM = 16
 #: How the seven targets depend on an embedding: the same in every catalogue of a width.

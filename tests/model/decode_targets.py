@@ -1,4 +1,4 @@
-"""What misbehaving children do; the fork server imports them in place of `model.decode_child:run`."""
+"""What misbehaving children do; the fork server imports them in place of `model.audio.decoder_child:run`."""
 
 import ctypes
 import errno
@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from model.decode_child import Decoded, decode_file, run
+from model.audio.decoder_child import Decoded, decode_file, run
+from model.audio.sandbox.forkserver import Target
+from model.audio.sandbox.layers import LAYERS, Ceilings, enter
 from model.domain import AudioLimits
-from model.forkserver import Target
-from model.sandbox import LAYERS, Ceilings, enter
 
 TROUBLE = b"trouble"
 

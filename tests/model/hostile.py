@@ -1,6 +1,7 @@
 """The catalogue of hostile files: headers that lie, bombs, what is not audio, and scripts that name other files.
 
-Each is made on the spot. `LIES` and `BOMBS` say what must come of them: a reason in `model.refusals`, or DECODES.
+Each is made on the spot. `LIES` and `BOMBS` say what must come of them: a reason in `model.audio.decode_errors`, or
+DECODES.
 """
 
 import gzip

@@ -9,9 +9,9 @@ from typing import BinaryIO, cast
 import numpy as np
 import pytest
 
-from model.ahead import FileUnreadable, decode_ahead
-from model.audio import Samples
-from model.decode import Decoder
+from model.audio.decoder import Decoder
+from model.audio.pcm import Samples
+from model.audio.prefetch import FileUnreadable, decode_ahead
 from model.domain import AudioFacts, AudioUndecodable
 
 

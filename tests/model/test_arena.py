@@ -13,10 +13,11 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
-from model import arena, arena_report
-from model.battles import clips_in, features, read_battles
+from model.arena import experiment as arena
+from model.arena import report as arena_report
+from model.arena.battles import clips_in, features, read_battles
 from model.domain import SCORE_RANGES
-from model.tables import DataError, Table
+from model.training.tables import DataError, Table
 from tests.model.catalogue import battles
 
 

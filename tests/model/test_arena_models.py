@@ -1,6 +1,6 @@
 """The notebook's five models, with its numbers."""
 
-from model.arena import models
+from model.arena.experiment import models
 
 
 def test_the_models_have_the_notebooks_parameters() -> None:

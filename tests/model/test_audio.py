@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.audio import Resampler, mono, normalise, resample, resampled_length, segments
+from model.audio.pcm import Resampler, mono, normalise, resample, resampled_length, segments
 from model.domain import SEGMENT_SAMPLES, AudioUndecodable
 from tests.model import reference
 

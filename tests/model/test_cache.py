@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.engines.cache import N_KEPT, Blob, Cache
+from model.inference.engines.cache import N_KEPT, Blob, Cache
 
 CONTENT = np.frombuffer(b"a compiled model", np.uint8)
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model.checkpoint import load_strictly, read_checkpoint, read_json, read_metadata, read_tensors, require
 from model.domain import WeightsError
+from model.networks.checkpoint import load_strictly, read_checkpoint, read_json, read_metadata, read_tensors, require
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from model.containers import CONTAINERS, SNIFF_BYTES, id3_bytes, sniff
+from model.audio.containers import CONTAINERS, SNIFF_BYTES, id3_bytes, sniff
 from tests.model.tracks import container_of, id3, track_file, video
 
 NOT_AUDIO = {

@@ -18,8 +18,11 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.audio import mono, resample
-from model.decode import DecodedTrack, Decoder
+from model.audio.decode_errors import REFUSALS
+from model.audio.decoder import DecodedTrack, Decoder
+from model.audio.pcm import mono, resample
+from model.audio.sandbox.forkserver import ForkServerError
+from model.audio.sandbox.layers import LAYERS
 from model.domain import (
     SEGMENT_SAMPLES,
     AudioError,
@@ -32,9 +35,6 @@ from model.domain import (
     AudioUndecodable,
     UnsupportedMediaType,
 )
-from model.forkserver import ForkServerError
-from model.refusals import REFUSALS
-from model.sandbox import LAYERS
 from tests.model import tracks
 from tests.model.decode_targets import TROUBLE
 from tests.model.test_containers import NOT_AUDIO

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.embeddings import pack, pack_splits, parquet_files, read_songs, refuse_overlap, split_path
-from model.labels import AESTHETICS
-from model.tables import DataError
+from model.training.embeddings import pack, pack_splits, parquet_files, read_songs, refuse_overlap, split_path
+from model.training.labels import AESTHETICS
+from model.training.tables import DataError
 from tests.model.catalogue import packed, rows, write_split, write_splits
 
 

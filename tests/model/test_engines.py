@@ -12,8 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import engines
-from model.audio import normalise
+from model.audio.pcm import normalise
 from model.domain import (
     SAMPLE_RATE_HZ,
     SEGMENT_SAMPLES,
@@ -22,10 +21,11 @@ from model.domain import (
     DeviceOutOfMemory,
     PrecisionUnavailable,
 )
-from model.engines import open_engine
-from model.engines.openvino import OpenVinoEngine
-from model.engines.torch import BATCHES, TorchEngine, use_fast_products
-from model.mert import Encoder, PooledMert, fold_weight_norm, load_mert
+from model.inference import engines
+from model.inference.engines import open_engine
+from model.inference.engines.openvino import OpenVinoEngine
+from model.inference.engines.torch import BATCHES, TorchEngine, use_fast_products
+from model.networks.mert import Encoder, PooledMert, fold_weight_norm, load_mert
 
 Samples = NDArray[np.float32]
 
@@ -118,8 +118,8 @@ def test_a_compiled_model_that_openvino_refuses_is_made_again(
     encoder: Encoder, cache_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")._blob
-    monkeypatch.setattr("model.engines.cache.Cache.obtain", lambda *_: np.zeros(8, np.uint8))
-    monkeypatch.setattr("model.engines.openvino._compiled", lambda *_: made)
+    monkeypatch.setattr("model.inference.engines.cache.Cache.obtain", lambda *_: np.zeros(8, np.uint8))
+    monkeypatch.setattr("model.inference.engines.openvino._compiled", lambda *_: made)
     assert OpenVinoEngine(encoder, cache_dir=cache_home / "engines").embed(noise(1)).shape == (1, 4, 32)
     assert "made again" in caplog.text
 
@@ -131,8 +131,8 @@ def refuse(*_args):
 socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
 sys.addaudithook(lambda event, _args: refuse() if event in ("socket.connect", "socket.getaddrinfo") else None)
 from pathlib import Path
-from model.engines.openvino import OpenVinoEngine
-from model.mert import Encoder
+from model.inference.engines.openvino import OpenVinoEngine
+from model.networks.mert import Encoder
 OpenVinoEngine(Encoder(Path(sys.argv[1]), "fresh"), cache_dir=Path(sys.argv[2]))
 from openvino.tools.ovc import telemetry_stub, telemetry_utils
 assert telemetry_utils.tm is telemetry_stub, telemetry_utils.tm
@@ -152,7 +152,7 @@ def test_openvino_reports_nothing_to_anybody_even_with_consent(encoder: Encoder,
 
 @pytest.fixture
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(sys.modules, "model.engines.openvino", None)
+    monkeypatch.setitem(sys.modules, "model.inference.engines.openvino", None)
     engines._has_openvino.cache_clear()
     yield
     engines._has_openvino.cache_clear()
@@ -201,7 +201,7 @@ def test_bfloat16_is_near_float32_and_keeps_its_means_in_float32(encoder: Encode
 def test_fast_products_are_used_only_where_they_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     mode: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     assert use_fast_products() == (mode.fp32_precision == "bf16")
-    monkeypatch.setattr("model.engines.torch.EXACT", 0.0)
+    monkeypatch.setattr("model.inference.engines.torch.EXACT", 0.0)
     assert not use_fast_products()
     assert mode.fp32_precision == "ieee"
 

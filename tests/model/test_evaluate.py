@@ -8,15 +8,15 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
-from model.baselines import Ridge
-from model.checkpoint import read_tensors
 from model.domain import TASK_SCORES, WeightsError
-from model.evaluate import evaluate, figures, report, write
-from model.head import ApexHead, HeadConfig, load_head
-from model.metrics import MEASURES
-from model.run import train
-from model.tables import DataError
-from model.train import TrainConfig
+from model.networks.checkpoint import read_tensors
+from model.networks.head import ApexHead, HeadConfig, load_head
+from model.training.baselines import Ridge
+from model.training.evaluate import evaluate, figures, report, write
+from model.training.metrics import MEASURES
+from model.training.run import train
+from model.training.tables import DataError
+from model.training.trainer import TrainConfig
 from tests.model.catalogue import packed, rows, write_split, write_splits
 
 

@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 
-from model.decode import Decoder
+from model.audio.decoder import Decoder
 from model.domain import AudioLimits
-from model.embeddings import pack, read_provenance
-from model.extract import ExtractConfig, extract, find_audio, read_manifest
-from model.labels import LabelConfig, label, write
-from model.scorer import Scorer, provenance
-from model.tables import DataError
+from model.inference.scorer import Scorer, provenance
+from model.training.embeddings import pack, read_provenance
+from model.training.extract import ExtractConfig, extract, find_audio, read_manifest
+from model.training.labels import LabelConfig, label, write
+from model.training.tables import DataError
 from tests.model.conftest import make_track
 from tests.model.test_labels import write_counts
 
@@ -142,8 +142,9 @@ CRASHES = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from model import extract, tables
-from model.extract import ExtractConfig, Outcome
+from model.training import extract
+from model.training import tables
+from model.training.extract import ExtractConfig, Outcome
 
 out = Path(sys.argv[2])
 extract._provenance = lambda _: {"encoder": "none"}

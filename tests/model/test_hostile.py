@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from model.decode import Decoder
+from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
-from model.refusals import REFUSALS, refusal
 from tests.model.hostile import BOMBS, DECODES, LIES, POLYGLOTS, Build, readers
 from tests.model.test_containers import NOT_AUDIO
 from tests.model.tracks import KINDS, track_file

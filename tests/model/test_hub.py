@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import close_session
 
 from model.domain import WeightsError
-from model.hub import PUBLISHED, HubSource, Progress, fetch, reachable
+from model.weights.hub import PUBLISHED, HubSource, Progress, fetch, reachable
 from tests.model.hub_stub import COMMIT, HubStub, serve
 
 WEIGHTS = bytes(range(256)) * 4096

@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import percentileofscore
 
-from model.labels import AESTHETICS, LabelConfig, label, percentile_scores, report, write
-from model.splits import SPLITS, assign
-from model.tables import DataError
+from model.training.labels import AESTHETICS, LabelConfig, label, percentile_scores, report, write
+from model.training.splits import SPLITS, assign
+from model.training.tables import DataError
 
 
 def write_counts(path: Path, n_songs: int = 60, *, aesthetics: bool = True) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from model.leaderboard import fit, rate
+from model.arena.leaderboard import fit, rate
 
 
 def battles(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.domain import TASK_SCORES
-from model.losses import LOSSES, UncertaintyLoss, task_errors
+from model.training.losses import LOSSES, UncertaintyLoss, task_errors
 
 NAMES = TASK_SCORES["full"]
 

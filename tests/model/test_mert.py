@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.domain import WeightsError
-from model.mert import HIDDEN_STATES, RENAMED_SUFFIXES, load_mert, pooled_states
+from model.networks.mert import HIDDEN_STATES, RENAMED_SUFFIXES, load_mert, pooled_states
 from tests.model import reference
 
 Tensors = dict[str, torch.Tensor]

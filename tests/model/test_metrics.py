@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from model.metrics import MEASURES, Pairs, interval
+from model.training.metrics import MEASURES, Pairs, interval
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.audio import Samples
+from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
-from model.engines import Engine
-from model.precision import broken, deviations, faithful_engine, probe
+from model.inference.engines import Engine
+from model.inference.precision import broken, deviations, faithful_engine, probe
 
 EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.domain import TASK_SCORES, ApexError
-from model.head import HEAD_FILE, load_head, save_head
-from model.run import METRICS, RESULT, chosen_device, train
-from model.tables import DataError
-from model.train import Record, TrainConfig
+from model.networks.head import HEAD_FILE, load_head, save_head
+from model.training.run import METRICS, RESULT, chosen_device, train
+from model.training.tables import DataError
+from model.training.trainer import Record, TrainConfig
 from tests.model.catalogue import rows, write_split, write_splits
 
 CONFIG = TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from model.forkserver import ForkServer
-from model.sandbox import LAYERS
+from model.audio.sandbox.forkserver import ForkServer
+from model.audio.sandbox.layers import LAYERS
 
 Escape = Callable[..., dict[str, Any]]
 

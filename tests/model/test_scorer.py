@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from model.audio import Resampler, mono, segments
+from model.audio.pcm import Resampler, mono, segments
 from model.domain import (
     SCORE_RANGES,
     SEGMENT_SAMPLES,
@@ -21,11 +21,11 @@ from model.domain import (
     ModelOutputInvalid,
     WeightsError,
 )
-from model.engines import open_engine
-from model.head import load_head, save_head
-from model.mert import Encoder, load_mert, pooled_states
-from model.scorer import Scorer
-from model.weights import FileEntry, read_manifest, write_manifest, write_stand_in
+from model.inference.engines import open_engine
+from model.inference.scorer import Scorer
+from model.networks.head import load_head, save_head
+from model.networks.mert import Encoder, load_mert, pooled_states
+from model.weights.directory import FileEntry, read_manifest, write_manifest, write_stand_in
 from tests.model import reference
 from tests.model.conftest import make_track
 
@@ -233,7 +233,7 @@ def test_the_card_of_pulled_weights_says_where_they_came_from(tmp_path: Path) ->
 def test_a_faster_precision_says_beside_every_score_by_how_much_it_moves_them(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.precision.TOLERANCES", dict.fromkeys(SCORE_RANGES.values(), np.inf))
+    monkeypatch.setattr("model.inference.precision.TOLERANCES", dict.fromkeys(SCORE_RANGES.values(), np.inf))
     card = Scorer.load(tiny_weights, engine="torch", device="cpu", precision="bf16").card
     assert card.precision == card.identity()["precision"] == "bf16"
     assert card.identity()["precision_deviation"] == card.precision_deviation

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from model import sweep
-from model.sweep import conditions, table, write
-from model.train import TrainConfig
+from model.training import sweep
+from model.training.sweep import conditions, table, write
+from model.training.trainer import TrainConfig
 from tests.model.catalogue import write_splits
 
 
@@ -25,7 +25,7 @@ def test_there_are_24_conditions_and_the_best_is_among_them() -> None:
 #: `apex` with two of the conditions; each of them all is trained in test_train.
 TWO = """
 from app.cli import main
-from model import sweep
+from model.training import sweep
 all_of_them = sweep.conditions
 sweep.conditions = lambda *arguments: dict(list(all_of_them(*arguments).items())[:2])
 main()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.synth import SAMPLE_RATE_HZ, Samples, synthesise, write_wav
+from model.audio.synthesizer import SAMPLE_RATE_HZ, Samples, synthesise, write_wav
 
 
 @pytest.fixture(scope="module")

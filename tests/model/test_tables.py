@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.tables import DataError, read_table, write_json
+from model.training.tables import DataError, read_table, write_json
 
 
 def csv(tmp_path: Path, text: str) -> Path:

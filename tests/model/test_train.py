@@ -9,12 +9,12 @@ import torch
 from torch.nn import functional
 
 from model.domain import SCORE_RANGES
-from model.embeddings import Packed
-from model.head import ApexHead, HeadConfig
-from model.metrics import Pairs
-from model.sweep import conditions
-from model.tables import DataError
-from model.train import TrainConfig, Trainer, batches, predict
+from model.networks.head import ApexHead, HeadConfig
+from model.training.embeddings import Packed
+from model.training.metrics import Pairs
+from model.training.sweep import conditions
+from model.training.tables import DataError
+from model.training.trainer import TrainConfig, Trainer, batches, predict
 from tests.model.catalogue import packed, rows
 
 #: Fast where the published rate would take its 50 epochs.

@@ -16,14 +16,23 @@ import torch
 from huggingface_hub import close_session
 from safetensors.torch import save_file
 
-from model.checkpoint import read_tensors
+from model.audio.synthesizer import synthesise
 from model.domain import SCORE_RANGES, TASK_SCORES, WeightsError
-from model.head import DEFAULT_LAYER_MIX, LayerMix, load_head
-from model.hub import PUBLISHED, HubSource
-from model.mert import load_mert, pooled_states
-from model.stand_in import MERT_CONFIG, mert_shapes
-from model.synth import synthesise
-from model.weights import MANIFEST, Manifest, convert, pull, read_manifest, verify, write_manifest, write_stand_in
+from model.networks.checkpoint import read_tensors
+from model.networks.head import DEFAULT_LAYER_MIX, LayerMix, load_head
+from model.networks.mert import load_mert, pooled_states
+from model.weights.directory import (
+    MANIFEST,
+    Manifest,
+    convert,
+    pull,
+    read_manifest,
+    verify,
+    write_manifest,
+    write_stand_in,
+)
+from model.weights.hub import PUBLISHED, HubSource
+from model.weights.random_weights import MERT_CONFIG, mert_shapes
 from tests.model.hub_stub import COMMIT, HubStub, serve
 
 MERT, HEAD = "mert/model.safetensors", "apex/apex.safetensors"
@@ -342,7 +351,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(
     def full_disk(*_args: object, **_kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("model.weights.save_file", full_disk)
+    monkeypatch.setattr("model.weights.directory.save_file", full_disk)
     with pytest.raises(WeightsError, match="Cannot write .*converted: .*No space left"):
         convert(published, tmp_path / "converted")
     assert [path.name for path in tmp_path.iterdir()] == ["published"]

@@ -61,7 +61,7 @@ _CONTAINER_OF_PREFIX = {"wavex": "wav", "rf64": "wav", "aifc": "aiff", "m4a": "m
 
 
 def container_of(kind: str) -> str:
-    """The container that `model.containers` should name for a kind of file."""
+    """The container that `model.audio.containers` should name for a kind of file."""
     prefix = kind.partition("-")[0]
     return _CONTAINER_OF_PREFIX.get(prefix, prefix)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from app.jobs import Job, JobStore, new_job_id
 from app.storage import AudioStorage
-from model.decode import Decoder
+from model.audio.decoder import Decoder
 from model.domain import AudioFacts
 from worker.tasks import ScoreTrack
 from worker.watchdog import Watchdog

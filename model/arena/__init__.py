@@ -1,0 +1,1 @@
+"""The Music Arena experiment: do scores predict which clip listeners prefer?"""

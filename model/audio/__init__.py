@@ -1,0 +1,1 @@
+"""Audio: from an untrusted file to segments of 24 kHz mono samples."""

@@ -1,0 +1,178 @@
+"""From a file that nobody trusts to the samples that the network takes; the decoding happens in a child process."""
+
+import errno
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, BinaryIO, Self
+
+import numpy as np
+
+from model.audio.containers import BY_NAME, CODECS
+from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.pcm import Samples, resampled_length, segments
+from model.audio.sandbox.forkserver import ForkServer, ForkServerError
+from model.audio.sandbox.layers import LAYERS, Ceilings
+from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits
+
+_SAMPLE_BYTES = 4
+
+
+class DecodedTrack:
+    """A decoded track, its samples in an unnamed file on disk: memory stays flat in its length. Close it after use."""
+
+    def __init__(self, facts: AudioFacts, pcm: IO[bytes]) -> None:
+        self.facts = facts
+        self.n_samples = os.fstat(pcm.fileno()).st_size // _SAMPLE_BYTES
+        self.n_segments = -(-self.n_samples // SEGMENT_SAMPLES)
+        self._pcm = pcm
+
+    def segments(self) -> Iterator[Samples]:
+        """Reads one segment of 30 s at a time, the last padded with zeros.
+
+        yields float32, shape = (720000,), mono at 24 kHz
+        """
+        return segments(self._chunks())
+
+    def close(self) -> None:
+        self._pcm.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _chunks(self) -> Iterator[Samples]:
+        for start in range(0, self.n_samples, SEGMENT_SAMPLES):
+            data = os.pread(self._pcm.fileno(), SEGMENT_SAMPLES * _SAMPLE_BYTES, start * _SAMPLE_BYTES)
+            yield np.frombuffer(data, np.float32)
+
+
+class Decoder:
+    """Decodes tracks, each in a child process of its own that is walled in and killed at its deadline.
+
+    The children are forked from one warm process, which never sees torch, CUDA, or this process's environment.
+    May be used from several threads at once. ``layers`` names the walls of `model.audio.sandbox.layers` that are up on
+    this machine; it is known once the decoder is entered.
+    """
+
+    def __init__(
+        self,
+        limits: AudioLimits,
+        *,
+        timeout_s: float = 60.0,
+        memory_bytes: int = 1 << 30,
+        scratch_dir: Path,
+        target: str = "model.audio.decoder_child:run",
+    ) -> None:
+        self.layers: tuple[str, ...] = ()
+        self._limits = limits
+        self._timeout_s = timeout_s
+        self._scratch_dir = scratch_dir
+        self._server = ForkServer(target)
+        longest_pcm = (limits.max_duration_s + 1) * SAMPLE_RATE_HZ * _SAMPLE_BYTES
+        # The wall clock comes first: a limit on processor time alone is for a child that has lost its parent.
+        ceilings = Ceilings(memory_bytes=memory_bytes, cpu_s=int(timeout_s) + 2, file_bytes=int(longest_pcm))
+        self._request = {"limits": asdict(limits), "ceilings": asdict(ceilings)}
+
+    def decode(self, file: BinaryIO | Path) -> DecodedTrack:
+        """Decodes the whole of a regular file, given by its path or open (whatever its position), in its own child.
+
+        Raises an AudioError that says why the track cannot be scored, be it broken, hostile, too long or too slow;
+        OSError when this machine is at fault (no file, no process, a full disk): then trying again may help.
+        """
+        with ExitStack() as on_failure:
+            pcm = on_failure.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir))
+            with _opened(file) as source_fd:
+                facts, n_frames = self._understood(self._exchange(source_fd, pcm.fileno()))
+            track = DecodedTrack(facts, pcm)
+            if track.n_samples != resampled_length(n_frames, facts.sample_rate_hz):
+                raise refusal("crash", self._limits)
+            on_failure.pop_all()
+            return track
+
+    @property
+    def missing_layers(self) -> tuple[str, ...]:
+        """The walls that this machine does not have, once the decoder is entered."""
+        return tuple(name for name in LAYERS if name not in self.layers)
+
+    def close(self) -> None:
+        """Ends the warm process; a decoder that is used again starts another."""
+        self._server.close()
+
+    def __enter__(self) -> Self:
+        with suppress(AudioError), tempfile.TemporaryFile(dir=self._scratch_dir) as empty:
+            self.decode(empty)  # starts the warm process and learns which walls are up
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _exchange(self, source_fd: int, sink_fd: int) -> bytes:
+        try:
+            with self._server.fork(self._request, source_fd, sink_fd) as child:
+                reply = child.reply(self._timeout_s)
+        except TimeoutError:
+            raise refusal("time", self._limits) from None
+        if not reply and not self._server.is_alive():
+            raise ForkServerError("the fork server died, and the decoding child with it")
+        return reply
+
+    def _understood(self, reply: bytes) -> tuple[AudioFacts, int]:
+        """The facts and the number of frames in a child's reply, none of which is believed unless it is plausible."""
+        message = _json(reply)
+        layers = message.get("layers")
+        if isinstance(layers, list):
+            self.layers = tuple(name for name in LAYERS if name in layers)
+        match message:
+            case {"refused": str(reason)} if reason in REFUSALS:
+                raise refusal(reason, self._limits)
+            case {"errno": int(code)}:
+                raise OSError(code, f"decoding failed: {os.strerror(code)}")
+            case {
+                "container": str(container),
+                "codec": str(codec),
+                "sample_rate_hz": int(rate_hz),
+                "channels": int(channels),
+                "n_frames": int(n_frames),
+            } if container in BY_NAME and codec in CODECS and rate_hz > 0:
+                facts = AudioFacts(container, codec, rate_hz, channels, n_frames / rate_hz)
+                if _within(facts, self._limits):
+                    return facts, n_frames
+        raise refusal("crash", self._limits)
+
+
+def _within(facts: AudioFacts, limits: AudioLimits) -> bool:
+    return (
+        limits.min_sample_rate_hz <= facts.sample_rate_hz <= limits.max_sample_rate_hz
+        and 1 <= facts.channels <= limits.max_channels
+        and limits.min_duration_s <= facts.duration_s <= limits.max_duration_s
+    )
+
+
+def _json(text: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+@contextmanager
+def _opened(file: BinaryIO | Path) -> Iterator[int]:
+    """A descriptor of the file that can only be read, with a position of its own."""
+    # A file that is open already is opened anew, so that the child gets neither its position nor a right to write.
+    path, nofollow = (file, os.O_NOFOLLOW) if isinstance(file, Path) else (f"/proc/self/fd/{file.fileno()}", 0)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow)  # no waiting for a pipe's writer
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "only a regular file can be decoded")
+        yield fd
+    finally:
+        os.close(fd)

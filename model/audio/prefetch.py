@@ -1,0 +1,56 @@
+"""Tracks decoded ahead of the model, several at a time, and taken in order."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+from model.audio.decoder import DecodedTrack, Decoder
+from model.audio.pcm import Samples
+from model.domain import AudioError, AudioFacts
+
+
+class FileUnreadable(AudioError):
+    """The file could not be read at all."""
+
+    code = "file_unreadable"
+
+
+class AheadTrack:
+    """A file whose decoding is under way. Its segments can be read once; its facts are there from the first on."""
+
+    def __init__(self, file: Path, decoding: Future[DecodedTrack]) -> None:
+        self.file = file
+        self.facts: AudioFacts | None = None
+        self.n_segments = 0
+        self._decoding = decoding
+
+    def __iter__(self) -> Iterator[Samples]:
+        """The segments, as `DecodedTrack.segments` gives them. Raises AudioError where there are none to be had."""
+        try:
+            track = self._decoding.result()
+        except OSError as error:
+            raise FileUnreadable(error.strerror or str(error)) from error
+        with track:
+            self.facts, self.n_segments = track.facts, track.n_segments
+            yield from track.segments()
+
+
+def decode_ahead(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> Iterator[AheadTrack]:
+    """The files in order; as many as there are threads are decoded while the one before them is read."""
+    remaining = iter(files)
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
+        begun = deque(_begin(pool, file, decoder) for file in islice(remaining, n_threads))
+        while begun:
+            yield begun.popleft()
+            begun.extend(_begin(pool, file, decoder) for file in islice(remaining, 1))
+
+
+def _begin(pool: ThreadPoolExecutor, file: Path, decoder: Decoder) -> AheadTrack:
+    return AheadTrack(file, pool.submit(_decode, file, decoder))
+
+
+def _decode(file: Path, decoder: Decoder) -> DecodedTrack:
+    with file.open("rb") as audio:
+        return decoder.decode(audio)

@@ -1,0 +1,110 @@
+"""PyTorch: the engine of CUDA devices, the fallback of CPUs, and in fp32 the reference for all others."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.domain import DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
+from model.networks.mert import Encoder, PooledMert, fold_weight_norm
+
+#: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
+#: means and the head, and PyTorch itself keeps it for sums within a layer.
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: What float32 products may use inside. Without a word of ours cuDNN's convolutions use TF32, with ten bits.
+FP32_MODES = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
+
+#: Numbers of segments in one forward pass, per kind of device. A fixed set, so that each is compiled once.
+#: On a CPU one: more gain under a tenth, and alone a segment's numbers cannot depend on its neighbours.
+BATCHES = {"cuda": (16, 8, 4, 2, 1), "cpu": (1,)}
+
+#: Relative error that a fast product of float32 matrices may have: a few roundings.
+EXACT = 1e-6
+
+
+class TorchEngine:
+    """MERT on one device. A batch too large for the device's memory is halved until it fits.
+
+    ``compiled`` has CUDA run graphs that are compiled once per batch size, minutes at the start of a process.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, encoder: Encoder, *, device: str = "cpu", precision: str = "fp32", compiled: bool = False
+    ) -> None:
+        self.device, self.precision = device, precision
+        kind = torch.device(device).type
+        _require(precision, kind)
+        self.batches = BATCHES[kind]
+        network = PooledMert(fold_weight_norm(encoder.load())).to(device, DTYPES[precision])
+        self._network: Callable[[torch.Tensor], torch.Tensor] = _graphs(network) if compiled else network
+        if kind == "cpu":
+            use_fast_products()
+
+    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalised segments (n, 720000) to the time means of four hidden states (n, 4, hidden_size).
+
+        Raises DeviceOutOfMemory where one segment does not fit, DeviceLost where the device has failed.
+        """
+        pooled: list[NDArray[np.float32]] = []
+        batches = self.batches
+        while len(segments):
+            size = next(size for size in batches if size <= len(segments))
+            if (states := self._attempt(segments[:size])) is None:
+                batches = tuple(smaller for smaller in batches if smaller < size)
+                torch.cuda.empty_cache()
+            else:
+                pooled.append(states)
+                segments = segments[size:]
+        return np.concatenate(pooled)
+
+    def _attempt(self, segments: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """The states, or None where the memory does not suffice for as many segments as these."""
+        try:
+            with torch.inference_mode():
+                return self._states(torch.from_numpy(segments)).numpy()
+        except torch.OutOfMemoryError as error:
+            if len(segments) == 1:
+                raise DeviceOutOfMemory(f"{self.device} has not enough memory left for one segment") from error
+            return None
+        except RuntimeError as error:
+            if self.device == "cpu":
+                raise
+            # Whatever CUDA reports but lack of memory may have ruined its context for good.
+            raise DeviceLost(f"{self.device} failed: {error}") from error
+
+    def _states(self, segments: torch.Tensor) -> torch.Tensor:
+        if self.device != "cpu":
+            torch.backends.fp32_precision = FP32_MODES[self.precision]  # type: ignore[attr-defined]  # a late property
+            segments = segments.pin_memory()
+        return self._network(segments.to(self.device, DTYPES[self.precision], non_blocking=True)).float().cpu()
+
+
+def _require(precision: str, kind: str) -> None:
+    if kind == "cpu" and precision not in ("fp32", "bf16"):
+        raise PrecisionUnavailable(f"PyTorch computes in fp32 or bf16 on a CPU, not in {precision}")
+    if kind == "cuda" and precision in ("bf16", "tf32") and torch.cuda.get_device_capability() < (8, 0):
+        raise PrecisionUnavailable(f"this GPU cannot compute in {precision}; GPUs since 2020 can")
+
+
+def _graphs(network: PooledMert) -> Any:
+    """Kernels fused by the compiler, launched together as one CUDA graph per batch size."""
+    return torch.compile(network, mode="reduce-overhead", fullgraph=True, dynamic=False)
+
+
+def use_fast_products() -> bool:
+    """Lets this process multiply matrices on the CPU with oneDNN, if a try shows that float32 stays float32.
+
+    On AMD it is the quicker library. The setting also permits bfloat16 inside, of which some Intel processors make use:
+    there it is taken back. Returns whether it is on.
+    """
+    left, right = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in ((256, 768), (768, 768)))
+    exact = left.double() @ right.double()
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+    error = (left @ right - exact).norm() / exact.norm()
+    if error > EXACT:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    return bool(error <= EXACT)

@@ -1,0 +1,99 @@
+"""A faster precision is a promise: it is used only where a probe shows that the scores do not move."""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.audio.pcm import Samples
+from model.audio.synthesizer import synthesise
+from model.domain import (
+    AESTHETIC_RANGE,
+    POPULARITY_RANGE,
+    SAMPLE_RATE_HZ,
+    SCORE_RANGES,
+    SEGMENT_S,
+    SEGMENT_SAMPLES,
+    ModelOutputInvalid,
+    PrecisionUnavailable,
+)
+from model.inference.engines import Engine
+
+log = logging.getLogger(__name__)
+
+EXACT = "fp32"
+#: By how much a score may move, for each range that scores have.
+TOLERANCES = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
+
+#: Precisions whose largest number, 65,504, a loud passage may exceed. The others reach as far as float32.
+OVERFLOWING = ("fp16",)
+
+Scores = Mapping[str, float]
+
+
+def faithful_engine(
+    open_at: Callable[[str], Engine], precision: str, score: Callable[[Engine, Samples], Scores]
+) -> tuple[Engine, dict[str, float]]:
+    """An engine of this precision and by how much each score moves with it; the exact one where it moves too much.
+
+    open_at : opens an engine of a precision
+    score : the scores that an engine gives for a track of one segment
+    """
+    exact = open_at(EXACT)
+    if precision == EXACT:
+        return exact, {}
+    try:
+        fast = open_at(precision)
+        moved = deviations(*([score(engine, segment) for segment in probe()] for engine in (exact, fast)))
+        reasons = broken(moved)
+    except (PrecisionUnavailable, ModelOutputInvalid) as error:
+        reasons = [str(error)]
+    if reasons:
+        log.warning("running in %s, not in %s: %s", EXACT, precision, "; ".join(reasons))
+        return exact, {}
+    log.info("running in %s: on the probe it moves %s", precision, moved)
+    return Rescued(fast, exact) if precision in OVERFLOWING else fast, moved
+
+
+class Rescued:
+    """A fast engine; segments that it has no finite numbers for are embedded by the exact one."""
+
+    def __init__(self, fast: Engine, exact: Engine) -> None:
+        self.name, self.device, self.precision = fast.name, fast.device, fast.precision
+        self._fast, self._exact = fast, exact
+
+    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As the engines do."""
+        states = self._fast.embed(segments)
+        lost = np.array([not np.isfinite(state).all() for state in states])
+        if lost.any():
+            log.warning("%d of %d segments overflowed in %s", lost.sum(), len(segments), self.precision)
+            states[lost] = self._exact.embed(segments[lost])
+        return states
+
+
+def probe() -> list[Samples]:
+    """Two segments of made music, to be scored each for itself: a full one, and one that is mostly padding.
+
+    The second is the harder: its equal frames round all in the same direction.
+    """
+    music = synthesise(duration_s=SEGMENT_S, sample_rate_hz=SAMPLE_RATE_HZ, seed=1).mean(axis=1, dtype=np.float32)
+    short = np.zeros(SEGMENT_SAMPLES, np.float32)
+    short[: SEGMENT_SAMPLES // 4] = music[: SEGMENT_SAMPLES // 4]
+    return [music[:SEGMENT_SAMPLES], short]
+
+
+def deviations(exact: Iterable[Scores], fast: Iterable[Scores]) -> dict[str, float]:
+    """By how much each score moves at most, over pairs of scores of the same audio."""
+    pairs = list(zip(exact, fast, strict=True))
+    return {name: round(max(abs(a[name] - b[name]) for a, b in pairs), 6) for name in pairs[0][0]}
+
+
+def broken(moved: Mapping[str, float]) -> list[str]:
+    """The scores that move by more than they may, not-a-number included; each with its deviation, to be read."""
+    return [
+        f"{name} by {by:.4g}, more than {TOLERANCES[SCORE_RANGES[name]]}"
+        for name, by in moved.items()
+        if not by <= TOLERANCES[SCORE_RANGES[name]]
+    ]

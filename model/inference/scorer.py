@@ -1,0 +1,324 @@
+"""From the segments of a track to its scores: the whole of the model, loaded once and kept warm.
+
+Knows nothing of files of audio, jobs or HTTP.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.audio.pcm import Samples, normalise
+from model.domain import (
+    PREPROCESSING,
+    SCORE_RANGES,
+    SEGMENT_SAMPLES,
+    AudioError,
+    AudioTooShort,
+    ModelOutputInvalid,
+    WeightsError,
+)
+from model.inference.engines import Engine, open_engine
+from model.inference.precision import EXACT, faithful_engine
+from model.networks.checkpoint import read_json
+from model.networks.head import EMBEDDING_DIM, LoadedHead, load_head
+from model.networks.mert import Encoder, weights_path
+from model.weights.directory import FileEntry, Manifest, entry_of, verify
+
+Item = TypeVar("Item")
+
+#: Segments in one forward pass, per kind of device. On a CPU more gain little, and cost memory.
+BATCH_SEGMENTS = {"cuda": 8, "cpu": 1}
+N_DECIMALS = 4
+VERSION_HEX_DIGITS = 12
+
+#: Why a track has no scores, be it the track's fault or the model's.
+TrackError = AudioError | ModelOutputInvalid
+#: Told after each batch how many segments are done; may raise to stop.
+OnProgress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a score is worth knowing with: which weights gave it, how, and what may be done with it."""
+
+    name: str
+    version: str  # another version may give other scores; the same one gives the same to 1e-3 in fp32
+    trained: bool  # false for a stand-in, whose scores mean nothing
+    checkpoint_sha256: str
+    encoder: str
+    preprocessing: str
+    engine: str
+    device: str
+    precision: str
+    precision_deviation: Mapping[str, float]  # by how much each score moved on the probe against fp32; empty in fp32
+    scores: Mapping[str, tuple[float, float]]
+    licences: Mapping[str, str]
+
+    def identity(self) -> dict[str, object]:
+        """The part that belongs beside every score; JSON."""
+        return {name: value for name, value in asdict(self).items() if name not in ("scores", "licences")}
+
+
+class Scorer:
+    """Scores tracks. Holds the two networks and no state between tracks; not for several threads at once."""
+
+    def __init__(self, engine: Engine, head: LoadedHead, card: ModelCard, *, batch_segments: int = 1) -> None:
+        self.card = card
+        self._engine = engine
+        self._head = head
+        self._batch_segments = batch_segments
+
+    @classmethod
+    def load(
+        cls,
+        weights_dir: Path,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+        precision: str = EXACT,
+        compiled: bool = False,
+        cache_dir: Path | None = None,
+        batch_segments: int = 0,
+        head: Path | None = None,
+    ) -> "Scorer":
+        """A scorer from a weights directory, every file of which is checked first. Arguments as for `open_engine`.
+
+        precision : what to compute in; fp32 is taken where a probe shows that another moves the scores
+        batch_segments : segments in one forward pass; 0 for what suits the device
+        head : a file or directory with another head than that of the weights, such as the one of a training run
+        Raises WeightsError for weights that are not what they claim, DeviceError for a device that is not there.
+        """
+        manifest = verify(weights_dir)
+        loaded = _fitting_head(head or weights_dir / "apex", weights_dir)
+        encoder = Encoder(weights_dir / "mert", _digest_of(manifest, "mert/"))
+        open_at = partial(open_engine, encoder, device=device, engine=engine, compiled=compiled, cache_dir=cache_dir)
+        chosen, moved = faithful_engine(
+            lambda precision: open_at(precision=precision),
+            precision,
+            lambda each, segment: _scores(loaded, _embeddings(each, loaded, [normalise(segment)])[0]),
+        )
+        card = _card(
+            chosen,
+            moved,
+            loaded,
+            trained=manifest.trained,
+            head_file=entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path),
+            mert_file=_entry(manifest, weights_dir, weights_path(encoder.directory)),
+        )
+        batch_segments = batch_segments or BATCH_SEGMENTS[chosen.device.partition(":")[0]]
+        return cls(chosen, loaded, card, batch_segments=batch_segments)
+
+    def score(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> dict[str, float]:
+        """The scores of a track, each within its range, rounded to four decimals.
+
+        segments : float32, shape = (720000,) each, in order, not normalised; what `model.audio.pcm.segments` yields
+        Raises AudioTooShort without a segment, ModelOutputInvalid when the networks give NaN or infinity.
+        """
+        return self._score_track(self.embed(segments, on_progress))
+
+    def embed(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> NDArray[np.float32]:
+        """The embedding of each segment, shape = (n_segments, dim). Their plain mean is the track's.
+
+        A short last segment counts as much as a full one. Arguments and errors as for `score`.
+        """
+        embeddings: list[NDArray[np.float32]] = []
+        for batch in _batches(map(normalise, segments), self._batch_segments):
+            embeddings.extend(_embeddings(self._engine, self._head, batch))
+            if on_progress is not None:
+                on_progress(len(embeddings))
+        return _stacked(embeddings)
+
+    def score_embedding(self, embedding: NDArray[np.floating]) -> dict[str, float]:
+        """The scores of a track's embedding, shape = (dim,)."""
+        return _scores(self._head, embedding)
+
+    def score_many(
+        self, tracks: Iterable[Iterable[Samples]], on_progress: OnProgress | None = None
+    ) -> Iterator[dict[str, float] | TrackError]:
+        """For each track in order its scores, or the error that `score` would raise for it alone.
+
+        Segments of different tracks share a batch, so that short tracks do not leave a device half idle. Tracks are
+        taken, and read, only as far as batches need them. `on_progress` is told the segments done of all tracks.
+        """
+        underway: deque[_Track] = deque()
+        n_done = 0
+        for batch in _batches(_taken(tracks, underway), self._batch_segments):
+            self._embed_into(batch)
+            n_done += len(batch)
+            if on_progress is not None:
+                on_progress(n_done)
+            while underway and underway[0].is_done:
+                yield self._outcome(underway.popleft())
+        yield from map(self._outcome, underway)
+
+    def warm_up(self) -> None:
+        """Scores noise in batches of every size, so that the first track finds everything allocated and compiled."""
+        noise = np.random.default_rng(0).standard_normal(SEGMENT_SAMPLES, np.float32)
+        size = self._batch_segments
+        while size:
+            self.score([noise] * size)
+            size //= 2
+
+    def _score_track(self, embeddings: NDArray[np.float32]) -> dict[str, float]:
+        return self.score_embedding(embeddings.mean(axis=0, dtype=np.float64))
+
+    def _embed_into(self, batch: Sequence[tuple["_Track", Samples]]) -> None:
+        states = self._engine.embed(np.stack([samples for _, samples in batch]))
+        for (track, _), state in zip(batch, states, strict=True):
+            try:
+                track.embeddings.append(_mixed(self._head, state))
+            except ModelOutputInvalid as error:
+                track.error = error
+
+    def _outcome(self, track: "_Track") -> dict[str, float] | TrackError:
+        if track.error is not None:
+            return track.error
+        try:
+            return self._score_track(_stacked(track.embeddings))
+        except (AudioTooShort, ModelOutputInvalid) as error:
+            return error
+
+
+@dataclass
+class _Track:
+    """How far a track is that shares batches with others."""
+
+    n_segments: int = 0
+    is_read: bool = False
+    embeddings: list[NDArray[np.float32]] = field(default_factory=list)
+    error: TrackError | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.is_read and (self.error is not None or len(self.embeddings) == self.n_segments)
+
+
+def _taken(tracks: Iterable[Iterable[Samples]], underway: deque[_Track]) -> Iterator[tuple[_Track, Samples]]:
+    """The normalised segments of all tracks; a track that cannot be read to its end keeps the error."""
+    for segments in tracks:
+        underway.append(track := _Track())
+        try:
+            for samples in map(normalise, segments):
+                track.n_segments += 1
+                yield track, samples
+        except AudioError as error:
+            track.error = error
+        track.is_read = True
+
+
+def _embeddings(engine: Engine, head: LoadedHead, batch: Sequence[Samples]) -> list[NDArray[np.float32]]:
+    """The embedding of each normalised segment."""
+    return [_mixed(head, states) for states in engine.embed(np.stack(batch))]
+
+
+def _mixed(head: LoadedHead, states: NDArray[np.float32]) -> NDArray[np.float32]:
+    embedding: NDArray[np.float32] = head.layer_mix(_finite(states)).astype(np.float32)
+    return embedding
+
+
+def _stacked(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    if not embeddings:
+        raise AudioTooShort("the track has no samples")
+    return np.stack(embeddings)
+
+
+def _scores(head: LoadedHead, embedding: NDArray[np.floating]) -> dict[str, float]:
+    row = torch.from_numpy(embedding.astype(np.float32))[None]
+    with torch.inference_mode():
+        scores = {name: score.item() for name, score in head.head(row).items()}
+    _finite(np.array(list(scores.values())))
+    return {name: round(score, N_DECIMALS) for name, score in scores.items()}
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def _finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    if not np.isfinite(values).all():
+        raise ModelOutputInvalid("the model gave values that are not finite numbers")
+    return values
+
+
+def provenance(weights_dir: Path) -> dict[str, object]:
+    """What embeddings made with these weights depend on, as JSON has it; neither network is loaded."""
+    path = weights_path(weights_dir / "mert")
+    layer_mix = load_head(weights_dir / "apex").layer_mix
+    return {
+        "encoder": _origin(_entry(verify(weights_dir), weights_dir, path)),
+        "preprocessing": PREPROCESSING,
+        "layer_mix": {"weights": list(layer_mix.weights), "bias": layer_mix.bias},
+    }
+
+
+def _fitting_head(path: Path, weights_dir: Path) -> LoadedHead:
+    """The head, if it takes embeddings as wide as the encoder gives them."""
+    head = load_head(path)
+    width = read_json(weights_dir / "mert" / "config.json").get("hidden_size", EMBEDDING_DIM)
+    if head.config.input_dim != width:
+        raise WeightsError(f"{head.path}: takes {head.config.input_dim} values a song, but the encoder gives {width}")
+    return head
+
+
+def _entry(manifest: Manifest, weights_dir: Path, path: Path) -> FileEntry:
+    name = path.relative_to(weights_dir).as_posix()
+    if name not in manifest.files:
+        raise WeightsError(f"{path}: the manifest does not name it, so nothing vouches for it")
+    return manifest.files[name]
+
+
+def _card(
+    engine: Engine,
+    moved: Mapping[str, float],
+    head: LoadedHead,
+    *,
+    trained: bool,
+    head_file: FileEntry,
+    mert_file: FileEntry,
+) -> ModelCard:
+    licences = {"encoder": mert_file.licence, "head": head_file.licence}
+    return ModelCard(
+        name="apex",
+        version=f"{'apex' if trained else 'stand-in'}-{_digest(mert_file, head_file)[:VERSION_HEX_DIGITS]}",
+        trained=trained,
+        checkpoint_sha256=head_file.sha256,
+        encoder=_origin(mert_file),
+        preprocessing=PREPROCESSING,
+        engine=engine.name,
+        device=engine.device,
+        precision=engine.precision,
+        precision_deviation=moved,
+        scores={name: SCORE_RANGES[name] for name in head.config.score_names},
+        licences={part: licence for part, licence in licences.items() if licence},
+    )
+
+
+def _digest_of(manifest: Manifest, folder: str) -> str:
+    """One hash of all files in a folder of the weights."""
+    lines = [f"{path} {entry.sha256}" for path, entry in sorted(manifest.files.items()) if path.startswith(folder)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _digest(*files: FileEntry) -> str:
+    """One hash of everything that the numbers come from: both files of weights, and the preprocessing."""
+    parts = [PREPROCESSING, *(file.sha256 for file in files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _origin(file: FileEntry) -> str:
+    """The repository and revision of a file, as `owner/name@revision`; its hash where that is not known."""
+    if file.source is None:
+        return f"sha256:{file.sha256}"
+    repository = "/".join(file.source.split("/")[:2])
+    return f"{repository}@{file.revision}" if file.revision else repository

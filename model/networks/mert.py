@@ -1,0 +1,205 @@
+"""MERT-v1-95M, the encoder. It is a `transformers.HubertModel`; no code but transformers' own is run for it.
+
+Knows nothing of scores, and downloads nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.parametrize import remove_parametrizations
+
+from model.domain import SAMPLE_RATE_HZ, WeightsError
+from model.networks.checkpoint import Tensors, attempt, deviations, load_strictly, read_json, read_tensors, refuse_if
+
+# Where it is needed transformers is imported in the function: it takes seconds, and a worker that finds the encoder
+# compiled does without it.
+if TYPE_CHECKING:
+    from transformers import HubertConfig, HubertModel
+
+N_LAYERS = 12
+#: The hidden states that APEX reads. Index 0 is the embedding, index i the output of the i-th layer.
+HIDDEN_STATES = (2, 5, 8, 12)
+
+#: Fields of config.json that make another network of it, with the value that MERT-v1-95M has; absent means that value.
+FIXED_FIELDS = {
+    "feature_extractor_cqt": False,  # a second, constant-Q front end
+    "deepnorm": False,
+    "attention_relax": -1,
+    "do_stable_layer_norm": False,
+    "feat_extract_norm": "group",
+    "feat_extract_activation": "gelu",
+    "hidden_act": "gelu",
+    "conv_pos_batch_norm": False,
+    "num_hidden_layers": N_LAYERS,
+    "sample_rate": SAMPLE_RATE_HZ,
+}
+#: Fields that give the sizes. Everything else in the file is about training, tokens or remote code, and not read.
+SIZE_FIELDS = (
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "layer_norm_eps",
+    "feat_proj_layer_norm",
+    "conv_dim",
+    "conv_kernel",
+    "conv_stride",
+    "conv_bias",
+    "num_conv_pos_embeddings",
+    "num_conv_pos_embedding_groups",
+    "mask_time_prob",  # above zero, a vector for masked frames is among the weights; inference masks nothing
+    "mask_feature_prob",
+)
+#: What preprocessing must be, as `model.audio.pcm` does it.
+PREPROCESSING_FIELDS = {"sampling_rate": SAMPLE_RATE_HZ, "do_normalize": True, "feature_size": 1}
+
+#: torch.nn.utils.weight_norm named its two tensors so before torch 2, and the published file still does.
+RENAMED_SUFFIXES = {
+    ".conv.weight_g": ".conv.parametrizations.weight.original0",
+    ".conv.weight_v": ".conv.parametrizations.weight.original1",
+}
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+
+#: Our name, among those of transformers, for the way in which `PooledMert` attends.
+ATTENTION = "apex_centred"
+#: Frames at both ends that the positional convolution pads.
+EDGE_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An encoder that is not loaded yet: an engine that kept a compiled copy of it need not load it at all."""
+
+    directory: Path
+    digest: str  # of every file that its numbers come from
+
+    def load(self) -> "HubertModel":
+        """See `load_mert`."""
+        return load_mert(self.directory)
+
+
+def load_mert(directory: Path) -> "HubertModel":
+    """The encoder from a directory with config.json and model.safetensors, or else pytorch_model.bin.
+
+    Float32, on the CPU, in eval mode, without gradients. Raises WeightsError when the config describes another network,
+    naming the fields, or when the tensors are not exactly those of the config, naming the tensors.
+    """
+    from transformers import HubertModel
+
+    config = _config(directory / "config.json")
+    _check_preprocessing(directory / "preprocessor_config.json")
+    path = weights_path(directory)
+    return load_strictly(lambda: HubertModel(config), _renamed(read_tensors(path)), path).requires_grad_(False)
+
+
+def weights_path(directory: Path) -> Path:
+    """The file of tensors that `load_mert` reads."""
+    for name in WEIGHT_FILES:
+        if (directory / name).exists():
+            return directory / name
+    raise WeightsError(f"{directory}: holds neither {' nor '.join(WEIGHT_FILES)}")
+
+
+class PooledMert(nn.Module):
+    """The encoder as engines run it: straight from samples to the means that APEX reads.
+
+    Calls the stock modules one after the other. No hook and no list of thirteen states stands in the way of a compiler.
+
+    The padded frames of a segment are equal, so float32 rounds them all alike, and in a sum over time the errors add up
+    instead of cancelling. So attention and the mean sum the differences from one such frame, which are almost nothing
+    for the others: the same algebra with a sixth of the error.
+    """
+
+    def __init__(self, mert: "HubertModel") -> None:
+        from transformers import AttentionInterface
+
+        super().__init__()
+        AttentionInterface.register(ATTENTION, centred_attention)
+        mert.set_attn_implementation(ATTENTION)
+        self.mert = mert
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """Time means of the hidden states 2, 5, 8 and 12, in float32 or better whatever the network computes in.
+
+        samples : shape = (n_segments, n_samples), normalised
+        returns shape = (n_segments, 4, hidden_size)
+        """
+        encoder = self.mert.encoder
+        states = self.mert.feature_projection(self.mert.feature_extractor(samples).transpose(1, 2))
+        states = encoder.layer_norm(states + encoder.pos_conv_embed(states))
+        pooled = []
+        for index, layer in enumerate(encoder.layers, 1):
+            states = layer(states)
+            if index in HIDDEN_STATES:
+                pooled.append(time_mean(states.to(torch.promote_types(states.dtype, torch.float32))))
+        return torch.stack(pooled, dim=1)
+
+
+def time_mean(states: torch.Tensor) -> torch.Tensor:
+    """Mean over the frames, shape = (n, n_frames, size), taken around one of them."""
+    frame = padded_frame(states)
+    return (frame + (states - frame).mean(dim=1, keepdim=True))[:, 0]
+
+
+def centred_attention(
+    module: nn.Module,  # noqa: ARG001
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    scaling: float,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention as transformers calls it, all shapes (n, n_heads, n_frames, size), taken around one frame's value."""
+    frame = padded_frame(value)
+    attended = scaled_dot_product_attention(query, key, value - frame, mask, scale=scaling) + frame
+    return attended.transpose(1, 2), None
+
+
+def padded_frame(states: torch.Tensor) -> torch.Tensor:
+    """The last frame, along the last axis but one, that is like all before it wherever a segment ends in padding."""
+    index = max(states.shape[-2] - EDGE_FRAMES - 1, 0)
+    return states[..., index : index + 1, :]
+
+
+def pooled_states(model: "HubertModel", samples: torch.Tensor) -> torch.Tensor:
+    """What `PooledMert` gives for these samples, float32, shape = (n_segments, n_samples), normalised."""
+    pooled: torch.Tensor = PooledMert(model)(samples)
+    return pooled
+
+
+def fold_weight_norm(mert: "HubertModel") -> "HubertModel":
+    """Computes the weight-normed kernel once, where transformers computes it in every call. The numbers stay."""
+    remove_parametrizations(mert.encoder.pos_conv_embed.conv, "weight")
+    return mert
+
+
+def _config(path: Path) -> "HubertConfig":
+    fields = read_json(path)
+    refuse_if(path, deviations(fields, FIXED_FIELDS))
+    sizes = {name: fields[name] for name in SIZE_FIELDS if name in fields}
+    return attempt(_hubert_config, sizes, path=path)
+
+
+def _hubert_config(sizes: dict[str, Any]) -> "HubertConfig":
+    from transformers import HubertConfig, HubertModel
+
+    config = HubertConfig(**sizes, num_hidden_layers=N_LAYERS, attn_implementation="sdpa")
+    with torch.device("meta"):  # sizes that do not fit together show only when the network is built
+        HubertModel(config)
+    return config
+
+
+def _check_preprocessing(path: Path) -> None:
+    if path.exists():
+        refuse_if(path, deviations(read_json(path), PREPROCESSING_FIELDS))
+
+
+def _renamed(tensors: Tensors) -> Tensors:
+    for old, new in RENAMED_SUFFIXES.items():
+        tensors = {name.removesuffix(old) + new if name.endswith(old) else name: t for name, t in tensors.items()}
+    return tensors

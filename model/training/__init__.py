@@ -1,0 +1,1 @@
+"""Training and evaluation of heads: labels, embeddings, runs, metrics."""

@@ -1,0 +1,241 @@
+"""Embeds a catalogue: songs are decoded on every core in the sandbox and embedded on warm actors, by Ray Data.
+
+The embeddings are the service's own, by the same decoder and scorer. What is in a shard is done:
+a run that is killed at any moment has neither lost nor doubled a song when it is started again.
+"""
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+
+from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits, ModelOutputInvalid
+from model.training.embeddings import PLATFORM
+from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
+from model.training.ray_session import n_cores, ray_session
+from model.training.shards import Outcome, ShardWriter, Song, only_one
+from model.training.splits import SPLITS
+from model.training.tables import DataError, Table, cell_error, read_table
+
+#: More songs than this, and several of them make one task, to keep Ray's own work small.
+MAX_TASKS = 10_000
+
+
+@dataclass(frozen=True)
+class ExtractConfig:
+    """How songs are decoded and embedded; the defaults are the service's."""
+
+    weights: Path
+    device: str = "auto"
+    batch_segments: int = 0  # 0: what suits the device
+    actors: int = 1  # networks in memory, one a GPU where there are any
+    shard_songs: int = 256  # songs in one Parquet file, or fewer
+    limits: AudioLimits = field(default_factory=AudioLimits)
+    decode_timeout_s: float = 60.0
+    decode_memory_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an extraction is, in songs; those of earlier runs are counted."""
+
+    done: int
+    failed: int
+    total: int
+
+
+def extract(
+    manifest: Path,
+    audio: str,
+    out: Path,
+    config: ExtractConfig,
+    *,
+    retry_failures: bool = False,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Progress:
+    """Embeds every song of a manifest that is not embedded yet.
+
+    manifest : a folder with train.parquet, val.parquet and test.parquet, or one table of id, score_streams,
+               score_likes, platform and, for task full, the aesthetic scores
+    audio    : a folder, or a URL that fsspec reads, where a song is any file named `{id}.*`
+    out      : rows go to out/{split}/part-*.parquet, what could not be embedded to out/failures.parquet
+    Raises DataError for a manifest or an `out` that cannot be used, WeightsError for the weights.
+    """
+    songs = read_manifest(manifest)
+    provenance = _provenance(config)
+    out.mkdir(parents=True, exist_ok=True)
+    with only_one(out):
+        writer = ShardWriter(out, provenance, config.shard_songs, retry_failures)
+        todo = [song for song in songs if song.id not in writer.finished(song.split)]
+        progress = Progress(len(songs) - len(todo), writer.n_failed, len(songs))
+        on_progress(progress)
+        with writer:
+            for outcome in _outcomes(todo, audio, config):
+                writer.add(outcome)
+                progress = Progress(progress.done + 1, writer.n_failed, len(songs))
+                on_progress(progress)
+    return progress
+
+
+def read_manifest(path: Path) -> list[Song]:
+    """The songs of a manifest. Raises DataError naming file, column and row, also for a song in two splits."""
+    files = [path / f"{split}.parquet" for split in SPLITS] if path.is_dir() else [path]
+    songs: list[Song] = []
+    seen: dict[str, str] = {}
+    for file in files:
+        for row, song in enumerate(_songs(read_table(file), file.stem)):
+            if seen.setdefault(song.id, song.split) != song.split:
+                raise cell_error(file, ID, row, f"{song.id!r} is in the split {seen[song.id]!r} too")
+            songs.append(song)
+    return songs
+
+
+def find_audio(audio: str) -> tuple[Any, dict[str, list[str]]]:
+    """The file system of a folder or URL, and the files under it by their names without suffix. Raises DataError."""
+    try:
+        system, root = fsspec.core.url_to_fs(audio)
+        paths = system.find(root)
+    except (OSError, ValueError, ImportError) as error:
+        raise DataError(f"{audio}: cannot be listed: {error}") from error
+    by_name: dict[str, list[str]] = {}
+    for path in paths:
+        by_name.setdefault(path.rpartition("/")[2].rpartition(".")[0], []).append(path)
+    if not by_name:
+        raise DataError(f"{audio}: there is no such folder, or it holds no files")
+    return system, by_name
+
+
+def _songs(table: Table, split: str) -> list[Song]:
+    ids = table.keys(ID)
+    columns: dict[str, Any] = {name: table.numbers(name, *SCORE_RANGES[name]).tolist() for name in COUNTS}
+    columns[PLATFORM] = table.texts(PLATFORM)
+    if aesthetics := aesthetic_scores(table):
+        rows = np.stack([*aesthetics.values()], axis=1).tolist()
+        columns[STRUCTURE] = [dict(zip(aesthetics, row, strict=True)) for row in rows]
+    return [Song(key, split, {name: values[row] for name, values in columns.items()}) for row, key in enumerate(ids)]
+
+
+def _provenance(config: ExtractConfig) -> dict[str, Any]:
+    """What the embeddings will depend on. Raises DataError for a device that is not there."""
+    # Imported here: torch takes seconds, which a faulty manifest should not cost.
+    from model.inference.scorer import provenance
+    from model.training.run import chosen_device
+
+    if not os.environ.get("RAY_ADDRESS"):  # a cluster may have what this machine has not
+        chosen_device(config.device)
+    return provenance(config.weights)
+
+
+def _outcomes(songs: list[Song], audio: str, config: ExtractConfig) -> Iterator[Outcome]:
+    """The outcome of each song, in the order in which they are ready."""
+    if not songs:
+        return
+    system, by_name = find_audio(audio)
+    found, missing = [], []
+    for index, song in enumerate(songs):
+        paths = by_name.get(song.id, [])
+        found.append({"index": index, "path": paths[0]}) if len(paths) == 1 else missing.append((song, paths))
+    yield from (_missing(song, paths) for song, paths in missing)
+    if found:
+        with ray_session() as ray:
+            for row in _pipeline(ray, found, system, config).iter_rows():
+                yield _outcome(songs[row["index"]], row)
+
+
+def _missing(song: Song, paths: list[str]) -> Outcome:
+    if paths:
+        return Outcome(song, code="audio_ambiguous", detail=f"there are {', '.join(sorted(paths))}")
+    return Outcome(song, code="audio_missing", detail=f"there is no file named {song.id}.*")
+
+
+def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: ExtractConfig) -> Any:
+    """The Ray dataset: rows of paths in, rows of embeddings out; Ray holds decoding back when embedding lags."""
+    from ray.data import ActorPoolStrategy, DataContext
+
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and tallies; the caller has a progress bar
+    dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_TASKS))
+    # An option that the actors do not have keeps Ray from decoding inside them, where the network would wait for it.
+    decoded = dataset.map(_decode, fn_args=(system, config), num_cpus=1, memory=1)
+    on_gpu = config.device.startswith("cuda") or (config.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+    return decoded.map_batches(
+        _Embed,
+        fn_constructor_args=(config,),
+        batch_size=1,
+        compute=ActorPoolStrategy(size=config.actors),
+        **({"num_gpus": 1} if on_gpu else {"num_cpus": 1}),
+    )
+
+
+def _decode(row: dict[str, Any], system: Any, config: ExtractConfig) -> dict[str, Any]:
+    """A Ray task: the segments of one file as bytes, or the code of what is wrong with it."""
+    try:
+        with _local(system, row["path"]) as path, _decoder(config).decode(path) as track:
+            pcm = b"".join(segment.tobytes() for segment in track.segments())
+    except AudioError as error:
+        return {"index": row["index"], "pcm": b"", "code": error.code, "detail": str(error)}
+    except OSError as error:
+        return {"index": row["index"], "pcm": b"", "code": "file_unreadable", "detail": error.strerror or str(error)}
+    return {"index": row["index"], "pcm": pcm, "code": "", "detail": ""}
+
+
+@contextmanager
+def _local(system: Any, path: str) -> Iterator[Path]:
+    """The file itself where it is local, else a copy that is gone after the block."""
+    if isinstance(system, LocalFileSystem):
+        yield Path(path)
+        return
+    with tempfile.NamedTemporaryFile(prefix="apex-") as copy:
+        system.get_file(path, copy.name)
+        yield Path(copy.name)
+
+
+@cache
+def _decoder(config: ExtractConfig) -> Any:
+    """One for each of Ray's processes, which run many tasks; its own warm child ends with the process."""
+    from model.audio.decoder import Decoder
+
+    return Decoder(
+        config.limits,
+        timeout_s=config.decode_timeout_s,
+        memory_bytes=config.decode_memory_bytes,
+        scratch_dir=Path(tempfile.gettempdir()),
+    )
+
+
+class _Embed:
+    """A Ray actor: the two networks, warm."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        import torch
+
+        from model.inference.scorer import Scorer
+
+        torch.set_num_threads(max(1, n_cores() // config.actors))  # Ray's own default is one
+        self._scorer = Scorer.load(config.weights, device=config.device, batch_segments=config.batch_segments)
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A batch of one decoded song to its embeddings as bytes."""
+        pcm, code, detail = (batch.pop(name)[0] for name in ("pcm", "code", "detail"))
+        vectors = np.empty((0, 0), np.float32)
+        try:
+            if not code:
+                vectors = self._scorer.embed(np.frombuffer(pcm, np.float32).reshape(-1, SEGMENT_SAMPLES))
+        except (AudioError, ModelOutputInvalid) as error:
+            code, detail = error.code, str(error)
+        return batch | {"vectors": [vectors.tobytes()], "n": [len(vectors)], "code": [code], "detail": [detail]}
+
+
+def _outcome(song: Song, row: Mapping[str, Any]) -> Outcome:
+    if row["code"]:
+        return Outcome(song, code=row["code"], detail=row["detail"])
+    return Outcome(song, np.frombuffer(row["vectors"], np.float32).reshape(row["n"], -1))
