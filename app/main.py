@@ -9,13 +9,13 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from redis import Redis
 
-from app import document
-from app.connection import connect
-from app.edge import Edge
-from app.errors import install
-from app.routes import batches, capacity, compare, health, jobs, model, problems, score
-from app.services import Services
-from app.settings import ApiSettings
+from app.api.dependencies import Services
+from app.api.errors import install
+from app.api.middleware import Edge
+from app.api.openapi import document
+from app.api.routes import batches, capacity, compare, health, jobs, model, problems, score
+from app.core.redis_client import connect
+from app.core.settings import ApiSettings
 
 #: The first command that gets no answer ends a request, so that its client is told within two seconds.
 REDIS_TIMEOUT_S = 1.5

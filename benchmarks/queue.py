@@ -8,9 +8,9 @@ from typing import Any
 
 from redis import Redis
 
-from app.embedded import EmbeddedRedis
-from app.jobs import JobStore
-from app.queue import ScoreQueue
+from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobStore
 from tests.worker.fakes import accepted, score_track
 from tests.worker.workers import worker
 

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.connection import connect
-from app.embedded import EmbeddedRedis
-from app.jobs import Job, JobState, JobStore, new_job_id
-from app.queue import ScoreQueue
-from app.settings import WorkerSettings
-from app.storage import AudioStorage
+from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.redis_client import connect
+from app.core.settings import WorkerSettings
+from app.core.storage.local import AudioStorage
 from tests.chaos import slot
 from tests.chaos.scripted import Script
 from worker.main import reconciler, slots, supervised

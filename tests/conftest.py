@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.embedded import EmbeddedRedis
-from app.jobs import JobStore
+from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.store import JobStore
 from tests.e2e.service import Service, running
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from app.commands.settings import markdown
+from app.cli.commands.settings import markdown
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

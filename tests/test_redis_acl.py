@@ -14,12 +14,12 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Worker
 
-from app.connection import connect
-from app.jobs import Job, JobState, JobStore, new_job_id
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.redis_client import connect
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage
 from app.main import create_app
-from app.queue import ScoreQueue
-from app.settings import ApiSettings
-from app.storage import AudioStorage
 from tests.app.asgi import RAW, WAV
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker

@@ -8,8 +8,8 @@ import sys
 
 from rq import Queue, Worker
 
-from app.connection import connect
-from app.settings import WorkerSettings
+from app.core.redis_client import connect
+from app.core.settings import WorkerSettings
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 import sys
 from collections.abc import Callable, Container, Sequence
 
-from app.connection import connect
-from app.jobs import JobStore
-from app.logs import configure_logging
-from app.queue import ScoreQueue
-from app.settings import ServiceSettings, WorkerSettings
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobStore
+from app.core.logging import configure_logging
+from app.core.redis_client import connect
+from app.core.settings import ServiceSettings, WorkerSettings
+from app.core.storage.local import AudioStorage
 from worker import environment
 from worker.reconcile import Reconciler
 from worker.supervisor import Child, Misconfigured, Supervisor

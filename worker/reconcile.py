@@ -17,10 +17,10 @@ from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.worker_registration import clean_worker_registry
 
-from app.jobs import Answer, Job, JobStore, text
-from app.problems import problem_object
-from app.queue import ScoreQueue
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Answer, Job, JobStore, text
+from app.core.problems import problem_object
+from app.core.storage.local import AudioStorage
 
 log = logging.getLogger(__name__)
 

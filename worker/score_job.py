@@ -13,7 +13,7 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-from app.queue import RESIDUE_TTL_S, TASK_NAME
+from app.core.jobs.queue import RESIDUE_TTL_S, TASK_NAME
 
 JOB_ID = re.compile(rb"job_[0-9a-f]{32}")
 

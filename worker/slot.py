@@ -10,11 +10,11 @@ from dataclasses import asdict
 
 from redis import Redis
 
-from app.connection import connect
-from app.jobs import JobStore
-from app.logs import configure_logging
-from app.settings import WorkerSettings
-from app.storage import AudioStorage
+from app.core.jobs.store import JobStore
+from app.core.logging import configure_logging
+from app.core.redis_client import connect
+from app.core.settings import WorkerSettings
+from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.scoring_worker import ScoringWorker

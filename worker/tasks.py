@@ -14,10 +14,10 @@ from typing import Any, ClassVar, Protocol
 
 from rq.timeouts import JobTimeoutException
 
-from app.jobs import Answer, AttemptsExhausted, Job, JobStore
-from app.logs import logged_as
-from app.problems import problem_object
-from app.storage import AudioStorage
+from app.core.jobs.store import Answer, AttemptsExhausted, Job, JobStore
+from app.core.logging import logged_as
+from app.core.problems import problem_object
+from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid

@@ -10,8 +10,8 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import Message
 
-from app import schemas
-from app.problems import MEDIA_TYPE, PROBLEMS
+from app.api import schemas
+from app.core.problems import MEDIA_TYPE, PROBLEMS
 from tests.app.documented import check_documented
 
 WAV = b"RIFF\x24\x10\x00\x00WAVEfmt " + bytes(range(256)) * 16

@@ -8,10 +8,10 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app import recent
+from app.api import ttl_cache
+from app.api.dependencies import Services
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.services import Services
-from app.settings import ApiSettings
 from tests.app.asgi import check_promises
 
 
@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes is seen at once."""
-    monkeypatch.setattr(recent, "MOMENT_S", -1.0)
+    monkeypatch.setattr(ttl_cache, "MOMENT_S", -1.0)
 
 
 @pytest.fixture

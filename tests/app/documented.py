@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
+from app.core.problems import MEDIA_TYPE
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.problems import MEDIA_TYPE
-from app.settings import ApiSettings
 
 Json = dict[str, Any]
 

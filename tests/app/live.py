@@ -11,9 +11,9 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
-from app.protocol import Protocol
-from app.server import Server
-from app.services import Services
+from app.api.dependencies import Services
+from app.api.server.protocol import Protocol
+from app.api.server.server import Server
 
 STOP_S = 10.0
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from redis import Redis
 
-from app.jobs import Job, JobStore, new_job_id
-from app.keys import SCOPES, KeyStore
-from app.services import Services
+from app.api.auth.api_keys import SCOPES, KeyStore
+from app.api.dependencies import Services
+from app.core.jobs.store import Job, JobStore, new_job_id
 
 WORKER_KEY = "rq:worker:test"
 RESULT = {"scores": {"clarity": 3.1416}, "ranges": {"clarity": [1.0, 5.0]}}

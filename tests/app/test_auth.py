@@ -12,12 +12,12 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis import Redis
 
-from app.auth import LOOK_EVERY_S, Door
-from app.keys import SCOPES, KeyStore, Limits
+from app.api.auth.api_keys import SCOPES, KeyStore, Limits
+from app.api.auth.authentication import LOOK_EVERY_S, Door
+from app.api.dependencies import Services
+from app.core.problems import Problem
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.problems import Problem
-from app.services import Services
-from app.settings import ApiSettings
 from tests.app.asgi import RAW, SECRET, WAV, Client, check_problem
 from tests.app.conftest import client_of
 from tests.app.records import key_of, queued

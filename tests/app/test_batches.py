@@ -5,9 +5,19 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from app import scripts
-from app.batches import Batch, BatchStore, counts, new_batch_id
-from app.jobs import Answer, BatchFull, Job, JobExists, JobState, JobStore, UnknownBatch, batch_key, new_job_id
+from app.api.batches.store import Batch, BatchStore, counts, new_batch_id
+from app.core.jobs import scripts
+from app.core.jobs.store import (
+    Answer,
+    BatchFull,
+    Job,
+    JobExists,
+    JobState,
+    JobStore,
+    UnknownBatch,
+    batch_key,
+    new_job_id,
+)
 
 TTL_S = 60  # that of the `store` fixture
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import schemas
-from app.compare import BASIS, TIE_BANDS, compare, delta, ranks_of, shares_of, track_of
-from app.jobs import Job, JobState
-from app.problems import Problem
+from app.api import schemas
+from app.api.compare.ranking import BASIS, TIE_BANDS, compare, delta, ranks_of, shares_of, track_of
+from app.core.jobs.store import Job, JobState
+from app.core.problems import Problem
 from model.domain import SCORE_RANGES
 
 MODEL = {"name": "apex", "version": "apex-1", "trained": True, "checkpoint_sha256": "c0ffee"}

@@ -9,8 +9,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
-from app.jobs import JobStore
-from app.logs import JsonFormatter
+from app.core.jobs.store import JobStore
+from app.core.logging import JsonFormatter
 from tests.app.asgi import RAW, SECRET, WAV, Client, body_messages
 
 pytestmark = pytest.mark.anyio

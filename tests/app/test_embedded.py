@@ -11,11 +11,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from app import embedded
-from app.connection import connect
-from app.embedded import EmbeddedRedis, EmbeddedRedisError
-from app.jobs import Job, JobStore, new_job_id
-from app.queue import ScoreQueue
+from app.cli import embedded_redis
+from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.redis_client import connect
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_long_folder_name_is_no_trouble(tmp_path: Path) -> None:
 
 
 def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "RESTART_EVERY_S", 0.0)
+    monkeypatch.setattr(embedded_redis, "RESTART_EVERY_S", 0.0)
     with EmbeddedRedis(tmp_path) as server, connect(server.url, patience=20) as redis:
         redis.set("job", "1")
         server.revive()

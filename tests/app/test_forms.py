@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.forms import BATCH_FORM, Fields, FormBody, Sink
-from app.problems import Problem
+from app.api.uploads.multipart import BATCH_FORM, Fields, FormBody, Sink
+from app.core.problems import Problem
 from tests.app.asgi import BOUNDARY, form, part
 
 #: Bytes that look like the boundary, for as long as possible.

@@ -18,10 +18,10 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.commands.up import free_port
-from app.keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore, Limits
+from app.cli.commands.up import free_port
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.settings import ApiSettings
 from tests.app.asgi import WAV
 from tests.app.live import Live, live
 from tests.app.records import queued

@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.idempotency import MAX_TTL_S, Answer, Busy, Claim, IdempotencyKeys, Stored, fingerprint
-from app.schemas import TrackOptions
+from app.api.schemas import TrackOptions
+from app.api.submissions.idempotency import MAX_TTL_S, Answer, Busy, Claim, IdempotencyKeys, Stored, fingerprint
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.jobs import (
+from app.core.jobs.store import (
     Answer,
     AttemptsExhausted,
     Job,

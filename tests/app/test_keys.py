@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.keys import KEYS_KEY, SCOPES, ApiKeysError, KeyFile, KeyStore, Limits
+from app.api.auth.api_keys import KEYS_KEY, SCOPES, ApiKeysError, KeyFile, KeyStore, Limits
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.settings import ApiSettings
 from tests.app.asgi import SECRET
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.embedded import EmbeddedRedis, running_url
-from app.keys import KeyStore
+from app.api.auth.api_keys import KeyStore
+from app.cli.embedded_redis import EmbeddedRedis, running_url
 
 
 def apex_keys(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.jobs import Answer, AttemptsExhausted, Job, JobState, JobStore, new_job_id
+from app.core.jobs.store import Answer, AttemptsExhausted, Job, JobState, JobStore, new_job_id
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 RACERS = 16

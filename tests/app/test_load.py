@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.jobs import Job, Place, Run
-from app.load import BYTES_PER_S, Load, QueueView, drain_s, estimate_duration_s, polling_pace_s
+from app.api.jobs.wait_estimate import BYTES_PER_S, Load, QueueView, drain_s, estimate_duration_s, polling_pace_s
+from app.core.jobs.store import Job, Place, Run
 from model.audio.containers import BY_NAME
 
 NOW = 1_000.0

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from app.logs import JsonFormatter, logged_as
+from app.core.logging import JsonFormatter, logged_as
 
 
 def line(**values: object) -> dict[str, object]:

@@ -22,7 +22,7 @@ IMPORT = """
 import json, sys, time
 began = time.monotonic()
 from app.main import create_app
-from app.settings import ApiSettings
+from app.core.settings import ApiSettings
 create_app(ApiSettings())
 print(json.dumps({"took_s": time.monotonic() - began, "modules": sorted(sys.modules)}))
 """
@@ -30,8 +30,8 @@ print(json.dumps({"took_s": time.monotonic() - began, "modules": sorted(sys.modu
 SERVE = """
 import socket, uvicorn
 from app.main import create_app
-from app.protocol import Protocol
-from app.settings import ApiSettings
+from app.api.server.protocol import Protocol
+from app.core.settings import ApiSettings
 listening = socket.create_server(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
 options = dict(log_config=None, access_log=False, server_header=False)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from app.logs import JsonFormatter
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.logging import JsonFormatter
 from tests.app.asgi import BOUNDARY, FORM, WAV, form, part, track_form
 
 pytestmark = pytest.mark.anyio

@@ -12,9 +12,9 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from app import schemas
-from app.commands import openapi as command
-from app.problems import MEDIA_TYPE, PROBLEMS
+from app.api import schemas
+from app.cli.commands import openapi as command
+from app.core.problems import MEDIA_TYPE, PROBLEMS
 from tests.app.documented import Json, document
 
 pytestmark = pytest.mark.anyio

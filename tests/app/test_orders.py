@@ -7,8 +7,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.orders import MAX_CANCEL_AFTER_S, parse_cancel_after, parse_digest, parse_key
-from app.problems import Problem
+from app.api.submissions.headers import MAX_CANCEL_AFTER_S, parse_cancel_after, parse_digest, parse_key
+from app.core.problems import Problem
 from tests.app.asgi import RAW, Client, check_problem
 
 pytestmark = pytest.mark.anyio

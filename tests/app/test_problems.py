@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from app import schemas
-from app.problems import PROBLEMS, Problem, invalid_field, pointer, problem_object
+from app.api import schemas
+from app.core.problems import PROBLEMS, Problem, invalid_field, pointer, problem_object
 from model import domain
 from tests.app.asgi import SECRET
 

@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 from rq.utils import utcformat
 
-from app.queue import ALIVE_S, ScoreQueue
+from app.core.jobs.queue import ALIVE_S, ScoreQueue
 from tests.app.records import live_worker
 
 

@@ -5,10 +5,10 @@ import time
 import pytest
 from redis import Redis
 
-from app.jobs import JobStore
-from app.keys import Caller, Limits
-from app.problems import Problem
-from app.quotas import DAY_S, MINUTE_S, Quotas
+from app.api.auth.api_keys import Caller, Limits
+from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
+from app.core.jobs.store import JobStore
+from app.core.problems import Problem
 from tests.app.records import queued
 
 LIMITS = Limits(requests_per_minute=60, jobs_in_flight=2, bytes_per_day=1000)

@@ -12,9 +12,9 @@ from contextlib import ExitStack, suppress
 import pytest
 from fastapi import FastAPI
 
+from app.api.server.protocol import Protocol
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.protocol import Protocol
-from app.settings import ApiSettings
 from tests.app.asgi import FORM, WAV, track_form
 from tests.app.live import Live, eventually, live
 

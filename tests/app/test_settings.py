@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import ApiSettings, ServiceSettings, WorkerSettings
+from app.core.settings import ApiSettings, ServiceSettings, WorkerSettings
 
 
 @pytest.mark.parametrize("kind", [ServiceSettings, ApiSettings, WorkerSettings])

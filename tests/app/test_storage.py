@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.problems import Problem
-from app.storage import AudioStorage, PartFile
+from app.core.problems import Problem
+from app.core.storage.local import AudioStorage, PartFile
 
 
 @pytest.fixture

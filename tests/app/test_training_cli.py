@@ -11,9 +11,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.commands.arena import keep
-from app.training_cli import INTERRUPTED
+from app.cli.commands.arena import keep
+from app.cli.main import app
+from app.cli.training import INTERRUPTED
 from tests.model.catalogue import write_splits
 from tests.model.test_labels import write_counts
 

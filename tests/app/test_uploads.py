@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from redis import Redis
 from starlette.types import Message
 
+from app.api.dependencies import Services
+from app.api.uploads.receiver import WRITE_BYTES
+from app.core.settings import ApiSettings
+from app.core.storage.local import PartFile
 from app.main import create_app
-from app.services import Services
-from app.settings import ApiSettings
-from app.storage import PartFile
-from app.uploads import WRITE_BYTES
 from tests.app.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
 
 pytestmark = pytest.mark.anyio

@@ -11,12 +11,12 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.jobs import JobStore
+from app.api.dependencies import Services
+from app.api.jobs.long_poll import preferred_wait_s
+from app.core.jobs.store import JobStore
+from app.core.problems import problem_object
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.problems import problem_object
-from app.services import Services
-from app.settings import ApiSettings
-from app.waiting import preferred_wait_s
 from tests.app.conftest import client_of
 from tests.app.live import eventually, live
 from tests.app.records import RESULT, queued, running, succeeded

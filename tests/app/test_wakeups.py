@@ -9,10 +9,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.connection import connect_for_wakeups
-from app.embedded import EmbeddedRedis
-from app.jobs import PROGRESS, moved_channel
-from app.wakeups import TooManyListeners, Wakeups
+from app.api.jobs.notifications import TooManyListeners, Wakeups
+from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.store import PROGRESS, moved_channel
+from app.core.redis_client import connect_for_wakeups
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +122,7 @@ async def test_an_outage_is_told_and_outlived(tmp_path: Path) -> None:
 async def test_a_subscription_that_falls_silent_is_replaced(
     wakeups: Wakeups, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.wakeups.QUIET_S", 0.1)
+    monkeypatch.setattr("app.api.jobs.notifications.QUIET_S", 0.1)
     async with wakeups.listen("job_1") as listener:
         await listener.over(0.01)
         await asyncio.sleep(0.5)

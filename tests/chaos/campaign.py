@@ -13,9 +13,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
-from app.jobs import JobStore
-from app.queue import ScoreQueue
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobStore
+from app.core.storage.local import AudioStorage
 from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector

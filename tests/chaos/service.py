@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-from app.commands import up
-from app.commands.up import free_port
+from app.cli.commands import up
+from app.cli.commands.up import free_port
 from tests.chaos import slot
 
 READY_S = 90.0

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import BinaryIO, cast
 
-from app.settings import WorkerSettings
+from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import SCORE_RANGES, AudioFacts

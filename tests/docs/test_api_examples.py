@@ -15,12 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.compare import TIE_BANDS
-from app.forms import MAX_BATCH_FILES
-from app.problems import PROBLEMS
-from app.routes.model import MEANINGS
-from app.scripts import MAX_BATCH_ITEMS
-from app.settings import ApiSettings
+from app.api.compare.ranking import TIE_BANDS
+from app.api.routes.model import MEANINGS
+from app.api.uploads.multipart import MAX_BATCH_FILES
+from app.core.jobs.scripts import MAX_BATCH_ITEMS
+from app.core.problems import PROBLEMS
+from app.core.settings import ApiSettings
 from model.domain import SCORE_RANGES
 from tests.clients.npm import MODULES, NODE, tool
 from tests.docs.broken_line import BrokenLine, broken_line

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from app.problems import PROBLEMS
+from app.core.problems import PROBLEMS
 from tests.e2e.service import Service
 from tests.e2e.wire import NO_WAV, Watch, cut_upload, descriptors, form, upload, watching
 from tests.model import tracks

@@ -24,7 +24,7 @@ def test_there_are_24_conditions_and_the_best_is_among_them() -> None:
 
 #: `apex` with two of the conditions; each of them all is trained in test_train.
 TWO = """
-from app.cli import main
+from app.cli.main import main
 from model.training import sweep
 all_of_them = sweep.conditions
 sweep.conditions = lambda *arguments: dict(list(all_of_them(*arguments).items())[:2])

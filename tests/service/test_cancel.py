@@ -10,8 +10,8 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.settings import ApiSettings
 from tests.app.live import live
 from tests.worker.fakes import accepted, score_track, stored
 from worker.tasks import ScoreTrack

@@ -12,10 +12,10 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.embedded import EmbeddedRedis
+from app.cli.embedded_redis import EmbeddedRedis
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage
 from app.main import create_app
-from app.settings import ApiSettings
-from app.storage import AudioStorage
 from tests.app.asgi import RAW, WAV
 from tests.app.live import eventually, live
 from tests.app.test_main import environment, serving

@@ -8,8 +8,8 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from app.jobs import Job, JobStore, new_job_id
-from app.storage import AudioStorage
+from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts
 from worker.tasks import ScoreTrack

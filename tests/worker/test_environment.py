@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import WorkerSettings
+from app.core.settings import WorkerSettings
 from worker import environment
 from worker.main import slots
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError
 
-from app.connection import connect
-from app.jobs import JobState, JobStore
-from app.queue import ScoreQueue
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobState, JobStore
+from app.core.redis_client import connect
+from app.core.storage.local import AudioStorage
 from tests.proxy import Proxy, proxy
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from worker.reconcile import Reconciler

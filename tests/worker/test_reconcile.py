@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.jobs import Job, JobState, JobStore
-from app.queue import ScoreQueue
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore
+from app.core.storage.local import AudioStorage
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
 from worker.reconcile import Reconciler

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.jobs import Job, JobState, JobStore, new_job_id
-from app.queue import ScoreQueue
-from app.settings import WorkerSettings
-from app.storage import AudioStorage
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.settings import WorkerSettings
+from app.core.storage.local import AudioStorage
 from tests.chaos import slot
 from tests.chaos.scripted import Script, scores
 from tests.worker.fakes import outcome, stored

@@ -11,9 +11,9 @@ from rq import Queue
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
-from app.jobs import JobState, JobStore, new_job_id
-from app.queue import TASK_NAME, ScoreQueue
-from app.storage import AudioStorage
+from app.core.jobs.queue import TASK_NAME, ScoreQueue
+from app.core.jobs.store import JobState, JobStore, new_job_id
+from app.core.storage.local import AudioStorage
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconcile import Reconciler

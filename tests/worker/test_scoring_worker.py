@@ -12,8 +12,8 @@ import pytest
 from redis import Redis
 from rq.worker import SimpleWorker, WorkerStatus
 
-from app.jobs import JobState, JobStore
-from app.queue import ScoreQueue
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobState, JobStore
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
 

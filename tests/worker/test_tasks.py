@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
-from app.jobs import JobState, JobStore
-from app.logs import JsonFormatter
+from app.core.jobs.store import JobState, JobStore
+from app.core.logging import JsonFormatter
 from model.domain import AudioSilent, AudioTooLong, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.worker.fakes import SCORES, accepted, outcome, score_track, stored
 

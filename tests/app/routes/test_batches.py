@@ -19,15 +19,15 @@ from fastapi import FastAPI
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.forms import BATCH_FORM
-from app.jobs import Job, JobStore, new_job_id
-from app.keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore, Limits
+from app.api.dependencies import Services
+from app.api.schemas import BatchCounts, BatchOptions
+from app.api.uploads.multipart import BATCH_FORM
+from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.problems import Problem
+from app.core.settings import ApiSettings
+from app.core.storage.local import PartFile
 from app.main import create_app
-from app.problems import Problem
-from app.schemas import BatchCounts, BatchOptions
-from app.services import Services
-from app.settings import ApiSettings
-from app.storage import PartFile
 from model.domain import SCORE_RANGES
 from tests.app.asgi import FORM, RAW, WAV, Client, body_messages, form, part
 from tests.app.conftest import client_of

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.jobs import Job, JobStore, new_job_id
-from app.json_body import MAX_JSON_BYTES
-from app.services import Services
+from app.api.dependencies import Services
+from app.api.json_body import MAX_JSON_BYTES
+from app.core.jobs.store import Job, JobStore, new_job_id
 from model.domain import SCORE_RANGES
 from tests.app.asgi import Client
 

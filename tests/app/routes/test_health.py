@@ -7,10 +7,10 @@ import httpx
 import pytest
 from redis import Redis
 
+from app.api.dependencies import Services
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage
 from app.main import create_app
-from app.services import Services
-from app.settings import ApiSettings
-from app.storage import AudioStorage
 from tests.app.conftest import client_of
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from app.jobs import Answer, JobStore, text
-from app.problems import problem_object
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.jobs.store import Answer, JobStore, text
+from app.core.problems import problem_object
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
 
 pytestmark = pytest.mark.anyio

@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 from rq.utils import utcformat
 
-from app.jobs import JobStore
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.jobs.store import JobStore
 from tests.app.records import live_worker, queued, report, running, succeeded
 
 pytestmark = pytest.mark.anyio

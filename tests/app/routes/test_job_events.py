@@ -10,11 +10,11 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app import schemas
-from app.jobs import Job, JobStore
+from app.api import schemas
+from app.core.jobs.store import Job, JobStore
+from app.core.problems import problem_object
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.problems import problem_object
-from app.settings import ApiSettings
 from tests.app.live import Live, eventually, live
 from tests.app.records import RESULT, queued, report, running, succeeded
 from tests.app.sse import Heard, parse
@@ -200,7 +200,7 @@ def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStore) -> None:
 def test_silence_is_filled_with_comments(
     server: Live, jobs: JobStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.events.KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr("app.api.jobs.events.KEEP_ALIVE_S", 0.1)
     with follow(server, queued(jobs)) as events:
         next(events)
         assert [next(events).comment for _ in range(3)] == ["ping"] * 3

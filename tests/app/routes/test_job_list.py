@@ -9,9 +9,9 @@ import httpx
 import pytest
 from redis import Redis
 
-from app.jobs import Job, JobState, JobStore, batch_key
-from app.listing import MAX_LOOKED_AT
-from app.services import Services
+from app.api.dependencies import Services
+from app.api.jobs.listing import MAX_LOOKED_AT
+from app.core.jobs.store import Job, JobState, JobStore, batch_key
 from tests.app.records import expire, queued, running, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -172,7 +172,7 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(client: httpx.AsyncClien
 async def test_a_request_looks_at_a_bounded_number_of_records(
     client: httpx.AsyncClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.listing.MAX_LOOKED_AT", 100)
+    monkeypatch.setattr("app.api.jobs.listing.MAX_LOOKED_AT", 100)
     rare = queued(jobs, created_at=1.0, external_id="rare")
     made(jobs, 250)
     pages = await every_page(client, external_id="rare")

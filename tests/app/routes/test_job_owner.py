@@ -6,8 +6,8 @@ import httpx
 import pytest
 from redis import Redis
 
-from app.jobs import JobStore, new_job_id
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.jobs.store import JobStore, new_job_id
 from tests.app.records import expire, found, key_of, queued, running, succeeded
 
 pytestmark = pytest.mark.anyio

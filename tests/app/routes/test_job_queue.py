@@ -9,9 +9,9 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 from rq.utils import utcformat
 
-from app.jobs import Job, JobStore
-from app.queue import ScoreQueue
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobStore
 from tests.app.records import live_worker, queued, running
 
 pytestmark = pytest.mark.anyio

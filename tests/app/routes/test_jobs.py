@@ -5,9 +5,9 @@ import re
 import httpx
 import pytest
 
-from app.jobs import Job, JobStore, new_job_id
-from app.problems import problem_object
-from app.services import Services
+from app.api.dependencies import Services
+from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.problems import problem_object
 from model.domain import SCORE_RANGES, TASK_SCORES
 
 pytestmark = pytest.mark.anyio

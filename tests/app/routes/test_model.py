@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from app.services import Services
+from app.api.dependencies import Services
 from model.domain import SCORE_RANGES
 from tests.app.routes.test_jobs import IDENTITY
 

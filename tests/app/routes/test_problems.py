@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from app.problems import PROBLEMS
-from app.routes.problems import marked_up
+from app.api.routes.problems import marked_up
+from app.core.problems import PROBLEMS
 
 pytestmark = pytest.mark.anyio
 

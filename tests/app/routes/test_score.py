@@ -16,14 +16,14 @@ from redis import Redis
 from redis.client import Pipeline
 from rq.serializers import JSONSerializer
 
-from app.forms import FRAMING_BYTES, TEXT_BYTES
-from app.jobs import JobState
+from app.api.dependencies import Services
+from app.api.uploads.multipart import FRAMING_BYTES, TEXT_BYTES
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobState
+from app.core.problems import Problem
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage, PartFile
 from app.main import create_app
-from app.problems import Problem
-from app.queue import ScoreQueue
-from app.services import Services
-from app.settings import ApiSettings
-from app.storage import AudioStorage, PartFile
 from tests.app.asgi import BOUNDARY, FORM, RAW, SECRET, WAV, chunked, form, part, track_form
 from tests.app.conftest import client_of
 

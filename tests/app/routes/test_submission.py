@@ -15,13 +15,13 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 from starlette.types import Message
 
-from app.idempotency import IdempotencyKeys
-from app.jobs import Job, JobState, JobStore
-from app.keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore, Limits
+from app.api.dependencies import Services
+from app.api.submissions.idempotency import IdempotencyKeys
+from app.core.jobs.store import Job, JobState, JobStore
+from app.core.problems import Problem
+from app.core.settings import ApiSettings
 from app.main import create_app
-from app.problems import Problem
-from app.services import Services
-from app.settings import ApiSettings
 from tests.app.asgi import (
     BOUNDARY,
     FORM,

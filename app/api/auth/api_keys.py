@@ -1,0 +1,216 @@
+"""API keys: who may use the service, with which scopes and limits. Only hashes of secrets are kept.
+
+A key is `msk_live_<id>_<secret>`: a prefix that secret scanners know, an id for lookups and logs, and 256 random bits.
+Keys live in Redis, where `apex keys` makes and revokes them while the service runs, or in a file for containers.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import string
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from redis import Redis
+
+from app.core.jobs.store import OPEN_TENANT, text
+from model.domain import ApexError
+
+SCOPES = ("score:write", "jobs:read", "jobs:delete", "ops:read")
+PREFIX = "msk_live"
+ID_CHARS = 12
+#: 43 characters of 62 kinds hold 256 bits.
+SECRET_CHARS = 43
+KEYS_KEY = "apex:keys"
+
+TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_ALPHABET = string.ascii_letters + string.digits
+_KEY = re.compile(rf"{PREFIX}_(?P<id>[A-Za-z0-9]{{1,64}})_(?P<secret>[A-Za-z0-9]{{1,256}})")
+_LINE = re.compile(r"(?P<tenant>\S+)\s+(?P<digest>[0-9a-fA-F]{64})(\s+(?P<scopes>\S+))?")
+
+
+class ApiKeysError(ApexError):
+    """API keys cannot be made or read as asked; the text says why and never shows a key."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one key may use; None is the service's default for it, which may be no limit."""
+
+    requests_per_minute: int | None = None
+    jobs_in_flight: int | None = None
+    bytes_per_day: int | None = None
+
+    def over(self, default: "Limits") -> "Limits":
+        """These limits, and the default's where there is none."""
+        return replace(default, **{name: value for name, value in asdict(self).items() if value is not None})
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """What is kept of a key. `sha256` is of the secret, or of the whole key for one from a file."""
+
+    id: str
+    tenant: str
+    sha256: str
+    name: str = ""
+    scopes: tuple[str, ...] = SCOPES
+    created_at: float | None = None
+    revoked_at: float | None = None
+    limits: Limits = field(default_factory=Limits)
+
+
+#: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
+_NOBODY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)))
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a request is from. Without a key, on a service without keys, it is the open tenant and may do everything."""
+
+    tenant: str = OPEN_TENANT
+    key_id: str | None = None
+    scopes: frozenset[str] = frozenset(SCOPES)
+    limits: Limits = field(default_factory=Limits)
+
+
+class Keys(Protocol):
+    """Something that knows keys."""
+
+    def find(self, presented: str) -> ApiKey | None:
+        """The live key that was presented, None when there is no such key."""
+
+
+class KeyStore:
+    """The keys in Redis. A revoked key stays listed, and keeps the service closed. Blocking."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+
+    def create(
+        self, *, tenant: str, name: str = "", scopes: Iterable[str] = SCOPES, limits: Limits | None = None
+    ) -> tuple[ApiKey, str]:
+        """A new key: what is kept of it, and the key itself, which nobody can show again.
+
+        Raises `ApiKeysError` for a tenant or a scope that cannot be.
+        """
+        secret = _random(SECRET_CHARS)
+        key = ApiKey(
+            id=_random(ID_CHARS),
+            tenant=_checked_tenant(tenant),
+            sha256=_sha256(secret),
+            name=name,
+            scopes=checked_scopes(scopes),
+            created_at=round(time.time(), 3),
+            limits=limits or Limits(),
+        )
+        self._write(key)
+        return key, f"{PREFIX}_{key.id}_{secret}"
+
+    def listed(self) -> list[ApiKey]:
+        """Every key that was ever made, oldest first."""
+        keys = [_key(raw) for raw in self.redis.hgetall(KEYS_KEY).values()]
+        return sorted(keys, key=lambda key: key.created_at or 0.0)
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Close a key from now on; raises `ApiKeysError` without such a key. One closed before stays as it is."""
+        raw = self.redis.hget(KEYS_KEY, key_id)
+        if raw is None:
+            raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
+        key = _key(raw)
+        if key.revoked_at is None:
+            key = replace(key, revoked_at=round(time.time(), 3))
+            self._write(key)
+        return key
+
+    def any(self) -> bool:
+        """Whether a key was ever made."""
+        return bool(self.redis.exists(KEYS_KEY))
+
+    def find(self, presented: str) -> ApiKey | None:
+        match = _KEY.fullmatch(presented)
+        key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
+        key = _key(self.redis.hget(KEYS_KEY, key_id) or _NOBODY)
+        matches = hmac.compare_digest(_sha256(secret), key.sha256)
+        return key if matches and key.revoked_at is None else None
+
+    def _write(self, key: ApiKey) -> None:
+        self.redis.hset(KEYS_KEY, key.id, json.dumps(asdict(key)))
+
+
+class KeyFile:
+    """The keys of a file, read once. A tenant may own several, so that they can be changed without a gap."""
+
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = tuple(keys)
+
+    @classmethod
+    def load(cls, path: Path) -> "KeyFile":
+        """Read lines of `tenant sha256-of-key [scope,scope]`; blank lines and `#` comments are skipped."""
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ApiKeysError(f"{path}: cannot be read as text: {error}") from error
+        keys = [_parse(path, number, line) for number, line in enumerate(lines, 1) if _says_something(line)]
+        if not keys:
+            raise ApiKeysError(f"{path}: holds no key, so nobody could use the service")
+        return cls(keys)
+
+    def find(self, presented: str) -> ApiKey | None:
+        digest = _sha256(presented)
+        found = None
+        for key in self._keys:
+            if hmac.compare_digest(digest, key.sha256):
+                found = key
+        return found
+
+
+def checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
+    """Scopes in their usual order. Raises `ApiKeysError` for none, and for one that does not exist."""
+    asked = set(scopes)
+    if not asked or not asked <= set(SCOPES):
+        raise ApiKeysError(f"scopes are a comma-separated choice of {', '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in asked)
+
+
+def _checked_tenant(tenant: str) -> str:
+    if not TENANT.fullmatch(tenant):
+        raise ApiKeysError("a tenant's name is 1 to 64 letters, digits, '_', '.' and '-'")
+    return tenant
+
+
+def _key(raw: bytes | str) -> ApiKey:
+    values: dict[str, Any] = json.loads(text(raw))
+    limits, scopes = Limits(**values.pop("limits")), tuple(values.pop("scopes"))
+    return ApiKey(**values, limits=limits, scopes=scopes)
+
+
+def _sha256(value: str) -> str:
+    # Latin-1 bytes of a header arrive as text; whatever they are, they hash to something that is no key.
+    return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _says_something(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _parse(path: Path, number: int, line: str) -> ApiKey:
+    match = _LINE.fullmatch(line.strip())
+    try:
+        if not match:
+            raise ApiKeysError("expected 'tenant sha256-of-key [scopes]' (64 hexadecimal digits)")
+        tenant, digest = _checked_tenant(match["tenant"]), match["digest"].lower()
+        scopes = checked_scopes(match["scopes"].split(",")) if match["scopes"] else SCOPES
+    except ApiKeysError as error:
+        # The line is not shown: somebody may have written the key itself into it.
+        raise ApiKeysError(f"{path}, line {number}: {error}") from None
+    return ApiKey(id=f"file-{digest[:8]}", tenant=tenant, sha256=digest, scopes=scopes)

@@ -1,0 +1,88 @@
+"""Batches: jobs that are followed together. The record, its items in their order, and what their jobs have come to.
+
+A batch expires with the last of its jobs; the script that creates a job also adds it to its batch.
+Items are only ever appended, so an item's place is its index for good.
+"""
+
+import json
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+from redis import Redis
+
+from app.core.jobs import scripts
+from app.core.jobs.store import JobStore, Json, batch_key, now_s, text
+
+#: What an item is that came to no job, and what one is whose job is gone.
+REJECTED, EXPIRED = "rejected", "expired"
+
+#: A job's id, or the problem of an upload that came to no job.
+Item = str | Json
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a client said about its batch. `fingerprint` tells whether a repeated request is the same one."""
+
+    id: str
+    tenant: str
+    external_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    created_at: float = field(default_factory=now_s)
+    fingerprint: str | None = None
+
+    @property
+    def key(self) -> str:
+        return batch_key(self.tenant, self.id)
+
+
+FIELD_NAMES = frozenset(f.name for f in fields(Batch))
+
+
+def new_batch_id() -> str:
+    """An unguessable id."""
+    return f"bat_{uuid.uuid4().hex}"
+
+
+class BatchStore:
+    """Reads and writes batches. Every method is blocking."""
+
+    def __init__(self, redis: Redis, jobs: JobStore) -> None:
+        self.redis = redis
+        self.jobs = jobs
+        self._reject = redis.register_script(scripts.REJECT)
+
+    def create(self, batch: Batch) -> None:
+        """Write a new record. It expires unless a job joins it."""
+        record = {name: json.dumps(getattr(batch, name)) for name in FIELD_NAMES}
+        with self.redis.pipeline() as pipe:
+            pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
+            pipe.expire(batch.key, self.jobs.result_ttl_s)
+            pipe.execute()
+
+    def get(self, tenant: str, batch_id: str) -> Batch | None:
+        """A tenant's batch, None when it is unknown, another tenant's, or has expired."""
+        raw = cast(dict[bytes, bytes], self.redis.hgetall(batch_key(tenant, batch_id)))
+        known = {text(name): json.loads(value) for name, value in raw.items() if text(name) in FIELD_NAMES}
+        return Batch(**known) if known else None
+
+    def reject(self, batch: Batch, problem: Json) -> None:
+        """Add an item that came to no job."""
+        self._reject(args=[batch.key, json.dumps(problem), str(self.jobs.result_ttl_s)])
+
+    def items(self, batch: Batch) -> list[Item]:
+        """All items in their order."""
+        return [json.loads(item) for item in cast(list[bytes], self.redis.lrange(f"{batch.key}:items", 0, -1))]
+
+    def states(self, items: Sequence[Item]) -> list[str]:
+        """The state of each item's job, or `rejected` or `expired`."""
+        states = iter(self.jobs.states([item for item in items if isinstance(item, str)]))
+        return [next(states) or EXPIRED if isinstance(item, str) else REJECTED for item in items]
+
+
+def counts(states: Sequence[str]) -> dict[str, int]:
+    """How many items there are of each state, and in total."""
+    return {"total": len(states), **Counter(states)}

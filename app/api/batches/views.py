@@ -1,0 +1,100 @@
+"""A batch as its client reads it: what its jobs have come to, a page of its items, and when it should be done."""
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from app.api import schemas
+from app.api.batches.store import Batch, Item, counts
+from app.api.dependencies import Services
+from app.api.jobs.listing import MAX_LIMIT
+from app.api.jobs.wait_estimate import drain_s, polling_pace_s
+from app.api.schemas import timestamp
+from app.core.jobs.store import Job, JobState, now_s
+from app.core.problems import PROBLEMS, Problem, problem_object
+
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+_CURSOR = re.compile(r"[0-9]{1,9}")
+
+
+def batch_view(
+    services: Services, batch: Batch, query: schemas.BatchQuery, *, filenames: Sequence[str | None] = ()
+) -> schemas.Batch:
+    """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
+    items = services.batches.items(batch)
+    states = services.batches.states(items)
+    start = _start(query.cursor)
+    end = start + min(max(query.limit, 1), MAX_LIMIT)
+    return schemas.Batch.model_validate(
+        {
+            "id": batch.id,
+            "done": not set(states) & set(OPEN_STATES),
+            "batch_external_id": batch.external_id,
+            "metadata": batch.metadata,
+            "created_at": timestamp(batch.created_at),
+            "estimated_done_at": timestamp(_done_at(services, items, states)),
+            "counts": counts(states),
+            "items": _items(services, items[start:end], start, filenames),
+            "next_cursor": str(end) if end < len(items) else None,
+            "links": {"self": f"/batches/{batch.id}", "jobs": f"/jobs?batch_id={batch.id}"},
+        }
+    )
+
+
+def batch_headers(batch: schemas.Batch) -> dict[str, str]:
+    """When to look again. An answer is never stored: a job may join at any time."""
+    if batch.done:
+        return {"Cache-Control": "no-store"}
+    done_at = batch.estimated_done_at
+    wait_s = datetime.fromisoformat(done_at).timestamp() - now_s() if done_at else None
+    pace_s = polling_pace_s(wait_s, position=batch.counts.queued + batch.counts.running)
+    return {"Cache-Control": "no-store", "Retry-After": str(pace_s)}
+
+
+def _start(cursor: str | None) -> int:
+    """An item's place never changes, so the place of the next item is all that a cursor need be."""
+    if cursor is None:
+        return 0
+    if not _CURSOR.fullmatch(cursor):
+        raise Problem("bad_cursor")
+    return int(cursor)
+
+
+def _items(
+    services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]
+) -> list[schemas.BatchItem]:
+    jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
+    views = {view.id: view for view in services.views([job for job in jobs if job])}
+    names = dict(enumerate(filenames))
+    return [_item(index, names.get(index), item, views) for index, item in enumerate(items, start)]
+
+
+def _item(index: int, filename: str | None, item: Item, views: Mapping[str, schemas.Job]) -> schemas.BatchItem:
+    job = views.get(item) if isinstance(item, str) else None
+    if job:
+        return schemas.BatchItem(index=index, filename=filename, status=200 if job.done else 202, job=job)
+    expired = PROBLEMS["job_expired"]
+    problem = problem_object(expired.code, expired.meaning) if isinstance(item, str) else item
+    return schemas.BatchItem(
+        index=index, filename=filename, status=problem["status"], problem=schemas.Problem.model_validate(problem)
+    )
+
+
+def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
+    """When the last job should be done: the queue is worked off in order, so that is the last that waits, or runs."""
+    for state in OPEN_STATES:
+        ids = [item for item, its in zip(items, states, strict=True) if its == state and isinstance(item, str)]
+        job = services.jobs.get(ids[-1]) if ids else None
+        if job:
+            return _job_done_at(services, job)
+    return None
+
+
+def _job_done_at(services: Services, job: Job) -> float | None:
+    load = services.load()
+    place = services.jobs.place(job)
+    if place:
+        return load.view(job, place).estimated_done_at
+    run_s = drain_s(job.estimated_s, load.rate, 1)
+    return None if run_s is None or job.started_at is None else job.started_at + run_s

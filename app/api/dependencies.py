@@ -1,0 +1,177 @@
+"""Services: what the routes call. Built once by `create_app` and handed around, never imported."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.api import schemas
+from app.api.auth.api_keys import KeyFile, KeyStore
+from app.api.auth.authentication import Caller, Door
+from app.api.auth.rate_limits import Quotas
+from app.api.batches.store import Batch, BatchStore
+from app.api.jobs.notifications import Wakeups
+from app.api.jobs.wait_estimate import Load, QueueView
+from app.api.schemas import job_view, timestamp
+from app.api.submissions.admission import Gate
+from app.api.submissions.create_job import Acceptance
+from app.api.submissions.idempotency import IdempotencyKeys
+from app.api.ttl_cache import Recent
+from app.api.uploads.receiver import Uploader, UploadLimits
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore, Place, now_s
+from app.core.problems import Problem, pointer
+from app.core.redis_client import connect_for_wakeups
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything outside the process that a request may need."""
+
+    settings: ApiSettings
+    redis: Redis
+    jobs: JobStore
+    queue: ScoreQueue
+    storage: AudioStorage
+    uploader: Uploader
+    door: Door
+    quotas: Quotas
+    gate: Gate
+    idempotency: IdempotencyKeys
+    acceptance: Acceptance
+    wakeups: Wakeups
+    batches: BatchStore
+    load: Callable[[], Load]
+    """How fast the service worked a moment ago, and at what. Blocking."""
+
+    @classmethod
+    def build(cls, settings: ApiSettings, redis: Redis) -> "Services":
+        """Make the storage directory and read the API keys; Redis is not asked yet."""
+        jobs, storage = JobStore(redis, result_ttl_s=settings.result_ttl_s), AudioStorage(settings.audio_dir)
+        queue, quotas = ScoreQueue(redis, name=settings.queue_name), Quotas(redis)
+        gate = Gate(jobs, queue, quotas, settings.max_queued_audio_s, waiting=Recent(jobs.waiting))
+        idempotency = IdempotencyKeys(redis, result_ttl_s=settings.result_ttl_s)
+        limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
+        return cls(
+            settings=settings,
+            redis=redis,
+            jobs=jobs,
+            queue=queue,
+            storage=storage,
+            uploader=Uploader(storage, limits),
+            door=_door(settings, redis),
+            quotas=quotas,
+            gate=gate,
+            idempotency=idempotency,
+            acceptance=Acceptance(
+                jobs, queue, storage, idempotency, gate, settings.max_duration_s, model=Recent(jobs.model)
+            ),
+            batches=BatchStore(redis, jobs),
+            wakeups=Wakeups(connect_for_wakeups(settings.redis_url), max_listeners=settings.max_listeners),
+            load=Recent(partial(_load, jobs, queue)),
+        )
+
+    def view(self, job: Job, place: Place | None = None) -> schemas.Job:
+        """What a job's client reads, its place in the queue included, which is asked for if not given. Blocking."""
+        return self.views([job], [place] if place else None)[0]
+
+    def views(self, jobs: Sequence[Job], places: Sequence[Place | None] | None = None) -> list[schemas.Job]:
+        """The same for many, in as many round trips as for one. Blocking."""
+        queues = self._queues([job for job in jobs if job.status is JobState.QUEUED], places)
+        return [job_view(job, result_ttl_s=self.settings.result_ttl_s, queue=queues.get(job.id)) for job in jobs]
+
+    def cancel(self, job: Job) -> Job:
+        """End a queued job at once, ask a running one to stop; how it stands then. Blocking.
+
+        Raises `job_already_finished` for one that succeeded or failed, and `job_expired` for one that is gone by now.
+        """
+        self.jobs.cancel(job)
+        after = self.jobs.get(job.id)
+        if after is None:
+            raise Problem("job_expired", expired_at=timestamp(now_s()))
+        if after.status in (JobState.SUCCEEDED, JobState.FAILED):
+            raise Problem("job_already_finished", f"The job has {after.status}.", status_now=after.status)
+        if after.status is JobState.CANCELED:
+            self._drop(job)
+        return after
+
+    def purge(self, job: Job) -> None:
+        """Forget a job and delete its audio, whatever its state; a run in progress stops at its next step. Blocking."""
+        self.jobs.purge(job)
+        self._drop(job)
+
+    def _drop(self, job: Job) -> None:
+        self.queue.forget(job.id)
+        self.storage.delete(job.storage_key)
+
+    def _queues(self, waiting: Sequence[Job], places: Sequence[Place | None] | None) -> dict[str, QueueView]:
+        if not waiting:
+            return {}
+        try:
+            load, places = self.load(), places or self.jobs.places(waiting)
+        except RedisError:
+            # An estimate is not worth an error: what it would belong to may be a job that was just accepted.
+            log.warning("no places in the queue", exc_info=True)
+            return {}
+        return {job.id: load.view(job, place) for job, place in zip(waiting, places, strict=True) if place}
+
+
+def _load(jobs: JobStore, queue: ScoreQueue) -> Load:
+    return Load(now=now_s(), rate=jobs.rate(), n_workers=queue.n_workers(), running=tuple(jobs.running()))
+
+
+def owned_job(services: Services, caller: Caller, job_id: str) -> Job:
+    """The caller's job. Raises `not_found`, for another tenant's job as for none, or `job_expired`. Blocking."""
+    job = services.jobs.get(job_id)
+    if job is not None and job.tenant == caller.tenant:
+        return job
+    raise _missing(services, caller, job_id)
+
+
+def owned_jobs(services: Services, caller: Caller, job_ids: Sequence[str]) -> list[Job]:
+    """The caller's jobs, in one round trip. Raises as for one job, and points at all that are missing. Blocking."""
+    jobs = [job for job in services.jobs.get_many(job_ids) if job is not None and job.tenant == caller.tenant]
+    found = {job.id for job in jobs}
+    missing = [index for index, job_id in enumerate(job_ids) if job_id not in found]
+    if missing:
+        errors = [{"pointer": pointer(("job_ids", index)), "detail": "There is no such job."} for index in missing]
+        raise _missing(services, caller, job_ids[missing[0]], errors=errors)
+    return jobs
+
+
+def owned_batch(services: Services, caller: Caller, batch_id: str) -> Batch:
+    """The caller's batch; raises `not_found`, for another tenant's as for none. Blocking."""
+    batch = services.batches.get(caller.tenant, batch_id)
+    if batch is None:
+        raise Problem("not_found", "There is no such batch.")
+    return batch
+
+
+def _missing(services: Services, caller: Caller, job_id: str, **extensions: Any) -> Problem:
+    expired_at = services.jobs.expired_at(job_id, tenant=caller.tenant)
+    if expired_at is not None:
+        return Problem("job_expired", expired_at=timestamp(expired_at), **extensions)
+    return Problem("not_found", "There is no such job.", **extensions)
+
+
+def _door(settings: ApiSettings, redis: Redis) -> Door:
+    files = [KeyFile.load(settings.api_keys_file)] if settings.api_keys_file else []
+    return Door(KeyStore(redis), *files, required=settings.require_api_keys, limits=settings.key_limits)
+
+
+# A coroutine although it awaits nothing: a plain function would cost a thread for each request.
+async def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(_services)]

@@ -1,0 +1,1 @@
+"""Reading jobs: responses, lists, waiting, events."""

@@ -1,0 +1,146 @@
+"""Events: what happens to a job, sent as server-sent events while it happens.
+
+The stream begins with the whole job, or, for a client that names the last event it saw, with what it missed. It ends
+with the job, or with the server.
+"""
+
+import logging
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from starlette.types import Receive, Scope, Send
+
+from app.api import schemas
+from app.api.dependencies import Services
+from app.api.jobs.notifications import Listener, TooManyListeners
+from app.core.jobs.store import PROGRESS, Event, Job
+from app.core.problems import Problem
+from model.domain import SEGMENT_S
+
+log = logging.getLogger(__name__)
+
+SNAPSHOT = "job.snapshot"
+
+#: Silence after which a comment is sent, so that no proxy takes the connection for dead.
+KEEP_ALIVE_S = 15.0
+#: Progress is sent at most four times a second.
+PROGRESS_GAP_S = 0.25
+
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_EVENT_ID = re.compile(r"\d{1,18}-\d{1,18}")
+
+
+class Story:
+    """What one client has not heard yet of a job. Blocking.
+
+    `after` is the last event that it saw; one that is no longer known counts as none.
+    """
+
+    def __init__(self, services: Services, job: Job, *, after: str | None) -> None:
+        self.services = services
+        self.job_id = job.id
+        self.after = after if after and self._knows(after) else None
+        self.is_told = bool(self.after) and job.status.done and not self._events()
+        self._all = bool(self.after)
+
+    def read(self) -> list[bytes]:
+        """The next events as frames; `is_told` says whether any can follow."""
+        return self._news() if self.after else self._snapshot()
+
+    def _knows(self, event_id: str) -> bool:
+        return bool(_EVENT_ID.fullmatch(event_id)) and self.services.jobs.has_event(self.job_id, event_id)
+
+    def _events(self) -> list[Event]:
+        return self.services.jobs.events(self.job_id, after=self.after or "-")
+
+    def _snapshot(self) -> list[bytes]:
+        events = self._events()  # before the record: what happens in between is then told twice rather than never
+        job = self._job()
+        if job is None:
+            return []
+        if job.done:
+            last = self._events()[-1:]
+            return [frame(SNAPSHOT, job), *self._end(last[0] if last else Event("0-1", f"job.{job.status}", {}), job)]
+        self.after = events[-1].id if events else "0-0"
+        return [frame(SNAPSHOT, job, id=self.after)]
+
+    def _news(self) -> list[bytes]:
+        events = self._events()
+        if not events:
+            self._job()
+            return []
+        # Whoever comes back hears all that was missed; afterwards only the latest, which counts in all before it.
+        shown = events if self._all else events[-1:]
+        self._all, self.after = False, events[-1].id
+        return [told for event in shown for told in self._tell(event)]
+
+    def _tell(self, event: Event) -> list[bytes]:
+        if event.name == PROGRESS:
+            return [frame(PROGRESS, progress(event, self.services.jobs.rate()), id=event.id)]
+        return self._end(event, self._job())
+
+    def _end(self, event: Event, job: schemas.Job | None) -> list[bytes]:
+        self.is_told = True
+        return [frame(event.name, job, id=event.id)] if job else []
+
+    def _job(self) -> schemas.Job | None:
+        job = self.services.jobs.get(self.job_id)
+        self.is_told = job is None
+        return self.services.view(job) if job else None
+
+
+class EventStream(StreamingResponse):
+    """A story as it happens. Listens for as long as the response lasts, and leaves nothing behind however it ends."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, story: Story) -> None:
+        super().__init__((), headers=_HEADERS)
+        self.story = story
+        self.wakeups = story.services.wakeups
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with self.wakeups.listen(self.story.job_id) as listener, aclosing(self._frames(listener)) as frames:
+                self.body_iterator = frames
+                await super().__call__(scope, receive, send)
+        except TooManyListeners:
+            raise Problem("too_many_listeners") from None
+
+    async def _frames(self, listener: Listener) -> AsyncGenerator[bytes]:
+        while True:
+            for told in await self._read():
+                yield told
+            if self.story.is_told or self.wakeups.closed:
+                return
+            await listener.over(PROGRESS_GAP_S)
+            if not await listener.moved(KEEP_ALIVE_S):
+                yield KEEPALIVE_COMMENT
+
+    async def _read(self) -> list[bytes]:
+        try:
+            return await run_in_threadpool(self.story.read)
+        except RedisError as error:
+            # The status was sent long ago. The client comes back, and is told then what is wrong.
+            log.warning("event stream ended: %s: %s", type(error).__name__, error)
+            self.story.is_told = True
+            return []
+
+
+def frame(name: str, data: BaseModel, *, id: str | None = None) -> bytes:
+    """One event as it goes over the wire."""
+    return format_sse_event(event=name, data_str=data.model_dump_json(by_alias=True), id=id)
+
+
+def progress(event: Event, rate: float | None) -> schemas.ProgressEvent:
+    """How far a run was, and how long the rest of it should take."""
+    done, total = event.data["segments_done"], event.data["segments_total"]
+    eta_s = round((total - done) * SEGMENT_S / rate, 1) if total and rate else None
+    ratio = round(done / total, 3) if total else 0.0
+    return schemas.ProgressEvent.model_validate({**event.data, "ratio": ratio, "eta_s": eta_s})

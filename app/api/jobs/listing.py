@@ -1,0 +1,128 @@
+"""Listing: a tenant's jobs by page. A cursor is a place in time: what comes or goes between pages moves nothing.
+
+One request looks at a bounded number of records, however few of them the filters let through.
+"""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Iterator
+from itertools import dropwhile, islice
+
+from app.api.schemas import JobFilters, JobQuery
+from app.core.jobs.store import Job, JobStore, Json
+from app.core.problems import Problem
+
+MAX_LIMIT = 100
+#: Records that one request looks at.
+MAX_LOOKED_AT = 1000
+#: Records that are read in one round trip, at least.
+CHUNK = 100
+#: Fields of a record that a filter can ask for.
+FIELDS = ("status", "external_id", "batch_id")
+MAX_CURSOR_CHARS = 256
+
+#: Time and id of a job. Jobs are listed from the greatest down.
+Position = tuple[float, str]
+
+
+def list_jobs(store: JobStore, tenant: str, query: JobQuery) -> tuple[list[Job], str | None]:
+    """A page of jobs and the cursor of the next one. Forgets expired records that it meets. Blocking.
+
+    Raises `bad_cursor` for a cursor that belongs to other filters, or to nobody.
+    """
+    limit = min(max(query.limit, 1), MAX_LIMIT)
+    filters = JobFilters(**query.model_dump(exclude={"limit", "cursor"}))
+    binding = _binding(tenant, filters)
+    start = _decode(query.cursor, binding) if query.cursor is not None else None
+    places = _places(store, tenant, filters, start)
+    page = Page(filters, limit)
+    for place, fields in _peeked(store, islice(places, MAX_LOOKED_AT), limit + 1):
+        if page.is_full:
+            return _finish(store, tenant, page, binding)
+        page.look_at(place, fields)
+    page.is_last = next(places, None) is None
+    return _finish(store, tenant, page, binding)
+
+
+class Page:
+    """What one request found so far."""
+
+    def __init__(self, filters: JobFilters, limit: int) -> None:
+        self.filters = filters
+        self.limit = limit
+        self.ids: list[str] = []
+        self.expired: list[str] = []
+        self.end: Position | None = None
+        self.is_last = False
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.ids) == self.limit
+
+    def look_at(self, place: Position, fields: Json | None) -> None:
+        self.end = place
+        created_at, job_id = place
+        if fields is None:
+            self.expired.append(job_id)
+        elif matches(created_at, fields, self.filters):
+            self.ids.append(job_id)
+
+
+def matches(created_at: float, fields: Json, filters: JobFilters) -> bool:
+    """Whether a job is one of those that are meant."""
+    after, before = filters.created_after, filters.created_before
+    return (
+        all(getattr(filters, name) in (None, fields[name]) for name in FIELDS)
+        and (after is None or created_at > after.timestamp())
+        and (before is None or created_at < before.timestamp())
+    )
+
+
+def _finish(store: JobStore, tenant: str, page: Page, binding: str) -> tuple[list[Job], str | None]:
+    store.forget_listed(tenant, *page.expired)
+    jobs = [job for job in store.get_many(page.ids) if job]
+    return jobs, None if page.is_last or page.end is None else _encode(page.end, binding)
+
+
+def _places(store: JobStore, tenant: str, filters: JobFilters, start: Position | None) -> Iterator[Position]:
+    newest = filters.created_before.timestamp() if filters.created_before else math.inf
+    oldest = filters.created_after.timestamp() if filters.created_after else 0.0
+    if start is None:
+        return store.listed(tenant, newest=newest, oldest=oldest)
+    listed = store.listed(tenant, newest=min(newest, start[0]), oldest=oldest)
+    return dropwhile(lambda place: place >= start, listed)
+
+
+def _peeked(store: JobStore, places: Iterable[Position], chunk: int) -> Iterator[tuple[Position, Json | None]]:
+    # Only what the filters ask for is read: a record is many times larger, and few may be let through.
+    places = iter(places)
+    while found := list(islice(places, max(chunk, CHUNK))):
+        yield from zip(found, store.peek((job_id for _, job_id in found), FIELDS), strict=True)
+
+
+def _binding(tenant: str, filters: JobFilters) -> str:
+    """Ties a cursor to its list. No secret: whoever forges a cursor sees nothing but their own jobs."""
+    return hashlib.sha256(f"{tenant} {filters.model_dump_json()}".encode()).hexdigest()[:16]
+
+
+def _encode(place: Position, binding: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*place, binding]).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, binding: str) -> Position:
+    try:
+        created_at, job_id, bound = json.loads(_unpadded(cursor))
+        place = float(created_at), str(job_id)
+    except (ValueError, TypeError):
+        raise Problem("bad_cursor") from None
+    if bound != binding or not math.isfinite(place[0]):
+        raise Problem("bad_cursor")
+    return place
+
+
+def _unpadded(cursor: str) -> bytes:
+    if len(cursor) > MAX_CURSOR_CHARS:
+        raise ValueError("no cursor is so long")
+    return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)

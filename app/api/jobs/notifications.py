@@ -1,0 +1,156 @@
+"""Wake-ups: who waits for a job in this process is woken when Redis says that the job has moved.
+
+One subscription serves every waiter of the process. It begins with the first and lasts until `close`. A wake-up says
+only that something may have changed: the sleeper reads the job again, so a wake-up too many does no harm.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import Context
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.exceptions import ConnectionError
+
+from app.core.jobs.store import PROGRESS, moved_channel, text
+
+log = logging.getLogger(__name__)
+
+#: How long a new listener waits for the subscription before Redis counts as away.
+SUBSCRIBE_TIMEOUT_S = 1.5
+#: A subscription that was silent for so long is pinged, and given up when it stays silent.
+QUIET_S = 15.0
+RECONNECT_S = 0.5
+
+
+class TooManyListeners(Exception):
+    """As many clients wait in this process as may."""
+
+
+class Listener:
+    """One sleeper. What happens while it is awake is not lost: the next sleep ends at once."""
+
+    def __init__(self) -> None:
+        self._moved = asyncio.Event()
+        self._over = asyncio.Event()
+
+    def wake(self, *, over: bool) -> None:
+        self._moved.set()
+        if over:
+            self._over.set()
+
+    async def moved(self, timeout_s: float) -> bool:
+        """Sleep until the job may have moved, or for `timeout_s`; whether it may have."""
+        return await _happened(self._moved, timeout_s)
+
+    async def over(self, timeout_s: float) -> bool:
+        """Sleep until the job may be over, or for `timeout_s`; whether it may be."""
+        return await _happened(self._over, timeout_s)
+
+
+async def _happened(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), timeout_s)
+    except TimeoutError:
+        return False
+    event.clear()
+    return True
+
+
+class Wakeups:
+    """The sleepers of one process, and the connection that wakes them. Belongs to one event loop."""
+
+    def __init__(self, redis: Redis, *, max_listeners: int) -> None:
+        self.redis = redis
+        self.max_listeners = max_listeners
+        self.closed = False
+        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._count = 0
+        self._subscribed = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def listen(self, job_id: str) -> AsyncIterator[Listener]:
+        """A listener to one job, subscribed before the block begins: what moves from then on wakes it.
+
+        Raises `TooManyListeners`, and `ConnectionError` while Redis is away.
+        """
+        if self._count >= self.max_listeners:
+            raise TooManyListeners
+        listener, channel = Listener(), moved_channel(job_id)
+        self._count += 1
+        self._listeners[channel].add(listener)
+        try:
+            await self._subscription()
+            yield listener
+        finally:
+            self._count -= 1
+            self._forget(channel, listener)
+
+    def stop(self) -> None:
+        """Wake all for the last time: whoever sees `closed` ends. For a server that has to stop soon."""
+        self.closed = True
+        self._wake_all()
+
+    async def close(self) -> None:
+        """End the subscription and its connection."""
+        self.stop()
+        if self._reader:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+        await self.redis.aclose()
+
+    async def _subscription(self) -> None:
+        if self._reader is None:
+            # In a context of its own: the first listener's request id is not that of the whole process.
+            self._reader = asyncio.create_task(self._read_forever(), name="wakeups", context=Context())
+        try:
+            await asyncio.wait_for(self._subscribed.wait(), SUBSCRIBE_TIMEOUT_S)
+        except TimeoutError:
+            raise ConnectionError("no subscription to the movements of jobs") from None
+
+    async def _read_forever(self) -> None:
+        while True:
+            try:
+                async with self.redis.pubsub() as pubsub:
+                    await pubsub.psubscribe(moved_channel("*"))
+                    await self._read(pubsub)
+            except Exception as error:  # whatever it was, nobody would be woken any more if this task ended
+                log.warning("not woken by Redis: %s: %s", type(error).__name__, error)
+            self._subscribed.clear()
+            await asyncio.sleep(RECONNECT_S)
+
+    async def _read(self, pubsub: PubSub) -> None:
+        """Pass on what comes until the connection falls silent."""
+        pinged = False
+        while True:
+            message = await pubsub.get_message(timeout=QUIET_S)
+            if message is None and pinged:
+                raise ConnectionError("the subscription is silent")
+            if pinged := message is None:
+                await pubsub.ping()
+            else:
+                self._hear(message)
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        if message["type"] == "psubscribe":
+            self._subscribed.set()
+            self._wake_all()  # whatever moved during an outage was not heard
+        elif message["type"] == "pmessage":
+            over = text(message["data"]) != PROGRESS
+            for listener in self._listeners.get(text(message["channel"]), ()):
+                listener.wake(over=over)
+
+    def _wake_all(self) -> None:
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.wake(over=True)
+
+    def _forget(self, channel: str, listener: Listener) -> None:
+        self._listeners[channel].discard(listener)
+        if not self._listeners[channel]:
+            del self._listeners[channel]

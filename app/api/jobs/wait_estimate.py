@@ -1,0 +1,96 @@
+"""Load: how much audio waits, how fast it is worked off, and so when a job's turn comes.
+
+Pure arithmetic on what was measured. Every number is an estimate, none is a promise; what was never measured is None.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.core.jobs.store import Job, Place, Run
+
+#: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
+BYTES_PER_S = {
+    "wav": 176_400,
+    "aiff": 176_400,
+    "flac": 110_000,
+    "mp3": 24_000,
+    "mp4": 24_000,
+    "ogg": 20_000,
+    "aac": 16_000,
+    "webm": 16_000,
+}
+#: For a container that the table lacks: a low rate, because a track that proves shorter than thought does no harm.
+OTHER_BYTES_PER_S = 16_000
+
+#: When a client should look again: soon near the front, seldom deep in the queue.
+MIN_PACE_S, MAX_PACE_S = 1, 15
+#: Looks that a wait is divided into.
+LOOKS_PER_WAIT = 4
+
+
+def estimate_duration_s(container: str, n_bytes: int, max_duration_s: float) -> float:
+    """How long a track of so many bytes probably plays, before anybody has decoded it."""
+    return round(min(n_bytes / BYTES_PER_S.get(container, OTHER_BYTES_PER_S), max_duration_s), 3)
+
+
+def drain_s(audio_s: float, rate: float | None, n_workers: int) -> float | None:
+    """How long the workers need for so much audio; None when no rate was measured or nobody works."""
+    return audio_s / (rate * n_workers) if rate and n_workers else None
+
+
+def polling_pace_s(wait_s: float | None, *, position: int) -> int:
+    """Whole seconds until the next look at a job is worth it; by its place when its wait is unknown."""
+    pace_s = position if wait_s is None else wait_s / LOOKS_PER_WAIT
+    return round(min(max(pace_s, MIN_PACE_S), MAX_PACE_S))
+
+
+@dataclass(frozen=True)
+class QueueView:
+    """What a queued job's client is told. Times are epoch seconds."""
+
+    position: int
+    audio_seconds_ahead: float
+    estimated_start_at: int | None
+    estimated_done_at: int | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """How fast the service works at one moment, and at what. `rate` is one worker's, in audio seconds per second."""
+
+    now: float
+    rate: float | None
+    n_workers: int
+    running: Sequence[Run]
+
+    def starts_at(self, audio_seconds_ahead: float) -> float | None:
+        """When a worker is free for a job with so much audio waiting before it.
+
+        Counted from when the runs in progress began, not from now: the answer stays the same until something moves.
+        """
+        busy_s = sum(run.audio_s for run in self.running)
+        wait_s = drain_s(busy_s + audio_seconds_ahead, self.rate, self.n_workers)
+        return None if wait_s is None else max(self._from() + wait_s, self.now)
+
+    def wait_s(self, audio_seconds_ahead: float) -> float | None:
+        """How long from now until then."""
+        start = self.starts_at(audio_seconds_ahead)
+        return None if start is None else start - self.now
+
+    def view(self, job: Job, place: Place) -> QueueView:
+        """A queued job's place and the times that follow from it."""
+        start = self.starts_at(place.audio_seconds_ahead)
+        own_s = drain_s(job.estimated_s, self.rate, 1)
+        return QueueView(
+            position=place.position,
+            audio_seconds_ahead=round(place.audio_seconds_ahead, 1),
+            estimated_start_at=None if start is None else math.ceil(start),
+            estimated_done_at=None if start is None or own_s is None else math.ceil(start + own_s),
+        )
+
+    def _from(self) -> float:
+        # With every worker busy, together they have worked since the mean of their starts. One that idles begins now.
+        if not self.running or len(self.running) < self.n_workers:
+            return self.now
+        return sum(run.started_at for run in self.running) / len(self.running)

@@ -1,0 +1,145 @@
+"""The outermost layer: gives each request its id, its log line, and an answer whatever happens inside."""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+import uuid
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import problem_response
+from app.api.request_context import Trace
+from app.core.logging import logged_as
+from app.core.problems import Problem
+
+log = logging.getLogger("app.requests")
+
+#: What a log line says of a client that left; no response has it.
+STATUS_CLIENT_LEFT = 499
+
+_TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+class Edge:
+    """ASGI middleware around everything of ours. Holds nothing between requests."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send)
+        with logged_as(exchange.request_id, exchange.parent.trace_id if exchange.parent else None):
+            try:
+                await self._serve(exchange)
+            finally:
+                exchange.log()
+
+    async def _serve(self, exchange: "Exchange") -> None:
+        try:
+            await self.app(exchange.scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            exchange.status = STATUS_CLIENT_LEFT
+        except asyncio.CancelledError:
+            # The server cancels what outlasts its shutdown. This is the end of the task, so the cancellation has done
+            # its work; raised further, it would become a traceback in the log for every open upload.
+            await exchange.answer(Problem("shutting_down"))
+        except Exception:
+            log.exception("unexpected error")
+            await exchange.answer(Problem("internal_error"))
+
+
+class Exchange:
+    """One request and its response, watched as they pass."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.status: int | None = None
+        self.request_id = request_id_of(scope)
+        self.parent = parent_of(scope)
+        self._receive = receive
+        self._send = send
+        self.trace = Trace.begin(scope)
+        self._body_open = has_body(scope)
+        self._started_at = time.monotonic()
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.trace.received_bytes += len(message.get("body", b""))
+        self._body_open = message.get("more_body", False)
+        return message
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._add_headers(MutableHeaders(scope=message))
+        await self._send(message)
+
+    async def answer(self, problem: Problem) -> None:
+        """Send a problem; a response that has begun already is cut off instead."""
+        if self.status is not None:
+            raise problem
+        await problem_response(problem, self.scope)(self.scope, self.receive, self.send)
+
+    def log(self) -> None:
+        route = self.scope.get("route")
+        fields = {
+            "method": self.scope["method"],
+            # The path itself is the client's to choose, and so not a thing to log.
+            "route": getattr(route, "path", None),
+            "status": self.status,
+            "received_bytes": self.trace.received_bytes,
+            "duration_ms": round((time.monotonic() - self._started_at) * 1000, 1),
+        }
+        if caller := self.trace.caller:
+            fields |= {"tenant": caller.tenant, "key_id": caller.key_id}
+        log.info("request", extra=fields)
+
+    def _add_headers(self, headers: MutableHeaders) -> None:
+        headers["X-Request-Id"] = self.request_id
+        if self.parent:
+            headers["traceparent"] = self.parent.child()
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers.update(self.trace.headers)
+        if self._body_open:
+            # Answered before the body was read. A kept connection would have to read the rest of it first.
+            headers["Connection"] = "close"
+
+
+def request_id_of(scope: Scope) -> str:
+    """The client's own id when it is safe to repeat, else a new one."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class TraceParent:
+    """The sender's place in a distributed trace, as its `traceparent` header says it (W3C Trace Context)."""
+
+    trace_id: str
+    flags: str
+
+    def child(self) -> str:
+        """Our own place in the same trace."""
+        return f"00-{self.trace_id}-{secrets.token_hex(8)}-{self.flags}"
+
+
+def parent_of(scope: Scope) -> TraceParent | None:
+    """The sender's place in its trace; None when it named none, or none that can be read."""
+    match = _TRACEPARENT.fullmatch(Headers(scope=scope).get("traceparent", ""))
+    return TraceParent(match["trace_id"], match["flags"]) if match else None
+
+
+def has_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"

@@ -1,0 +1,177 @@
+"""OpenAPI: what the generated document says beyond the routes' own types. Describes; decides nothing."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.openapi import examples
+from app.api.schemas import BatchOptions, CompareRequest, TrackOptions
+from app.api.uploads.multipart import BATCH_FORM
+from app.core.problems import MEDIA_TYPE, PROBLEMS, ProblemKind, problem_object
+from app.core.settings import MIB
+
+Json = dict[str, Any]
+
+_TEXT = {"type": "string"}
+HEADERS: Mapping[str, Json] = {
+    "X-Request-Id": {
+        "description": "Names the request in the server's logs; the client's own when it sent one.",
+        "required": True,
+        "schema": _TEXT,
+    },
+    "traceparent": {
+        "description": "The service's own place in the trace that the request named; absent when it named none.",
+        "schema": _TEXT,
+    },
+    "Retry-After": {"description": "Seconds to wait before the next try or look.", "schema": {"type": "integer"}},
+    "Location": {"description": "Path of the job.", "required": True, "schema": _TEXT},
+    "ETag": {"description": "Changes when anything in the body does; send it as `If-None-Match`.", "schema": _TEXT},
+    "X-Accel-Buffering": {"description": "`no`: a proxy must pass events on at once.", "schema": _TEXT},
+    "Preference-Applied": {"description": "`wait=N`, when the end of the job was waited for.", "schema": _TEXT},
+    "Idempotent-Replayed": {
+        "description": "`true` on the stored answer to an earlier request with the same key.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+    "RateLimit-Policy": {
+        "description": "The key's limits: `burst` in requests, `inflight` in unfinished jobs of its tenant, `bytes` in "
+        "uploaded bytes. Absent on a service without keys.",
+        "schema": _TEXT,
+    },
+    "RateLimit": {
+        "description": "What is left of each limit (`r`), and in how many seconds all of it will be left again (`t`).",
+        "schema": _TEXT,
+    },
+    "Cache-Control": {"description": "`no-store` on what will change, and on errors.", "schema": _TEXT},
+    "WWW-Authenticate": {"description": "How to authenticate.", "required": True, "schema": _TEXT},
+}
+#: Headers that any answer may carry.
+EVERYWHERE = ("X-Request-Id", "traceparent")
+_PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    409: ("Retry-After",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+    507: ("Retry-After",),
+}
+_PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+_EXTENSIONS: Mapping[str, Json] = {
+    "forbidden_scope": {"required_scope": "score:write"},
+    "quota_exceeded": {"violated_policies": ["burst"]},
+    "idempotency_in_flight": {"job_id": examples.JOB_ID},
+    "job_expired": {"expired_at": "2026-11-29T15:08:16.842Z"},
+    "payload_too_large": {"limit_bytes": 100 * MIB},
+    "unsupported_media_type": {"accepted": ["wav", "flac", "mp3"]},
+    "validation_error": {
+        "errors": [{"pointer": "#/external_id", "detail": "String should have at most 128 characters"}]
+    },
+    "not_ready": {"checks": {"redis": {"status": "failed", "detail": "No answer."}}},
+}
+#: What every route can answer beside its own problems.
+COMMON_PROBLEMS = ("internal_error", "shutting_down")
+
+_BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+
+
+def headers(*names: str) -> Json:
+    """Documentation of response headers."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*EVERYWHERE, *names)}
+
+
+def problems(*codes: str) -> dict[int | str, Json]:
+    """Documentation of a route's errors for FastAPI's `responses`, one example for each code."""
+    by_status: dict[int, list[ProblemKind]] = defaultdict(list)
+    for code in (*codes, *COMMON_PROBLEMS):
+        by_status[PROBLEMS[code].status].append(PROBLEMS[code])
+    return {status: _responses(kinds) for status, kinds in sorted(by_status.items())}
+
+
+def _responses(kinds: Iterable[ProblemKind]) -> Json:
+    kinds = list(kinds)
+    examples = {kind.code: {"summary": kind.title, "value": _example(kind)} for kind in kinds}
+    return {
+        "description": "; ".join(kind.title for kind in kinds) + ".",
+        "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA, "examples": examples}},
+        "headers": headers("Cache-Control", *_PROBLEM_HEADERS.get(kinds[0].status, ())),
+    }
+
+
+def _example(kind: ProblemKind) -> Json:
+    extensions = _EXTENSIONS.get(kind.code, {})
+    return problem_object(kind.code, kind.meaning, instance="/score", **extensions, request_id=examples.REQUEST_ID)
+
+
+def upload_operation() -> Json:
+    """The request of `POST /score`, which is read from the stream and so unknown to FastAPI."""
+    parameters = [
+        {"name": name, "in": "query", "schema": _option(name, TrackOptions), "description": "Beside a raw body."}
+        for name in TrackOptions.model_fields
+    ]
+    content = {
+        "multipart/form-data": {"schema": {"$ref": "#/components/schemas/TrackForm"}},
+        "audio/*": {"schema": _BINARY},
+        "application/octet-stream": {"schema": _BINARY},
+    }
+    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def batch_operation() -> Json:
+    """The request of `POST /batches`, which is read from the stream too."""
+    content = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/BatchForm"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def compare_operation() -> Json:
+    """The request of `POST /compare`, which is read once it is known who sends it."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/CompareRequest"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _track_form() -> Json:
+    return {
+        "type": "object",
+        "description": "A track and what is to be remembered about it.",
+        "required": ["file"],
+        "additionalProperties": False,
+        "properties": {"file": _BINARY | {"description": "The track."}, **_fields(TrackOptions)},
+    }
+
+
+def _batch_form() -> Json:
+    files = {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": BATCH_FORM.max_files}
+    return {
+        "type": "object",
+        "description": "Tracks, and what is to be remembered about their batch.",
+        "required": ["files"],
+        "additionalProperties": False,
+        "properties": {"files": files | {"description": "The tracks."}, **_fields(BatchOptions)},
+    }
+
+
+def _fields(options: type[BaseModel]) -> dict[str, Json]:
+    """Options as a form's fields. One that is JSON is described as what it holds: OpenAPI has forms carry it so."""
+    return {name: _parsed(_option(name, options)) for name in options.model_fields}
+
+
+def _parsed(option: Json) -> Json:
+    if "contentSchema" not in option:
+        return option
+    held: Json = option["contentSchema"]
+    return held | {"description": option["description"], "examples": list(map(json.loads, option["examples"]))}
+
+
+def _option(name: str, options: type[BaseModel]) -> Json:
+    """An option as text, as queries carry it."""
+    schema = options.model_json_schema(mode="validation")["properties"][name]
+    text = next((choice for choice in schema.get("anyOf", [schema]) if choice.get("type") == "string"), schema)
+    return {**text, "description": schema["description"], "examples": schema["examples"]}
+
+
+#: Schemas of the bodies that FastAPI does not know, because the service reads them itself.
+REQUESTS: Mapping[str, Json] = {
+    "TrackForm": _track_form(),
+    "BatchForm": _batch_form(),
+    "CompareRequest": CompareRequest.model_json_schema(),
+}

@@ -1,0 +1,149 @@
+"""The OpenAPI document as it is served: what FastAPI makes of the routes, and what concerns all of them."""
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+
+from app.api.openapi import examples
+from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
+from app.api.openapi.downgrade import downgraded
+
+Json = dict[str, Any]
+
+#: Paths are relative: the document holds on every address that a server is reached by.
+SERVERS = [{"url": "/", "description": "This server."}]
+TAGS = [
+    {"name": "scoring", "description": "Send tracks and read what became of them."},
+    {"name": "operations", "description": "For those who run the service. Open to all."},
+    {"name": "problems", "description": "Pages for people about each kind of error. Open to all."},
+]
+PARAMETERS: Mapping[str, Json] = {
+    "X-Request-Id": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Names the request in the server's logs, and comes back. At most 128 visible ASCII characters.",
+        "schema": {"type": "string"},
+    },
+    "traceparent": {
+        "name": "traceparent",
+        "in": "header",
+        "description": "The sender's place in a distributed trace (W3C Trace Context, version 00). Its trace id is in "
+        "every line that the API and the worker log about the request; one that cannot be read is ignored.",
+        "schema": {"type": "string"},
+        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    },
+}
+
+#: What can be done with the object of an answer: where its id stands, and the operations that take it.
+LINKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "score_track": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
+    "create_batch": ("/id", ("get_batch",)),
+}
+
+#: Examples of answers, by the schema that they fit.
+EXAMPLES: Mapping[str, Json] = {"Job": examples.JOBS}
+
+#: The two headers that a key may stand in. FastAPI knows of the first.
+SCHEMES: Mapping[str, Json] = {
+    "bearer": {"type": "http", "description": "An API key.", "scheme": "bearer"},
+    "api_key": {"type": "apiKey", "description": "An API key.", "in": "header", "name": "X-API-Key"},
+}
+
+#: FastAPI announces a 422 of its own, which this service never sends.
+FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
+LIMITS = ("RateLimit", "RateLimit-Policy")
+
+
+def install(app: FastAPI) -> None:
+    """Have the app serve the completed document, and a copy of it for generators that know only OpenAPI 3.0."""
+    generated = app.openapi
+    document = cache(lambda: completed(generated()))
+    app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+
+    @app.get("/openapi-3.0.json", include_in_schema=False)
+    async def openapi_30() -> JSONResponse:
+        return JSONResponse(downgraded(document()))
+
+
+def completed(document: Json) -> Json:
+    """The document that FastAPI made, completed in place."""
+    components = document["components"]
+    components["headers"] = dict(HEADERS)
+    components["parameters"] = dict(PARAMETERS)
+    components["securitySchemes"] = dict(SCHEMES)
+    schemas = components["schemas"] | REQUESTS
+    components["schemas"] = {name: schema for name, schema in schemas.items() if name not in FRAMEWORK_SCHEMAS}
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            _complete(operation, path)
+        item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]
+    return document
+
+
+def _complete(operation: Json, path: str) -> None:
+    operation["responses"] = {
+        status: response for status, response in operation["responses"].items() if not _is_frameworks(response)
+    }
+    if operation.setdefault("security", []):
+        operation["security"] = [{name: []} for name in SCHEMES]
+        _limit(operation)
+    for parameter in operation.get("parameters", []):
+        _as_text(parameter)
+    for content in _contents(operation):
+        _exemplify(content, path)
+    _link(operation)
+
+
+def _is_frameworks(response: Json) -> bool:
+    return any(_schema_name(content) in FRAMEWORK_SCHEMAS for content in response.get("content", {}).values())
+
+
+def _limit(operation: Json) -> None:
+    """Whatever needs a key has the key's limits."""
+    responses = operation["responses"]
+    responses.setdefault("429", problems("quota_exceeded")[429])
+    operation["responses"] = dict(sorted(responses.items()))
+    for status, response in operation["responses"].items():
+        if status != "401":
+            response["headers"] = response["headers"] | headers(*LIMITS)
+
+
+def _as_text(parameter: Json) -> None:
+    """Headers and queries cannot be null, only absent; and header names are shown as they are written."""
+    choices = [choice for choice in parameter["schema"].pop("anyOf", []) if choice != {"type": "null"}]
+    if len(choices) == 1:
+        parameter["schema"] = choices[0] | parameter["schema"]
+    elif choices:
+        parameter["schema"]["anyOf"] = choices
+    if parameter["in"] == "header":
+        parameter["name"] = "-".join(word.capitalize() for word in parameter["name"].split("-"))
+
+
+def _link(operation: Json) -> None:
+    pointer, targets = LINKS.get(operation["operationId"], ("", ()))
+    linked = {name: {"operationId": name, "parameters": {"id": f"$response.body#{pointer}"}} for name in targets}
+    for status, response in operation["responses"].items():
+        if linked and status.startswith("2"):
+            response["links"] = linked
+
+
+def _contents(operation: Json) -> Iterator[Json]:
+    for response in operation["responses"].values():
+        yield from response.get("content", {}).values()
+
+
+def _exemplify(content: Json, path: str) -> None:
+    name = _schema_name(content)
+    if name in EXAMPLES:
+        content["examples"] = EXAMPLES[name]
+    if name == "Problem":
+        for example in content["examples"].values():
+            example["value"]["instance"] = path.replace("{id}", examples.JOB_ID)
+
+
+def _schema_name(content: Json) -> str:
+    reference: str = content.get("schema", {}).get("$ref", "")
+    return reference.rpartition("/")[2]

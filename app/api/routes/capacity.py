@@ -1,0 +1,37 @@
+"""`GET /capacity`: how much waits, who works it off, and how long a new track would wait."""
+
+from fastapi import APIRouter, Depends, Response
+
+from app.api.auth.authentication import Entry
+from app.api.dependencies import Services, ServicesDep
+from app.api.openapi.components import headers, problems
+from app.api.schemas import Capacity, QueueDepth
+
+router = APIRouter(tags=["operations"], dependencies=[Depends(Entry())])
+
+
+@router.get(
+    "/capacity",
+    responses={
+        200: {"headers": headers("Cache-Control", "RateLimit", "RateLimit-Policy")},
+        **problems("unauthorized", "quota_exceeded", "redis_unavailable"),
+    },
+)
+def get_capacity(response: Response, services: ServicesDep) -> Capacity:
+    """Read how much audio waits, how many workers are alive, and how long a new track would wait."""
+    response.headers["Cache-Control"] = "no-store"
+    return capacity(services)
+
+
+def capacity(services: Services) -> Capacity:
+    """The service's load as its clients read it. Blocking."""
+    load, next_place = services.load(), services.jobs.waiting()
+    ahead_s = next_place.audio_seconds_ahead
+    wait_s = load.wait_s(ahead_s)
+    return Capacity(
+        queue=QueueDepth(jobs=next_place.position - 1, audio_seconds=round(ahead_s, 1)),
+        jobs_running=len(load.running),
+        workers_alive=load.n_workers,
+        audio_seconds_per_second=None if load.rate is None else round(load.rate, 2),
+        estimated_wait_s=None if wait_s is None else round(wait_s, 1),
+    )

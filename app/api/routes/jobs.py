@@ -1,0 +1,138 @@
+"""`/jobs`: what became of the tracks, and what can still be done about it."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores
+from app.api.dependencies import ServicesDep, owned_job
+from app.api.jobs.events import EventStream, Story
+from app.api.jobs.listing import list_jobs as page_of_jobs
+from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
+from app.api.jobs.response import job_response, polling_headers
+from app.api.openapi.components import headers, problems
+from app.api.schemas import Job, JobList, JobQuery
+from app.core.jobs.store import JobState
+
+LIMITS = ("RateLimit", "RateLimit-Policy")
+ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "quota_exceeded", "redis_unavailable")
+JOB_PROBLEMS = (*ACCESS_PROBLEMS, "not_found", "job_expired")
+
+JobId = Annotated[str, Path(alias="id", description="The `id` that `POST /score` gave.")]
+
+router = APIRouter(tags=["scoring"])
+
+
+@router.get(
+    "/jobs",
+    response_description="A page of jobs, newest first.",
+    responses={
+        200: {"headers": headers("Cache-Control", *LIMITS)},
+        **problems(*ACCESS_PROBLEMS, "bad_cursor", "validation_error"),
+    },
+)
+def list_jobs(
+    query: Annotated[JobQuery, Query()], response: Response, services: ServicesDep, caller: ReadJobs
+) -> JobList:
+    """List jobs, newest first.
+
+    Follow `next_cursor` with the same filters until it is null. Jobs that are made meanwhile do not move the pages.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    jobs, cursor = page_of_jobs(services.jobs, caller.tenant, query)
+    return JobList(items=services.views(jobs), next_cursor=cursor)
+
+
+@router.get(
+    "/jobs/{id}",
+    response_model=Job,
+    response_description="The job. A failed one is a 200 too: the request worked, the run did not.",
+    responses={
+        200: {"headers": headers("ETag", "Retry-After", "Cache-Control", "Preference-Applied", *LIMITS)},
+        304: {"description": "Nothing changed.", "headers": headers("ETag", "Retry-After", "Cache-Control", *LIMITS)},
+        **problems(*JOB_PROBLEMS, "validation_error"),
+    },
+)
+async def get_job(
+    request: Request,
+    job_id: JobId,
+    services: ServicesDep,
+    caller: ReadJobs,
+    prefer_wait_s: PreferWait,
+    wait: Annotated[
+        int | None, Query(ge=0, description="The same as `Prefer: wait=N`, for clients that cannot set headers.")
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(alias="If-None-Match", description="The `ETag` of the answer that is known.")
+    ] = None,
+) -> Response:
+    """Read a job: its state, its place or progress, and its scores or its error once it is done."""
+    wait_s = prefer_wait_s if wait is None else min(wait, services.settings.max_wait_s)
+    if wait_s:
+        await run_in_threadpool(owned_job, services, caller, job_id)
+        await wait_until_done(services, job_id, timeout_s=wait_s, request=request)
+    job = await run_in_threadpool(lambda: services.view(owned_job(services, caller, job_id)))
+    return job_response(job, if_none_match=if_none_match, extra=applied(wait_s, job))
+
+
+@router.post(
+    "/jobs/{id}/cancel",
+    response_description="The canceled job.",
+    responses={
+        200: {"headers": headers("Cache-Control", *LIMITS)},
+        202: {
+            "model": Job,
+            "description": "The job runs, and will stop before its next segment of 30 s.",
+            "headers": headers("Retry-After", "Cache-Control", *LIMITS),
+        },
+        **problems(*JOB_PROBLEMS, "job_already_finished"),
+    },
+)
+def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller: WriteScores) -> Job:
+    """Stop a job: one that waits at once, one that runs before its next segment. Again is no error."""
+    record = services.cancel(owned_job(services, caller, job_id))
+    job = services.view(record)
+    response.status_code = 200 if record.status is JobState.CANCELED else 202
+    response.headers.update(polling_headers(job))
+    return job
+
+
+@router.delete(
+    "/jobs/{id}",
+    status_code=204,
+    response_description="The job is gone.",
+    responses={204: {"headers": headers(*LIMITS)}, **problems(*JOB_PROBLEMS)},
+)
+def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None:
+    """Delete a job with its audio, scores and events, whatever its state; it is answered with 410 from then on."""
+    services.purge(owned_job(services, caller, job_id))
+
+
+@router.get(
+    "/jobs/{id}/events",
+    status_code=200,
+    response_class=EventStream,
+    response_description="Server-sent events: `job.snapshot`, `job.progress`, then how the job ended.",
+    responses={
+        200: {"headers": headers("Cache-Control", "X-Accel-Buffering", *LIMITS)},
+        204: {"description": "The job is over, and its last event was heard.", "headers": headers(*LIMITS)},
+        **problems(*JOB_PROBLEMS, "too_many_listeners"),
+    },
+)
+async def stream_events(
+    job_id: JobId,
+    services: ServicesDep,
+    caller: ReadJobs,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The last event that was heard.")
+    ] = None,
+) -> Response:
+    """Follow a job as server-sent events.
+
+    `job.snapshot` comes first with the whole job, then `job.progress` at most four times a second, then one of
+    `job.succeeded`, `job.failed` and `job.canceled` with the whole job, and the stream ends. With `Last-Event-ID` it
+    goes on after that event instead, as long as the event is remembered.
+    """
+    story = await run_in_threadpool(lambda: Story(services, owned_job(services, caller, job_id), after=last_event_id))
+    return Response(status_code=204) if story.is_told else EventStream(story)

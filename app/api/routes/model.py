@@ -1,0 +1,71 @@
+"""`GET /model`: what gives the scores, what it takes, and what its numbers are worth."""
+
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from app.api.auth.authentication import Entry
+from app.api.dependencies import ServicesDep
+from app.api.openapi.components import headers, problems
+from app.api.schemas import InputLimits, LoadedModel, ModelCard, ScoreMeaning
+from app.api.uploads.receiver import CONTAINER_NAMES
+from app.core.settings import ApiSettings
+from model.domain import SCORE_RANGES
+
+MEANINGS = {
+    "score_streams": "Predicted popularity by plays, as a percentile among the training songs' platforms.",
+    "score_likes": "Predicted popularity by likes, as a percentile among the training songs' platforms.",
+    "coherence": "How well the parts of the song hold together, as SongEval would rate it.",
+    "musicality": "How musical the song is overall, as SongEval would rate it.",
+    "memorability": "How easily the song is remembered, as SongEval would rate it.",
+    "clarity": "How clear the song's structure is, as SongEval would rate it. Not the clarity of the sound.",
+    "naturalness": "How natural the breathing and phrasing of the vocals are, as SongEval would rate it.",
+}
+TRAINING = (
+    "Trained on AI-generated music: about 211,000 songs from two generators, Suno and Udio. "
+    "Music of any other kind is outside of what the model has seen."
+)
+CAVEATS = [
+    "A ranking by predicted score is just that: it does not say which track listeners prefer. "
+    "Against human choices between pairs of tracks the published rules were right about half of the time.",
+    "The published model's popularity scores are off by 20 points or more in the root mean square.",
+    "Aesthetic scores of similar songs lie very close together: small differences mean nothing.",
+    "The aesthetic scores imitate another model, SongEval, and not a panel of listeners.",
+]
+LICENCE = (
+    "The default weights contain MERT-v1-95M, which is CC-BY-NC-4.0: they are for non-commercial use only. "
+    "The APEX head is Apache-2.0."
+)
+
+router = APIRouter(tags=["scoring"], dependencies=[Depends(Entry())])
+
+
+@router.get("/model", responses={200: {"headers": headers()}, **problems("unauthorized", "redis_unavailable")})
+def get_model(services: ServicesDep) -> ModelCard:
+    """Read which model the workers run, the limits on tracks, and what the scores mean and do not mean."""
+    return model_card(services.jobs.model(), services.settings)
+
+
+def model_card(loaded: dict[str, Any] | None, settings: ApiSettings) -> ModelCard:
+    """The page from the card that the workers published, if any did."""
+    return ModelCard(
+        loaded=LoadedModel.model_validate(loaded) if loaded else None,
+        inputs=input_limits(settings),
+        scores={name: ScoreMeaning(range=bounds, meaning=MEANINGS[name]) for name, bounds in SCORE_RANGES.items()},
+        training=TRAINING,
+        caveats=CAVEATS,
+        licence=LICENCE,
+    )
+
+
+def input_limits(settings: ApiSettings) -> InputLimits:
+    limits = settings.audio_limits
+    return InputLimits(
+        containers=CONTAINER_NAMES,
+        max_bytes=settings.max_upload_bytes,
+        min_duration_s=limits.min_duration_s,
+        max_duration_s=limits.max_duration_s,
+        min_sample_rate_hz=limits.min_sample_rate_hz,
+        max_sample_rate_hz=limits.max_sample_rate_hz,
+        max_channels=limits.max_channels,
+    )

@@ -1,0 +1,1 @@
+"""The HTTP server: uvicorn with deadlines and limits of its own."""

@@ -1,0 +1,124 @@
+"""Orders: what the headers of an upload ask for beside the track. Read before the body, refused when malformed."""
+
+import base64
+import binascii
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+
+from app.api.jobs.long_poll import PreferWait
+from app.core.problems import Problem
+
+MAX_CANCEL_AFTER_S = 7 * 24 * 60 * 60
+UNITS_S = {"": 1, "s": 1, "m": 60, "h": 60 * 60}
+
+_ONCE = ("idempotency-key", "content-digest", "cancel-after")
+_KEY = re.compile(r'"(?P<quoted>[\x21\x23-\x7e]{1,255})"|(?P<raw>[\x21\x23-\x7e]{1,255})')
+_CANCEL_AFTER = re.compile(r"(?P<count>[0-9]{1,9})(?P<unit>[smh]?)")
+_DIGEST = re.compile(r"(?:^|,)[ \t]*sha-256=:(?P<value>[A-Za-z0-9+/]{43}=):[ \t]*(?=,|$)")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client asks for. `content_sha256`, in hexadecimal, is what it says of the body's very bytes."""
+
+    idempotency_key: str | None = None
+    content_sha256: str | None = None
+    cancel_after_s: int | None = None
+    wait_s: int = 0
+
+
+# A coroutine although it awaits nothing: a plain function would cost a thread for each request.
+async def read_order(
+    request: Request,
+    wait_s: PreferWait,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            description="1 to 255 visible ASCII characters, in quotes or not. The same key with the same track and "
+            "options makes one job, however often it is sent within 24 hours.",
+            examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
+        ),
+    ] = None,
+    content_digest: Annotated[
+        str | None,
+        Header(
+            description="SHA-256 of the body as it is sent (RFC 9530): of the file itself when the body is raw, of the "
+            "whole form with its boundaries when it is a form. A body that differs is refused, and a repeated request "
+            "is answered without reading its body.",
+            examples=["sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"],
+        ),
+    ] = None,
+    cancel_after: Annotated[
+        str | None,
+        Header(
+            description="The job is canceled when it is not done after this time: seconds, or a number with `s`, `m` "
+            "or `h`; at most a week.",
+            examples=["10m"],
+        ),
+    ] = None,
+) -> Order:
+    """The order. Raises `bad_header` for one that cannot be understood."""
+    for name in _ONCE:
+        if len(request.headers.getlist(name)) > 1:
+            raise Problem("bad_header", f"{name.title()} must be given once.")
+    return Order(
+        idempotency_key=None if idempotency_key is None else parse_key(idempotency_key),
+        content_sha256=None if content_digest is None else parse_digest(content_digest),
+        cancel_after_s=None if cancel_after is None else parse_cancel_after(cancel_after),
+        wait_s=wait_s,
+    )
+
+
+OrderDep = Annotated[Order, Depends(read_order)]
+
+
+def parse_key(value: str) -> str:
+    """A key without its quotes: with and without them it is the same key."""
+    match = _KEY.fullmatch(value.strip())
+    if not match:
+        raise Problem("bad_header", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    return match["quoted"] or match["raw"]
+
+
+def parse_digest(value: str) -> str:
+    """The SHA-256 of a `Content-Digest`, in hexadecimal; other algorithms beside it are ignored."""
+    match = _DIGEST.search(value)
+    try:
+        return base64.b64decode(match["value"], validate=True).hex() if match else _no_digest()
+    except binascii.Error:
+        return _no_digest()
+
+
+def parse_cancel_after(value: str) -> int:
+    """Seconds of a `Cancel-After`."""
+    match = _CANCEL_AFTER.fullmatch(value.strip())
+    after_s = int(match["count"]) * UNITS_S[match["unit"]] if match else 0
+    if not 1 <= after_s <= MAX_CANCEL_AFTER_S:
+        raise Problem("bad_header", f"Cancel-After must be like 90, 90s, 10m or 1h; at most {MAX_CANCEL_AFTER_S} s.")
+    return after_s
+
+
+def _no_digest() -> str:
+    raise Problem("bad_header", "Content-Digest must hold `sha-256=:…:` with 32 bytes of base64.")
+
+
+class DigestedBody:
+    """A request's body, hashed as it is received."""
+
+    def __init__(self, request: Request) -> None:
+        self._digest = hashlib.sha256()
+        self._receive = request.receive
+        self.request = Request(request.scope, self._received)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    async def _received(self) -> dict[str, object]:
+        message = await self._receive()
+        self._digest.update(message.get("body", b""))
+        return dict(message)

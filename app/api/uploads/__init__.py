@@ -1,0 +1,1 @@
+"""Uploads: request bodies parsed as they arrive and written to storage."""

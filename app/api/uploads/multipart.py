@@ -1,0 +1,192 @@
+"""Forms: a multipart body taken apart as it arrives, its files handed on and its few text fields kept.
+
+Knows neither storage nor requests. A file name is a label to show to its sender; media types are not looked at.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from pydantic import BaseModel
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from app.api.schemas import BatchOptions, TrackOptions
+from app.core.problems import Problem, invalid_field
+
+KIB = 1024
+#: Everything in a form that is not its files: text parts, part headers, boundaries, epilogue.
+FRAMING_BYTES = 256 * KIB
+TEXT_BYTES = 64 * KIB
+PART_HEADERS = 8
+PART_HEADER_BYTES = 4 * KIB
+FILENAME_CHARS = 255
+
+MAX_BATCH_FILES = 20
+
+Sink = Callable[[bytes | memoryview], None]
+
+
+@dataclass(frozen=True)
+class FormKind:
+    """Which parts a form may have: so many files under one name, and the text fields of `options`."""
+
+    file_field: str
+    max_files: int
+    options: type[BaseModel]
+
+
+TRACK_FORM = FormKind("file", 1, TrackOptions)
+BATCH_FORM = FormKind("files", MAX_BATCH_FILES, BatchOptions)
+
+
+class Fields(dict[str, str]):
+    """Text fields by name. Unknown names are refused: a field that is dropped in silence is worse than an error."""
+
+    def __init__(self, kind: FormKind = TRACK_FORM) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def check(self, name: str) -> None:
+        """Raise unless a field of this name may be added."""
+        known = self.kind.options.model_fields
+        if name not in known:
+            raise invalid_field(name, f"Unknown field; there are {', '.join((self.kind.file_field, *known))}.")
+        if name in self:
+            raise invalid_field(name, "Given more than once.")
+
+    def add(self, name: str, text: str) -> None:
+        self.check(name)
+        self[name] = text
+
+
+class FormBody:
+    """Feed it chunks, then `finish()`. `open_file` is told each file's name, if it has one, and says where it goes.
+
+    The parts' number needs no limit of its own: files are counted, each other name is taken once, unknown ones never.
+    """
+
+    def __init__(self, boundary: bytes, *, fields: Fields, open_file: Callable[[str | None], Sink]) -> None:
+        self.fields = fields
+        self._kind = fields.kind
+        self._open_sink = open_file
+        self._framing_bytes = 0
+        self._files = 0
+        self._ended = False
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._disposition = b""
+        self._take: Sink = _nowhere
+        self._close: Callable[[], None] = _nothing
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin_part,
+                    "on_header_field": self._take_header_name,
+                    "on_header_value": self._take_header_value,
+                    "on_header_end": self._end_header,
+                    "on_headers_finished": self._open_part,
+                    "on_part_data": self._take_data,
+                    "on_part_end": self._end_part,
+                    "on_end": self._end,
+                },
+                max_header_count=PART_HEADERS,
+                max_header_size=PART_HEADER_BYTES,
+            )
+        except FormParserError as error:
+            raise Problem("malformed_multipart", "The boundary is too long.") from error
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body. What belongs to a file leaves again before this returns."""
+        self._framing_bytes += len(chunk)
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise Problem("malformed_multipart") from error
+        if self._framing_bytes > FRAMING_BYTES:
+            raise Problem("malformed_multipart", f"More than {FRAMING_BYTES} bytes of the form are not its files.")
+
+    def finish(self) -> None:
+        """The body is over. Raises when it ended too soon or held no file."""
+        if not self._ended:
+            raise Problem("malformed_multipart", "The body ends before its closing boundary.")
+        if not self._files:
+            raise Problem("missing_file", f"The form has no part named `{self._kind.file_field}`.")
+
+    def _begin_part(self) -> None:
+        self._disposition = b""
+
+    def _take_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _take_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _open_part(self) -> None:
+        kind, parameters = parse_options_header(self._disposition)
+        if kind != b"form-data" or b"name" not in parameters:
+            raise Problem("malformed_multipart", "A part has no `Content-Disposition: form-data` with a name.")
+        name = parameters[b"name"].decode("utf-8", "replace")
+        if name == self._kind.file_field:
+            self._open_file(parameters.get(b"filename"))
+        else:
+            self._open_text(name)
+
+    def _open_file(self, filename: bytes | None) -> None:
+        if self._files == self._kind.max_files:
+            limit = f"{self._kind.max_files} part(s) named `{self._kind.file_field}`"
+            raise Problem("too_many_files", f"The form may have {limit}; it has more.")
+        self._files += 1
+        self._take, self._close = partial(self._take_file, self._open_sink(label(filename))), _nothing
+
+    def _open_text(self, name: str) -> None:
+        self.fields.check(name)
+        text = bytearray()
+        self._take, self._close = partial(_take_text, name, text), partial(self._keep_text, name, text)
+
+    def _take_data(self, data: bytes, start: int, end: int) -> None:
+        self._take(memoryview(data)[start:end])
+
+    def _take_file(self, sink: Sink, data: bytes | memoryview) -> None:
+        self._framing_bytes -= len(data)
+        sink(data)
+
+    def _keep_text(self, name: str, text: bytearray) -> None:
+        try:
+            self.fields.add(name, text.decode())
+        except UnicodeDecodeError:
+            raise invalid_field(name, "Not UTF-8.") from None
+
+    def _end_part(self) -> None:
+        self._close()
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _take_text(name: str, text: bytearray, data: bytes | memoryview) -> None:
+    if len(text) + len(data) > TEXT_BYTES:
+        raise invalid_field(name, f"Longer than {TEXT_BYTES} bytes.")
+    text += data
+
+
+def label(filename: bytes | None) -> str | None:
+    """A client's file name as something to show: the last step of its path, printable and short; None for none."""
+    name = re.split(r"[/\\]", (filename or b"").decode("utf-8", "replace"))[-1]
+    return "".join(filter(str.isprintable, name))[:FILENAME_CHARS] or None
+
+
+def _nowhere(data: bytes | memoryview) -> None:
+    """Before the first part there is nothing to take."""
+
+
+def _nothing() -> None:
+    """A file needs no closing: its end is the body's business."""

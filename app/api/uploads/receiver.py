@@ -1,0 +1,337 @@
+"""Uploads: reads one track, or the several of a batch, from a request's body into storage, as the bytes arrive.
+
+No file is held in memory, nor written twice; the client's file names and media types are neither trusted nor kept.
+Nothing here makes a job or looks further into the audio than its first bytes.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from app.api.schemas import BatchOptions, TrackOptions
+from app.api.ttl_cache import Recent
+from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, FormBody, Sink
+from app.core.problems import Problem, invalid_field, validation_problem
+from app.core.storage.local import AudioStorage, PartFile
+from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
+
+WRITE_BYTES = 256 * 1024
+#: Threads that write at a time. They are not the threads that answer other requests, which a slow disk would hold up.
+WRITERS = 8
+
+FORM_TYPE = "multipart/form-data"
+BODY_TYPES = (FORM_TYPE, "audio/*", "application/octet-stream")
+CONTAINER_NAMES = [container.name for container in CONTAINERS]
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """What one upload may take."""
+
+    max_bytes: int
+    idle_timeout_s: float
+    timeout_s: float
+
+
+@dataclass(frozen=True)
+class TrackHead:
+    """What is known of a body before it is read. `boundary` is a form's, None for a raw body."""
+
+    boundary: bytes | None
+    options: TrackOptions
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A track received whole; the end of it is not yet flushed, and nothing is committed."""
+
+    part: PartFile
+    container: str
+    options: TrackOptions
+    upload_s: float
+
+
+@dataclass(frozen=True)
+class BatchFile:
+    """One file of a batch: received, or refused with a problem. `filename` is for its sender's eyes only."""
+
+    filename: str | None
+    outcome: Upload | Problem
+
+
+@dataclass(frozen=True)
+class BatchUpload:
+    """A form of files received whole and not yet committed, in the order in which they were sent."""
+
+    options: BatchOptions
+    files: Sequence[BatchFile]
+
+
+class Uploader:
+    """`async with uploader.receive(request) as upload:` reads a body; what is not committed inside is deleted."""
+
+    def __init__(self, storage: AudioStorage, limits: UploadLimits) -> None:
+        self.storage = storage
+        self.limits = limits
+        self._writers = CapacityLimiter(WRITERS)
+        self._has_room = Recent(partial(storage.has_room, limits.max_bytes))
+
+    def examine(self, request: Request) -> TrackHead:
+        """What a request says of its body before the body is read; raises when it cannot be taken."""
+        options = parse_options(query_fields(request), TrackOptions)
+        boundary = form_boundary(request)
+        refuse_declared_length(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
+        return TrackHead(boundary, options)
+
+    @asynccontextmanager
+    async def receive(self, request: Request, head: TrackHead) -> AsyncIterator[Upload]:
+        """Read the body of a request that was examined. All refusals are `Problem`s."""
+        started = time.monotonic()
+        fields = query_fields(request)
+        await self._require_room()
+        with self.storage.receive() as part:
+            audio = self._intake(part)
+            body: Body = RawBody(audio)
+            if head.boundary is not None:
+                body = FormBody(head.boundary, fields=fields, open_file=lambda _filename: audio.feed)
+            await self._read(request, body, [audio], max_bytes=self.limits.max_bytes)
+            container = audio.recognised()
+            yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
+
+    def examine_batch(self, request: Request) -> TrackHead:
+        """The same for a form of several files."""
+        boundary = form_boundary(request)
+        if boundary is None:
+            raise Problem("unsupported_media_type", "A batch is sent as a form.", accepted=[FORM_TYPE])
+        for name in request.query_params:
+            raise invalid_field(name, "A batch has its fields in the form.")
+        refuse_declared_length(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
+        return TrackHead(boundary, TrackOptions())
+
+    @asynccontextmanager
+    async def receive_batch(self, request: Request, boundary: bytes) -> AsyncIterator[BatchUpload]:
+        """Read a form of several files. One that is refused takes no other with it; an unreadable form takes all."""
+        started = time.monotonic()
+        fields, intakes = Fields(BATCH_FORM), list[PatientIntake]()
+        await self._require_room()
+        with ExitStack() as parts:
+
+            def open_file(filename: str | None) -> Sink:
+                part = parts.enter_context(self.storage.receive())
+                intakes.append(PatientIntake(filename, part, self._intake(part)))
+                return intakes[-1].feed
+
+            body = FormBody(boundary, fields=fields, open_file=open_file)
+            await self._read(request, body, intakes, max_bytes=self.max_batch_bytes)
+            options = parse_options(fields, BatchOptions)
+            upload_s = round(time.monotonic() - started, 3)
+            yield BatchUpload(options, [await intake.finish(upload_s) for intake in intakes])
+
+    @property
+    def max_batch_bytes(self) -> int:
+        return BATCH_FORM.max_files * self.limits.max_bytes
+
+    async def _require_room(self) -> None:
+        if not await self._has_room.soon(self._writers):
+            raise Problem("storage_full")
+
+    def _intake(self, part: PartFile) -> "AudioIntake":
+        return AudioIntake(part, max_bytes=self.limits.max_bytes, writers=self._writers)
+
+    async def _read(self, request: Request, body: "Body", intakes: Sequence["Intake"], *, max_bytes: int) -> None:
+        chunks = body_chunks(request, idle_timeout_s=self.limits.idle_timeout_s, max_bytes=max_bytes + FRAMING_BYTES)
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                async for chunk in chunks:
+                    body.feed(chunk)
+                    for intake in intakes:
+                        await intake.drain()
+        except TimeoutError:
+            raise Problem("upload_timeout", f"The upload took longer than {self.limits.timeout_s:g} s.") from None
+        body.finish()
+
+
+class AudioIntake:
+    """The audio of one upload: counted as it comes, recognised by its first bytes, written in large blocks."""
+
+    def __init__(self, part: PartFile, *, max_bytes: int, writers: CapacityLimiter) -> None:
+        self._part = part
+        self._max_bytes = max_bytes
+        self._writers = writers
+        self._container: str | None = None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take bytes. Raises as soon as they are too many, or begin like no accepted container."""
+        self._part.append(data)
+        if self._part.size_bytes > self._max_bytes:
+            raise too_large(self._max_bytes, f"The limit is {self._max_bytes} bytes; the file has more.")
+        if self._container is None and self._part.size_bytes >= SNIFF_BYTES:
+            self._container = recognise(self._part.pending)
+
+    async def drain(self) -> None:
+        """Write what has gathered, once it is worth a thread."""
+        if len(self._part.pending) >= WRITE_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what has gathered."""
+        await to_thread.run_sync(self._part.flush, limiter=self._writers)
+
+    def recognised(self) -> str:
+        """The container's name; raises when a file that is over began like none."""
+        return self._container or recognise(self._part.pending)
+
+
+class PatientIntake:
+    """The audio of one file of several: a problem with it is kept, and the rest of it let pass."""
+
+    def __init__(self, filename: str | None, part: PartFile, audio: AudioIntake) -> None:
+        self._filename = filename
+        self._part = part
+        self._audio = audio
+        self._problem: Problem | None = None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        if self._problem is None:
+            with self._keeping_problem():
+                self._audio.feed(data)
+
+    async def drain(self) -> None:
+        if self._problem is None:
+            with self._keeping_problem():
+                await self._audio.drain()
+
+    async def finish(self, upload_s: float) -> BatchFile:
+        """Write the rest; what became of the file."""
+        return BatchFile(self._filename, self._problem or await self._outcome(upload_s))
+
+    async def _outcome(self, upload_s: float) -> Upload | Problem:
+        try:
+            container = self._audio.recognised()
+            await self._audio.flush()
+            return Upload(self._part, container, TrackOptions(), upload_s)
+        except Problem as problem:
+            return problem
+
+    @contextmanager
+    def _keeping_problem(self) -> Iterator[None]:
+        try:
+            yield
+        except Problem as problem:
+            self._problem = problem
+            self._part.discard()
+
+
+class Intake(Protocol):
+    """Takes the bytes of one file."""
+
+    async def drain(self) -> None:
+        """Write what has gathered, once it is worth a thread."""
+
+
+class Body(Protocol):
+    """One of the two ways to send a track."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes of the body."""
+
+    def finish(self) -> None:
+        """The body is over. Raises when something is missing from it."""
+
+
+@dataclass(frozen=True)
+class RawBody:
+    """The body is the file."""
+
+    audio: AudioIntake
+
+    def feed(self, chunk: bytes) -> None:
+        self.audio.feed(chunk)
+
+    def finish(self) -> None:
+        """Nothing can be missing: an empty file begins like no container."""
+
+
+async def body_chunks(request: Request, *, idle_timeout_s: float, max_bytes: int) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises when the client stalls or leaves, or sends more than a body may have."""
+    more, rest_bytes = True, max_bytes
+    while more:
+        try:
+            async with asyncio.timeout(idle_timeout_s):
+                message = await request.receive()
+        except TimeoutError:
+            raise Problem("upload_timeout", f"Nothing came for {idle_timeout_s:g} s.") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more, chunk = message.get("more_body", False), message.get("body", b"")
+        rest_bytes -= len(chunk)
+        if rest_bytes < 0:
+            raise too_large(max_bytes, f"The whole body may have {max_bytes} bytes; it has more.")
+        yield chunk
+
+
+def form_boundary(request: Request) -> bytes | None:
+    """The boundary of a form, None for a raw body; raises for a body that is neither."""
+    media_type, parameters = parse_options_header(request.headers.get("content-type"))
+    if media_type == FORM_TYPE.encode():
+        boundary = parameters.get(b"boundary")
+        if not boundary:
+            raise Problem("malformed_multipart", "The Content-Type header names no boundary.")
+        return boundary
+    if media_type.startswith(b"audio/") or media_type == b"application/octet-stream":
+        return None
+    raise Problem("unsupported_media_type", "The body is neither a form nor a raw file.", accepted=list(BODY_TYPES))
+
+
+def refuse_declared_length(request: Request, max_bytes: int, *, framing_bytes: int) -> None:
+    """Refuse by the Content-Length header, which may be absent; what really comes is counted anyway."""
+    declared = request.headers.getlist("content-length")
+    if not declared:
+        return
+    if len(declared) > 1 or not re.fullmatch(r"[0-9]{1,18}", declared[0]):
+        raise Problem("bad_header", "Content-Length must be one decimal number.")
+    if int(declared[0]) > max_bytes + framing_bytes:
+        raise too_large(max_bytes, f"The limit is {max_bytes} bytes; the request declares {int(declared[0])}.")
+
+
+def too_large(max_bytes: int, detail: str) -> Problem:
+    return Problem("payload_too_large", detail, limit_bytes=max_bytes)
+
+
+def recognise(data: bytearray) -> str:
+    """The container that a file begins like; raises when there is none."""
+    container = sniff(bytes(data[:SNIFF_BYTES]))
+    if container is None:
+        detail = None if data else "The file is empty."
+        raise Problem("unsupported_media_type", detail, accepted=CONTAINER_NAMES)
+    return container
+
+
+def query_fields(request: Request) -> Fields:
+    """The options in the query string."""
+    fields = Fields()
+    for name, text in request.query_params.multi_items():
+        fields.add(name, text)
+    return fields
+
+
+def parse_options(fields: Fields, options: type[Options]) -> Options:
+    """The options, checked; raises one problem that points at every bad field."""
+    try:
+        return options.model_validate(fields)
+    except ValidationError as error:
+        found = [(entry["loc"], entry["msg"]) for entry in error.errors(include_input=False, include_url=False)]
+        raise validation_problem(found) from None

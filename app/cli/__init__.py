@@ -1,0 +1,1 @@
+"""`apex`, the command line."""

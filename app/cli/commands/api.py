@@ -1,0 +1,55 @@
+"""`apex api`: serve the HTTP front end with uvicorn."""
+
+import gc
+import sys
+from contextlib import suppress
+
+import uvicorn
+
+from app.api.server.protocol import Protocol
+from app.api.server.server import Server
+from app.cli.commands.settings import load_settings
+from app.core.logging import configure_logging
+from app.core.settings import ApiSettings
+from app.main import create_app
+from worker.supervisor import end_with_parent
+
+#: Uploads in flight may finish for this long after a stop was asked for.
+DRAIN_S = 25
+
+#: The address is taken, or the application did not start; uvicorn's own status.
+EXIT_NOT_STARTED = 3
+
+
+def run() -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    end_with_parent()
+    settings = load_settings(ApiSettings)
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    server = Server(app, config)
+    _calm_collector()
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(EXIT_NOT_STARTED)
+
+
+def _calm_collector() -> None:
+    """Have the garbage collector leave the application alone, and look for what requests left a tenth as often.
+
+    It took an eighth of the processor time of a small upload.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*(10 * count for count in gc.get_threshold()))

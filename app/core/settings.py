@@ -1,0 +1,179 @@
+"""Settings of the service: one typed object per kind of process, read from `APEX_*`, refused when wrong.
+
+The text under a field is its documentation; the README's table is made from it.
+"""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.api.auth.api_keys import Limits
+from model.domain import AudioLimits
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+DAY_S = 24 * 60 * 60
+#: Settings that say how the model is run.
+ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "batch_segments"}
+
+
+class ServiceSettings(BaseSettings):
+    """What the HTTP front end and the worker must agree on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="APEX_", extra="ignore", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """Redis that holds job records and the queue; `unix://` works too. It should run with AOF on."""
+
+    data_dir: Path = Path("apex-data")
+    """Folder for uploaded audio, on a disk that the API and every worker share."""
+
+    queue_name: str = Field("scores", pattern=r"^[a-z0-9-]{1,32}$")
+    """RQ queue that carries job ids."""
+
+    result_ttl_s: int = Field(7 * DAY_S, ge=60)
+    """How long a finished job can be read."""
+
+    min_duration_s: float = Field(1.0, gt=0)
+    """Shorter tracks are refused."""
+
+    max_duration_s: float = Field(900.0, gt=0)
+    """Longer tracks are refused, counted in decoded samples."""
+
+    max_attempts: int = Field(3, ge=1, le=10)
+    """Runs of one job before it fails as `worker_lost`."""
+
+    job_timeout_s: int = Field(1800, ge=10)
+    """A run that takes longer than this fails as `timed_out`."""
+
+    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least severe message that is logged."""
+
+    @property
+    def audio_dir(self) -> Path:
+        return self.data_dir / "audio"
+
+    @property
+    def audio_limits(self) -> AudioLimits:
+        return AudioLimits(min_duration_s=self.min_duration_s, max_duration_s=self.max_duration_s)
+
+
+class ApiSettings(ServiceSettings):
+    """What only the HTTP front end needs."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs API keys."""
+
+    port: int = Field(8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one."""
+
+    api_keys_file: Path | None = None
+    """File with one `tenant sha256-of-key [scopes]` a line, beside the keys that `apex keys` makes."""
+
+    require_api_keys: bool = False
+    """Ask for a key even while there is none, so that an address that others can reach is never open."""
+
+    allow_unauthenticated: bool = False
+    """Serve without API keys on an address that others can reach."""
+
+    key_requests_per_minute: int = Field(1200, ge=1)
+    """Requests that one API key may send in a minute, unless the key has its own limit."""
+
+    key_jobs_in_flight: int = Field(200, ge=1)
+    """Jobs of a key's tenant that may be unfinished at a time, unless the key has its own limit."""
+
+    key_bytes_per_day: int = Field(50 * GIB, ge=1)
+    """Bytes that one API key may upload in a day, unless the key has its own limit."""
+
+    max_queued_audio_s: float = Field(DAY_S, gt=0)
+    """No more tracks are taken while more seconds of audio than this wait, by estimate."""
+
+    max_upload_bytes: int = Field(100 * MIB, ge=1024)
+    """Largest audio file accepted."""
+
+    upload_idle_timeout_s: float = Field(10.0, gt=0)
+    """An upload that sends nothing for this long is dropped."""
+
+    upload_timeout_s: float = Field(600.0, gt=0)
+    """An upload that takes longer than this is dropped."""
+
+    max_wait_s: int = Field(30, ge=0, le=300)
+    """Longest time that a request is held open for `Prefer: wait`; less than what proxies allow."""
+
+    max_listeners: int = Field(1000, ge=1)
+    """Requests of one process that may wait for jobs or stream their events at a time."""
+
+    @model_validator(mode="after")
+    def refuse_open_door(self) -> Self:
+        guarded = self.api_keys_file is not None or self.require_api_keys or self.allow_unauthenticated
+        if not guarded and not is_loopback(self.host):
+            raise ValueError(
+                f"{self.host} can be reached by others and no API keys are set: "
+                "set APEX_REQUIRE_API_KEYS=true and make keys with 'apex keys create', or set APEX_API_KEYS_FILE, "
+                "or APEX_ALLOW_UNAUTHENTICATED=true if that is meant"
+            )
+        return self
+
+    @property
+    def key_limits(self) -> Limits:
+        """What a key may use that has no limits of its own."""
+        return Limits(self.key_requests_per_minute, self.key_jobs_in_flight, self.key_bytes_per_day)
+
+
+class WorkerSettings(ServiceSettings):
+    """What only the worker needs."""
+
+    weights_dir: Path = Path("weights")
+    """Directory with `mert/`, `apex/` and `manifest.json`; see `apex weights`."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Where the model runs: `cpu`, `cuda`, `cuda:1`; `auto` takes CUDA when it is there."""
+
+    workers: int = Field(1, ge=1, le=64)
+    """Scoring processes to supervise on this machine."""
+
+    engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
+    """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""
+
+    precision: str = Field("fp32", pattern=r"^(fp32|tf32|bf16|fp16)$")
+    """What the encoder computes in. Another than `fp32` is used only if a probe at the start shows that no score moves
+    by more than 0.2 (of 0 to 100) or 0.01 (of 1 to 5)."""
+
+    compiled: bool = False
+    """Compile the encoder for CUDA, once per batch size and start. Takes minutes."""
+
+    cache_dir: Path | None = None
+    """Folder for compiled encoders, this user's alone. Default `~/.cache/apex/engines`."""
+
+    batch_segments: int = Field(0, ge=0, le=64)
+    """Segments of 30 s in one forward pass; 0 takes 8 on CUDA and 1 on a CPU, where more would gain little."""
+
+    heartbeat_ttl_s: int = Field(12, ge=3)
+    """A worker silent for this long is taken for dead and its job runs again."""
+
+    stall_timeout_s: float = Field(120.0, gt=0)
+    """A worker whose model has not finished a batch for this long ends itself and is restarted."""
+
+    decode_timeout_s: float = Field(60.0, gt=0)
+    """Wall-clock limit for decoding one track."""
+
+    decode_memory_bytes: int = Field(1024 * MIB, ge=256 * MIB)
+    """Address space of the decoding child."""
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """How the model is to be run: arguments of `model.inference.scorer.Scorer.load`."""
+        return self.model_dump(include=ENGINE_OPTIONS)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

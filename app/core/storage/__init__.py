@@ -1,0 +1,1 @@
+"""Where uploaded audio is kept until its job is over."""

@@ -1,0 +1,179 @@
+"""Audio storage: one flat, private directory of uploaded files under random keys.
+
+Written by the HTTP front end, read and emptied by the workers. Knows no job and looks into no file. Blocking.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from app.core.problems import Problem
+
+PART_SUFFIX = ".part"
+#: Uploads are taken as long as so many of the largest size fit: others are under way at the same time.
+ROOM_FOR_UPLOADS = 2
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class AudioStorage:
+    """Keeps whole files under keys. A file under a key is complete and on disk; one that is not ends in `.part`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def receive(self) -> "PartFile":
+        """A new file to write into; use it in a `with` block, which deletes it unless it was committed."""
+        return PartFile(self, self.path(secrets.token_hex(16) + PART_SUFFIX))
+
+    def path(self, key: str) -> Path:
+        """Where a key's bytes are or will be. Raises `ValueError` for anything that could leave the directory."""
+        if not _NAME.fullmatch(key):
+            raise ValueError("not a storage key")
+        return self.directory / key
+
+    def open(self, key: str) -> BinaryIO:
+        """The bytes of a key; `FileNotFoundError` when they are gone."""
+        return self.path(key).open("rb")
+
+    def delete(self, key: str) -> None:
+        """Forget a key; one that is gone already is no error."""
+        self.path(key).unlink(missing_ok=True)
+
+    def orphans(self, *, older_than_s: float) -> Iterator[str]:
+        """Names last written longer ago than this, unfinished uploads among them. Deletes nothing.
+
+        Whether a job still needs one is the caller's to find out.
+        """
+        newest = time.time() - older_than_s
+        with os.scandir(self.directory) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # deleted by a worker meanwhile
+                    if _NAME.fullmatch(entry.name) and entry.stat().st_mtime < newest:
+                        yield entry.name
+
+    def free_bytes(self) -> int:
+        """Room left for uploads."""
+        return shutil.disk_usage(self.directory).free
+
+    def has_room(self, upload_bytes: int) -> bool:
+        """Whether an upload of this size could surely be finished."""
+        with storage_problems():
+            return self.free_bytes() > ROOM_FOR_UPLOADS * upload_bytes
+
+    def check_writable(self) -> None:
+        """Raise the `Problem` that an upload would meet now."""
+        with self.receive() as part:
+            part.append(b"\0")
+            part.flush()
+
+    def sync(self) -> None:
+        """Make the directory's names durable."""
+        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class PartFile:
+    """Bytes on their way in, counted as they come and hashed as they are written; deleted at the end unless committed.
+
+    The first flush makes the file: what is refused at its first bytes never touches the disk. Methods that touch it
+    take turns, because a cancelled upload discards the file while a thread may still be writing to it.
+    """
+
+    def __init__(self, storage: AudioStorage, path: Path) -> None:
+        self.size_bytes = 0
+        self.pending = bytearray()
+        self._storage = storage
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._turn = threading.Lock()
+        self._file: FileIO | None = None
+        self._over = False
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes, which must be flushed."""
+        if self.pending:
+            raise ValueError("the digest is of what is flushed")
+        return self._digest.hexdigest()
+
+    def append(self, data: bytes | memoryview) -> None:
+        """Take bytes into memory, where they wait for a flush in `pending`. Does not block."""
+        self.pending += data
+        self.size_bytes += len(data)
+
+    def flush(self) -> None:
+        """Write what waits. Not durable until `commit`."""
+        with self._turn, storage_problems():
+            self._flush()
+
+    def commit(self, key: str) -> None:
+        """Make all bytes durable under `key`. When this raises, nothing is kept."""
+        with self._turn, storage_problems():
+            self._flush()
+            file = self._opened()
+            os.utime(file.fileno())  # an orphan's age counts from here, however slowly the bytes came
+            os.fsync(file.fileno())
+            self._path = self._path.rename(self._storage.path(key))
+            self._storage.sync()
+            self._over = True
+            file.close()
+
+    def discard(self) -> None:
+        """Delete what was written, unless it was committed."""
+        with self._turn:
+            if self._file and not self._over:
+                self._file.close()
+                self._path.unlink(missing_ok=True)
+            self._over = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard()
+
+    def _flush(self) -> None:
+        block, self.pending = self.pending, bytearray()
+        if block:
+            self._write_all(block)
+            self._digest.update(block)
+
+    def _write_all(self, block: bytes | bytearray) -> None:
+        file, rest = self._opened(), memoryview(block)
+        while rest:
+            rest = rest[file.write(rest) :]
+
+    def _opened(self) -> FileIO:
+        if self._over:
+            raise ValueError("the file is committed or discarded")
+        if self._file is None:
+            self._file = self._path.open("xb", buffering=0)
+        return self._file
+
+
+@contextmanager
+def storage_problems() -> Iterator[None]:
+    """Turn what the file system refuses into the problem that a client is told."""
+    try:
+        yield
+    except OSError as error:
+        code = "storage_full" if error.errno in _FULL else "storage_unavailable"
+        raise Problem(code) from error
