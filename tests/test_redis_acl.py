@@ -23,7 +23,7 @@ from app.main import create_app
 from tests.app.asgi import RAW, WAV
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 ACL = (DEPLOY / "redis.acl").read_text()

@@ -10,10 +10,10 @@ from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, WorkerSettings
 from app.core.storage.local import AudioStorage
 from worker import environment
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 from worker.supervisor import Child, Misconfigured, Supervisor
 
-SLOT_COMMAND = (sys.executable, "-m", "worker.slot")
+SLOT_COMMAND = (sys.executable, "-m", "worker.process")
 RECONCILE_EVERY_S = 3.0
 
 

@@ -23,7 +23,7 @@ from tests.chaos.history import History, Json, Verdict, judge
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
 from tests.model import tracks
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 
 #: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
 SETTLE_S = 120.0

@@ -14,7 +14,7 @@ from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import SCORE_RANGES, AudioFacts
 from tests.chaos.scripted import SCRIPTED, Script, scores
-from worker.slot import serve
+from worker.process import serve
 
 #: For the supervisor.
 COMMAND = (sys.executable, "-m", "tests.chaos.slot")

@@ -55,7 +55,7 @@ class Service:
 
     def worker_pids(self) -> list[int]:
         """The scoring processes, found among the supervisor's children."""
-        return [pid for pid in children(self.pid) if "worker.slot" in command(pid)]
+        return [pid for pid in children(self.pid) if "worker.process" in command(pid)]
 
     def api_pid(self) -> int:
         """The HTTP front end's process."""

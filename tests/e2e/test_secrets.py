@@ -108,13 +108,13 @@ def stored(data_dir: Path) -> str:
 def check_lines(log: str, job_ids: set[str]) -> None:
     """Each line is an object; requests and runs can be told apart and put together."""
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
-    requests_, runs = select(lines, "app.requests", "request"), select(lines, "worker.tasks", "job ")
+    requests_, runs = select(lines, "app.requests", "request"), select(lines, "worker.score_track", "job ")
     assert [line for line in log.splitlines() if line and not line.startswith("{")] == banner(log)
     assert all(line["request_id"] for line in requests_)
     assert {line["job_id"] for line in runs} == job_ids
     assert {line["attempt"] for line in runs} == {1}
     assert {line["request_id"] for line in runs} <= {line["request_id"] for line in requests_}
-    assert select(lines, "worker.slot", "decoder walls")[0]["up"]
+    assert select(lines, "worker.process", "decoder walls")[0]["up"]
 
 
 def select(lines: list[dict[str, object]], logger: str, message: str) -> list[dict[str, object]]:

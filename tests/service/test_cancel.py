@@ -14,7 +14,7 @@ from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.live import live
 from tests.worker.fakes import accepted, score_track, stored
-from worker.tasks import ScoreTrack
+from worker.score_track import ScoreTrack
 
 SEGMENT_TIME_S = 0.3
 

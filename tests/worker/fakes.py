@@ -12,7 +12,7 @@ from app.core.jobs.store import Job, JobStore, new_job_id
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts
-from worker.tasks import ScoreTrack
+from worker.score_track import ScoreTrack
 from worker.watchdog import Watchdog
 
 FACTS = AudioFacts(container="wav", codec="pcm_s16le", sample_rate_hz=44_100, channels=2, duration_s=61.0)

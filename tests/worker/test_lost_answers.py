@@ -12,7 +12,7 @@ from app.core.redis_client import connect
 from app.core.storage.local import AudioStorage
 from tests.proxy import Proxy, proxy
 from tests.worker.fakes import accepted, outcome, score_track, stored
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.core.jobs.store import Job, JobState, JobStore
 from app.core.storage.local import AudioStorage
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.core.jobs.store import JobState, JobStore, new_job_id
 from app.core.storage.local import AudioStorage
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
-from worker.reconcile import Reconciler
+from worker.reconciler import Reconciler
 
 KEY = "rq:queue:scores"
 

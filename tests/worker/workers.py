@@ -1,7 +1,7 @@
 """The real worker around a task of the test."""
 
-from worker.scoring_worker import ScoringWorker
-from worker.tasks import ScoreTrack
+from worker.rq.worker import ScoringWorker
+from worker.score_track import ScoreTrack
 
 
 def worker(

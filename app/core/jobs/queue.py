@@ -13,7 +13,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.core.jobs.store import text
 
-#: The one task there is, by name, because the front end must not import the worker's code.
+#: The one task there is. A name in the queue, not of a module: what an older version enqueued must still run.
 TASK_NAME = "worker.tasks.score_track"
 
 #: RQ is told to forget soon: its status is never shown to anybody.

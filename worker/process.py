@@ -1,4 +1,4 @@
-"""`python -m worker.slot`: one scoring process. The only place that names the worker's real parts."""
+"""`python -m worker.process`: one scoring process. The only place that names the worker's real parts."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import ApexError
-from worker.scoring_worker import ScoringWorker
+from worker.rq.worker import ScoringWorker
+from worker.score_track import ScoreTrack, TrackScorer
 from worker.supervisor import EXIT_MISCONFIGURED, SUPERVISED, end_with_parent
-from worker.tasks import ScoreTrack, TrackScorer
 from worker.watchdog import Watchdog
 
-log = logging.getLogger("worker.slot")  # this module is run as __main__
+log = logging.getLogger("worker.process")  # this module is run as __main__
 
 #: Tries of one Redis command: about a minute of outage is waited out in the middle of a job.
 REDIS_PATIENCE = 40

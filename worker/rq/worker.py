@@ -22,8 +22,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker, WorkerStatus
 
-from worker.score_job import ScoreIdQueue, job_class_for
-from worker.tasks import ScoreTrack
+from worker.rq.job import ScoreIdQueue, job_class_for
+from worker.score_track import ScoreTrack
 
 log = logging.getLogger(__name__)
 
