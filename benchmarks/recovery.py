@@ -26,7 +26,7 @@ from app.core.jobs.store import Job, JobState, JobStore, new_job_id
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
-from tests.chaos import slot
+from tests.chaos import process
 from tests.chaos.scripted import Script
 from worker.main import reconciler, slots, supervised
 from worker.supervisor import Supervisor
@@ -82,7 +82,7 @@ def bench(n_workers: int, *, after_the_lease: bool) -> Iterator[Bench]:
         values = {"REDIS_URL": redis.url, "DATA_DIR": directory, "WORKERS": n_workers, "LOG_LEVEL": "ERROR"}
         os.environ |= {f"APEX_{name}": str(value) for name, value in values.items()}
         settings = WorkerSettings()
-        supervisor = supervised(settings, slots(settings, command=slot.COMMAND))
+        supervisor = supervised(settings, slots(settings, command=process.COMMAND))
         if after_the_lease:
             supervisor.on_tick = reconciler(settings).run  # one that nobody tells who has died
         thread = threading.Thread(target=supervisor.run)

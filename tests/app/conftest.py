@@ -12,7 +12,7 @@ from app.api import ttl_cache
 from app.api.dependencies import Services
 from app.core.settings import ApiSettings
 from app.main import create_app
-from tests.app.asgi import check_promises
+from tests.app.api.asgi import check_promises
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.app.asgi import WAV, chunked_sync
+from tests.app.api.asgi import WAV, chunked_sync
 
 HEAVY = ("torch", "transformers", "av", "numpy", "model.audio.decoder", "model.inference.scorer", "worker")
 MIB = 1024 * 1024

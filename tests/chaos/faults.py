@@ -16,7 +16,7 @@ from typing import Protocol
 from tests.e2e.service import children, command
 
 #: How the processes of a service are told apart.
-KINDS = {"worker": (".process", ".slot"), "api": ("app.cli api",), "redis": ("valkey-server", "redis-server")}
+KINDS = {"worker": (".process",), "api": ("app.cli api",), "redis": ("valkey-server", "redis-server")}
 
 
 @dataclass(frozen=True)

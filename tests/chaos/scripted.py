@@ -1,6 +1,6 @@
 """Tracks that say what their run shall do: score after a while, or take the worker down with it.
 
-A track is a WAV header and a JSON text, so that the front end takes it; `tests.chaos.slot` plays it.
+A track is a WAV header and a JSON text, so that the front end takes it; `tests.chaos.process` plays it.
 """
 
 import ctypes

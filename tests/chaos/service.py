@@ -14,7 +14,7 @@ import httpx
 
 from app.cli.commands import up
 from app.cli.commands.up import free_port
-from tests.chaos import slot
+from tests.chaos import process
 
 READY_S = 90.0
 STOP_S = 60.0
@@ -67,7 +67,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    with up.service(slot_command=slot.COMMAND) as (supervisor, _url):
+    with up.service(slot_command=process.COMMAND) as (supervisor, _url):
         supervisor.run()
 
 

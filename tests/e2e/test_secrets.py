@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.cli.commands.up import free_port
-from tests.app.live import eventually
+from tests.app.api.live import eventually
 from tests.e2e.service import Service, running
 from tests.model import tracks
 

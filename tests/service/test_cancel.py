@@ -12,7 +12,7 @@ from redis import Redis
 
 from app.core.settings import ApiSettings
 from app.main import create_app
-from tests.app.live import live
+from tests.app.api.live import live
 from tests.worker.fakes import accepted, score_track, stored
 from worker.score_track import ScoreTrack
 

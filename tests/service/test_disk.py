@@ -16,8 +16,8 @@ from app.cli.embedded_redis import EmbeddedRedis
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
-from tests.app.asgi import RAW, WAV
-from tests.app.live import eventually, live
+from tests.app.api.asgi import RAW, WAV
+from tests.app.api.live import eventually, live
 from tests.app.test_main import environment, serving
 from tests.strace import attached
 

@@ -15,7 +15,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import Job, JobState, JobStore, new_job_id
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
-from tests.chaos import slot
+from tests.chaos import process
 from tests.chaos.scripted import Script, scores
 from tests.worker.fakes import outcome, stored
 from worker.main import slots, supervised
@@ -68,7 +68,7 @@ def bench(store: JobStore, redis_url: str, data_dir: Path, monkeypatch: pytest.M
         monkeypatch.setenv(f"APEX_{name}", str(value))
     monkeypatch.setenv("APEX_STALL_TIMEOUT_S", "3")
     settings = WorkerSettings()
-    supervisor = supervised(settings, slots(settings, command=slot.COMMAND))
+    supervisor = supervised(settings, slots(settings, command=process.COMMAND))
     supervisor.every_s = 0.5
     with running(supervisor):
         yield Bench(store, data_dir, supervisor)

@@ -1,0 +1,127 @@
+"""API keys: what is kept of them, and which file of keys is refused."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from app.api.auth.api_keys import KEYS_KEY, SCOPES, ApiKeysError, KeyFile, KeyStore, Limits
+from app.core.settings import ApiSettings
+from app.main import create_app
+from tests.app.api.asgi import SECRET
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+@pytest.fixture
+def keys(redis: Redis) -> KeyStore:
+    return KeyStore(redis)
+
+
+def test_a_key_has_a_prefix_an_id_and_256_random_bits(keys: KeyStore) -> None:
+    key, presented = keys.create(tenant="acme", name="backend")
+    match = re.fullmatch(r"msk_live_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})", presented)
+    assert match
+    assert match[1] == key.id
+    assert len(SCOPES) == len(key.scopes)
+    assert 62**43 > 2**256
+
+
+def test_only_a_hash_of_the_secret_is_kept(keys: KeyStore, redis: Redis) -> None:
+    key, presented = keys.create(tenant="acme")
+    kept = redis.hget(KEYS_KEY, key.id)
+    assert kept is not None
+    secret = presented.rpartition("_")[2]
+    assert secret.encode() not in (kept if isinstance(kept, bytes) else kept.encode())
+    assert json.loads(kept)["sha256"] == digest(secret)
+
+
+def test_a_key_is_found_by_nothing_but_itself(keys: KeyStore) -> None:
+    key, presented = keys.create(tenant="acme", scopes=["jobs:read"], limits=Limits(bytes_per_day=7))
+    _, other = keys.create(tenant="other")
+    found = keys.find(presented)
+    assert found == key
+    assert (found.tenant, found.scopes, found.limits.bytes_per_day) == ("acme", ("jobs:read",), 7)
+    secret = presented.rpartition("_")[2]
+    swapped = f"msk_live_{key.id}_{other.rpartition('_')[2]}"
+    for wrong in ("", presented[:-1], presented + "x", swapped, secret, f"msk_live__{secret}", presented.upper(), "ü"):
+        assert keys.find(wrong) is None, wrong
+
+
+def test_a_revoked_key_is_listed_and_opens_nothing(keys: KeyStore) -> None:
+    key, presented = keys.create(tenant="acme")
+    revoked = keys.revoke(key.id)
+    assert keys.find(presented) is None
+    assert keys.listed() == [revoked]
+    assert keys.revoke(key.id) == revoked
+    assert keys.any()
+
+
+def test_keys_are_listed_in_the_order_of_their_making(keys: KeyStore) -> None:
+    made = [keys.create(tenant=tenant)[0] for tenant in ("c", "a", "b")]
+    assert keys.listed() == sorted(made, key=lambda key: key.created_at or 0)
+
+
+def test_what_cannot_be_is_not_made(keys: KeyStore) -> None:
+    with pytest.raises(ApiKeysError, match="no key of that id"):
+        keys.revoke("nobody")
+    with pytest.raises(ApiKeysError, match="tenant"):
+        keys.create(tenant="a b")
+    for scopes in ([], ["score:read"], ["score:write", ""]):
+        with pytest.raises(ApiKeysError, match="scopes"):
+            keys.create(tenant="acme", scopes=scopes)
+    assert not keys.any()
+
+
+def test_a_limit_that_a_key_lacks_is_the_services() -> None:
+    assert Limits(jobs_in_flight=1).over(Limits(10, 20, 30)) == Limits(10, 1, 30)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "keys"
+    path.write_bytes(text.encode("latin-1"))
+    return path
+
+
+def test_a_file_names_tenants_hashes_and_scopes(tmp_path: Path) -> None:
+    lines = ["# keys", "", f"alice {digest(SECRET)}", f"alice {digest('newer')}  jobs:read,score:write"]
+    keys = KeyFile.load(written(tmp_path, "\n".join([*lines, f"bob\t{digest('bobs').upper()}"])))
+    found = [keys.find(key) for key in (SECRET, "newer", "bobs", "x", "ü")]
+    assert [key and key.tenant for key in found] == ["alice", "alice", "bob", None, None]
+    assert [key and key.scopes for key in found[:2]] == [SCOPES, ("score:write", "jobs:read")]
+    assert len({key.id for key in found if key}) == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# nothing\n",
+        "alice\n",
+        f"alice {SECRET}\n",
+        f"alice {digest('x')[:-1]}\n",
+        f"alice {digest('x')} {SECRET}\n",
+        f"alice {digest('x')} jobs:read extra\n",
+        f"{digest('x')}\n",
+        f"ali ce {digest('x')}\n",
+        f"ali/ce {digest('x')}\n",
+        "alice \xff\n",
+    ],
+)
+def test_a_malformed_file_of_keys_stops_the_start_without_showing_a_key(
+    settings: ApiSettings, tmp_path: Path, text: str
+) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(ApiKeysError, match=str(path)) as caught:
+        create_app(settings.model_copy(update={"api_keys_file": path}))
+    assert SECRET not in str(caught.value)
+
+
+def test_a_missing_file_of_keys_stops_the_start(settings: ApiSettings, tmp_path: Path) -> None:
+    with pytest.raises(ApiKeysError, match="cannot be read"):
+        create_app(settings.model_copy(update={"api_keys_file": tmp_path / "none"}))

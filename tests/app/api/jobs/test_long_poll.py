@@ -1,0 +1,186 @@
+"""`Prefer: wait=N` and `?wait=N`: an answer as soon as the job is over, and no later than was asked for."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+
+from app.api.dependencies import Services
+from app.api.jobs.long_poll import preferred_wait_s
+from app.core.jobs.store import JobStore
+from app.core.problems import problem_object
+from app.core.settings import ApiSettings
+from app.main import create_app
+from tests.app.api.live import eventually, live
+from tests.app.conftest import client_of
+from tests.app.records import RESULT, queued, running, succeeded
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client, app.router.lifespan_context(app):
+        yield client
+
+
+@pytest.fixture
+def jobs(services: Services) -> JobStore:
+    return services.jobs
+
+
+@pytest.mark.parametrize(
+    ("header", "wait_s"),
+    [
+        ("wait=20", 20),
+        ("respond-async, wait=5", 5),
+        ('handling=lenient; x="y", WAIT = "7"', 7),
+        ("wait=500", 30),
+        ("wait=0", 0),
+        ("wait=-1", 0),
+        ("wait=soon", 0),
+        ("await=9", 0),
+        ("wait=9e9", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+def test_a_preference_that_cannot_be_read_is_none(header: str | None, wait_s: int) -> None:
+    assert preferred_wait_s(header, max_s=30) == wait_s
+
+
+ASKING: list[dict[str, Any]] = [{"headers": {"Prefer": "wait=20"}}, {"params": {"wait": 20}}]
+
+
+@pytest.mark.parametrize("asking", ASKING)
+async def test_a_wait_ends_with_the_job(client: httpx.AsyncClient, jobs: JobStore, asking: dict[str, Any]) -> None:
+    run = running(jobs)
+    answer = await answer_after(lambda: jobs.succeed(run, result=RESULT), client.get(f"/jobs/{run.id}", **asking))
+    assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+    assert answer.headers["preference-applied"] == "wait=20"
+
+
+async def test_a_job_that_fails_within_the_wait_is_a_200(client: httpx.AsyncClient, jobs: JobStore) -> None:
+    run = running(jobs)
+    error = problem_object("audio_silent", "x")
+    answer = await answer_after(lambda: jobs.fail(run, error=error), client.get(f"/jobs/{run.id}?wait=20"))
+    assert (answer.status_code, answer.json()["status"]) == (200, "failed")
+
+
+async def test_a_job_that_is_deleted_within_the_wait_is_gone(client: httpx.AsyncClient, jobs: JobStore) -> None:
+    run = running(jobs)
+    answer = await answer_after(lambda: jobs.purge(run), client.get(f"/jobs/{run.id}?wait=20"))
+    assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
+
+
+async def answer_after(happening: Callable[[], object], request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+    """The answer to a request that waits for what happens, and for nothing else."""
+    waiting = asyncio.create_task(request)
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    happening()
+    return await asyncio.wait_for(waiting, 2)
+
+
+async def test_a_job_that_is_over_is_not_waited_for(client: httpx.AsyncClient, jobs: JobStore) -> None:
+    began = time.monotonic()
+    answer = await client.get(f"/jobs/{succeeded(jobs).id}", params={"wait": 20})
+    assert answer.headers["preference-applied"] == "wait=20"
+    assert time.monotonic() - began < 1
+
+
+async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.AsyncClient, jobs: JobStore) -> None:
+    began = time.monotonic()
+    answer = await client.get(f"/jobs/{queued(jobs).id}", headers={"Prefer": "wait=1"})
+    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    assert "preference-applied" not in answer.headers
+    assert 1 <= time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(("asked", "longest_s"), [({"wait": 900}, 3), ({"wait": 0}, 0)])
+async def test_a_wait_is_cut_to_the_servers_limit(
+    settings: ApiSettings, redis: Redis, asked: dict[str, int], longest_s: float
+) -> None:
+    app = create_app(settings.model_copy(update={"max_wait_s": 3}), redis=redis)
+    async with client_of(app) as client, app.router.lifespan_context(app):
+        began = time.monotonic()
+        await client.get(f"/jobs/{queued(app.state.services.jobs).id}", params=asked)
+        assert longest_s <= time.monotonic() - began < longest_s + 2.5
+
+
+@pytest.mark.parametrize("wait", ["-1", "x", "1.5"])
+async def test_a_wait_that_is_no_number_is_refused(client: httpx.AsyncClient, wait: str) -> None:
+    answer = await client.get("/jobs/job_1", params={"wait": wait})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/wait")
+
+
+async def test_one_waiter_too_many_is_answered_at_once(settings: ApiSettings, redis: Redis) -> None:
+    app = create_app(settings.model_copy(update={"max_listeners": 1}), redis=redis)
+    run = running(app.state.services.jobs)
+    async with client_of(app) as client, app.router.lifespan_context(app):
+        first = asyncio.create_task(client.get(f"/jobs/{run.id}?wait=20"))
+        await asyncio.sleep(0.2)
+        second = await asyncio.wait_for(client.get(f"/jobs/{run.id}?wait=20"), 1)
+        assert second.json()["status"] == "running"
+        app.state.services.jobs.succeed(run, result=RESULT)
+        assert (await first).json()["status"] == "succeeded"
+
+
+async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs: JobStore) -> None:
+    runs = [running(jobs) for _ in range(50)]
+
+    def end_all() -> None:
+        for run in runs:
+            jobs.succeed(run, result=RESULT)
+
+    thread = threading.Thread(target=end_all)
+    requests = [asyncio.create_task(client.get(f"/jobs/{run.id}?wait=20")) for run in runs]
+    thread.start()
+    answers = await asyncio.wait_for(asyncio.gather(*requests), 10)
+    thread.join()
+    assert {answer.json()["status"] for answer in answers} == {"succeeded"}
+
+
+async def test_waiting_adds_less_than_150_ms_to_the_run(app: FastAPI, jobs: JobStore) -> None:
+    with live(app) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            delays_s = sorted([await delay_s(client, jobs) for _ in range(40)])
+    assert delays_s[int(0.95 * len(delays_s))] < 0.15, delays_s
+
+
+async def delay_s(client: httpx.AsyncClient, jobs: JobStore) -> float:
+    """From the end of a run to the answer that tells of it."""
+    run = running(jobs)
+    request = asyncio.create_task(client.get(f"/jobs/{run.id}", headers={"Prefer": "wait=20"}))
+    await asyncio.sleep(0.05)
+    ended = time.monotonic()
+    jobs.succeed(run, result=RESULT)
+    assert (await request).json()["status"] == "succeeded"
+    return time.monotonic() - ended
+
+
+def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStore) -> None:
+    run = running(jobs)
+    with live(app) as server:
+        with server.client() as client, pytest.raises(httpx.ReadTimeout):
+            client.get(f"/jobs/{run.id}?wait=20", timeout=0.3)
+        eventually(lambda: server.services.wakeups._count == 0, 2)
+        eventually(lambda: not server.server.server_state.tasks)
+
+
+def test_a_server_that_stops_lets_nobody_wait(app: FastAPI, jobs: JobStore) -> None:
+    run = running(jobs)
+    answers: list[httpx.Response] = []
+    with live(app) as server:
+        thread = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/jobs/{run.id}?wait=20")))
+        thread.start()
+        time.sleep(0.3)
+        assert server.stop() < 2
+        thread.join(5)
+    assert [answer.json()["status"] for answer in answers] == ["running"]

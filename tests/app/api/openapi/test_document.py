@@ -1,0 +1,198 @@
+"""The OpenAPI document: every operation, answer, header and error is described, and every example fits.
+
+That each answer which the service gives is documented is checked wherever a test gets one (`tests.app.api.documented`).
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openapi_spec_validator import validate
+
+from app.api import schemas
+from app.cli.commands import openapi as command
+from app.core.problems import MEDIA_TYPE, PROBLEMS
+from tests.app.api.documented import Json, document
+
+pytestmark = pytest.mark.anyio
+
+COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
+
+OPEN = {"livez", "readyz", "healthz", "list_problems", "get_problem"}
+#: What befalls a run, not a request.
+OF_JOBS = {
+    "audio_undecodable",
+    "audio_too_short",
+    "audio_too_long",
+    "audio_silent",
+    "audio_no_stream",
+    "model_output_invalid",
+    "worker_lost",
+    "gpu_out_of_memory",
+    "timed_out",
+}
+#: What no operation can answer, only a path without one.
+OF_NO_OPERATION = {"method_not_allowed"}
+
+
+def operations() -> Iterator[Json]:
+    for item in document()["paths"].values():
+        yield from (operation for name, operation in item.items() if name != "parameters")
+
+
+def operation(name: str) -> Json:
+    [found] = [operation for operation in operations() if operation["operationId"] == name]
+    return found
+
+
+def codes(operation: Json) -> set[str]:
+    responses = operation["responses"].values()
+    return {code for response in responses for code in problem_examples(response)}
+
+
+def problem_examples(response: Json) -> Json:
+    examples: Json = response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    return examples
+
+
+async def test_the_committed_document_is_the_served_one(client: httpx.AsyncClient) -> None:
+    assert COMMITTED.read_text() == command.document() + "\n", "run `make openapi`"
+    assert (await client.get("/openapi.json")).json() == json.loads(COMMITTED.read_text())
+
+
+async def test_both_versions_of_the_document_are_valid(client: httpx.AsyncClient) -> None:
+    for path, version in (("/openapi.json", "3.1"), ("/openapi-3.0.json", "3.0")):
+        served = (await client.get(path)).json()
+        assert served["openapi"].startswith(version)
+        validate(served)
+
+
+async def test_the_older_document_has_the_same_operations(client: httpx.AsyncClient) -> None:
+    older = (await client.get("/openapi-3.0.json")).json()
+    assert {path: set(item) for path, item in older["paths"].items()} == {
+        path: set(item) for path, item in document()["paths"].items()
+    }
+    job = older["components"]["schemas"]["Job"]["properties"]
+    assert job["external_id"]["nullable"] is True
+    assert job["result"]["allOf"] == [{"$ref": "#/components/schemas/Result"}]
+    assert "anyOf" not in json.dumps(job)
+
+
+def test_operations_have_short_stable_names() -> None:
+    assert [operation["operationId"] for operation in operations()] == [
+        "score_track",
+        "list_jobs",
+        "get_job",
+        "delete_job",
+        "cancel_job",
+        "stream_events",
+        "create_batch",
+        "get_batch",
+        "compare_jobs",
+        "get_model",
+        "get_capacity",
+        "livez",
+        "readyz",
+        "healthz",
+        "list_problems",
+        "get_problem",
+    ]
+
+
+def test_every_operation_tag_schema_and_header_is_explained() -> None:
+    described = [*operations(), *document()["tags"], *document()["components"]["headers"].values()]
+    for thing in described:
+        assert thing["description"]
+    for name, schema in document()["components"]["schemas"].items():
+        assert schema.get("description"), name
+    tags = {tag["name"] for tag in document()["tags"]}
+    assert {tag for operation in operations() for tag in operation["tags"]} == tags
+
+
+def test_every_error_of_the_table_is_documented_where_it_can_occur() -> None:
+    documented = set().union(*map(codes, operations()))
+    assert documented == set(PROBLEMS) - OF_JOBS - OF_NO_OPERATION
+
+
+def test_what_needs_a_key_says_so_and_documents_what_keys_bring() -> None:
+    for operation in operations():
+        if operation["operationId"] in OPEN:
+            assert operation["security"] == []
+            continue
+        assert operation["security"] == [{"bearer": []}, {"api_key": []}]
+        assert {"unauthorized", "quota_exceeded", "redis_unavailable"} <= codes(operation)
+        for status, response in operation["responses"].items():
+            assert ("RateLimit" in response["headers"]) == (status != "401")
+
+
+def test_every_error_has_the_problem_schema_and_an_example_that_fits() -> None:
+    for operation in operations():
+        for status, response in operation["responses"].items():
+            if status < "400":
+                continue
+            assert list(response["content"]) == [MEDIA_TYPE]
+            assert response["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
+            for code, example in problem_examples(response).items():
+                assert str(schemas.Problem.model_validate(example["value"]).status) == status
+                assert PROBLEMS[code].title == example["summary"]
+
+
+def test_every_answer_documents_its_headers() -> None:
+    for operation in operations():
+        for response in operation["responses"].values():
+            assert "X-Request-Id" in response["headers"]
+    responses = operation_responses("score_track")
+    assert {"Location", "Retry-After", "Cache-Control"} < set(responses["202"]["headers"])
+    assert "Retry-After" in responses["503"]["headers"]
+    assert "WWW-Authenticate" in responses["401"]["headers"]
+
+
+def operation_responses(name: str) -> dict[str, Any]:
+    responses: dict[str, Any] = operation(name)["responses"]
+    return responses
+
+
+def test_examples_of_jobs_fit_their_schema() -> None:
+    examples = operation_responses("get_job")["200"]["content"]["application/json"]["examples"]
+    assert list(examples) == ["queued", "succeeded", "failed"]
+    for name, example in examples.items():
+        assert schemas.Job.model_validate(example["value"]).status == name
+
+
+def test_an_accepted_track_links_to_what_can_be_done_with_its_job() -> None:
+    for status in ("200", "202"):
+        links = operation_responses("score_track")[status]["links"]
+        assert list(links) == ["get_job", "stream_events", "cancel_job", "delete_job"]
+        for name, link in links.items():
+            assert (link["operationId"], link["parameters"]) == (name, {"id": "$response.body#/id"})
+            assert operation(name)
+
+
+def test_both_ways_to_send_a_track_are_documented() -> None:
+    upload = operation("score_track")
+    assert set(upload["requestBody"]["content"]) == {"multipart/form-data", "audio/*", "application/octet-stream"}
+    form = document()["components"]["schemas"]["TrackForm"]
+    assert form["required"] == ["file"]
+    assert form["properties"]["file"]["format"] == "binary"
+    assert form["properties"]["external_id"]["maxLength"] == 128
+    assert form["properties"]["metadata"]["type"] == "object"
+    options = {parameter["name"] for parameter in upload["parameters"] if parameter["in"] == "query"}
+    assert options == set(form["properties"]) - {"file"}
+
+
+def test_states_of_a_job_are_a_closed_and_explained_set() -> None:
+    states = document()["components"]["schemas"]["JobState"]
+    assert states["enum"] == ["queued", "running", "succeeded", "failed", "canceled"]
+    assert all(state in states["description"] for state in states["enum"])
+
+
+async def test_the_pages_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    for path in ("/docs", "/redoc"):
+        page = (await client.get(path)).text
+        assert "https://" not in page
+        for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"):
+            if asset in page:
+                assert (await client.get(f"/static-offline-docs/{asset}")).status_code == 200

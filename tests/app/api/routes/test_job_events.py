@@ -1,0 +1,271 @@
+"""`GET /jobs/{id}/events`: what happens to a job, told once, in order, to whoever listens or comes back."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from redis import Redis
+
+from app.api import schemas
+from app.core.jobs.store import Job, JobStore
+from app.core.problems import problem_object
+from app.core.settings import ApiSettings
+from app.main import create_app
+from tests.app.api.live import Live, eventually, live
+from tests.app.api.sse import Heard, parse
+from tests.app.records import RESULT, queued, report, running, succeeded
+
+
+@pytest.fixture
+def server(app: FastAPI) -> Iterator[Live]:
+    with live(app) as server:
+        yield server
+
+
+@pytest.fixture
+def jobs(server: Live) -> JobStore:
+    return server.services.jobs
+
+
+@contextmanager
+def follow(server: Live, job: Job, *, after: str | None = None) -> Iterator[Iterator[Heard]]:
+    headers = {"Last-Event-ID": after} if after else {}
+    with server.client() as client, client.stream("GET", f"/jobs/{job.id}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-request-id"]
+        yield parse(answer.iter_lines())
+
+
+def all_of(server: Live, job: Job, *, after: str | None = None) -> list[Heard]:
+    with follow(server, job, after=after) as events:
+        return list(events)
+
+
+def shown(server: Live, job: Job) -> dict[str, Any]:
+    with server.client() as client:
+        body: dict[str, Any] = client.get(f"/jobs/{job.id}").json()
+        return body
+
+
+def numpat(redis: Redis) -> int:
+    return int(redis.pubsub_numpat())
+
+
+def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStore) -> None:
+    jobs.note_rate(60.0)
+    job = queued(jobs)
+    with follow(server, job) as events:
+        first = next(events)
+        assert (first.name, first.data) == ("job.snapshot", shown(server, job))
+        run = jobs.start(job.id, max_attempts=3, lease_s=60)
+        assert run
+        report(jobs, run, 2)
+        progress = next(events)
+        jobs.succeed(run, result=RESULT)
+        last = next(events)
+        assert next(events, None) is None
+    assert progress.name == "job.progress"
+    assert progress.data == {
+        "stage": "embedding",
+        "segments_done": 2,
+        "segments_total": 7,
+        "ratio": 0.286,
+        "eta_s": 2.5,
+    }
+    assert (last.name, last.data) == ("job.succeeded", shown(server, job))
+    assert schemas.Job.model_validate(last.data).result
+
+
+@pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
+def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStore, ending: str) -> None:
+    run = running(jobs)
+    if ending == "succeeded":
+        jobs.succeed(run, result=RESULT)
+    elif ending == "failed":
+        jobs.fail(run, error=problem_object("audio_silent", "x"))
+    else:
+        jobs.release(run)
+        jobs.cancel(run)
+    events = all_of(server, run)
+    assert [event.name for event in events] == ["job.snapshot", f"job.{ending}"]
+    assert events[0].data == events[1].data == shown(server, run)
+    assert events[1].id
+
+
+def test_a_job_that_was_born_finished_is_told_like_another(server: Live, jobs: JobStore) -> None:
+    job = queued(jobs, status="succeeded", finished_at=1.0, result=RESULT, cached=True)
+    snapshot, end = all_of(server, job)
+    assert (snapshot.name, end.name) == ("job.snapshot", "job.succeeded")
+    assert end.data["cached"] is True
+    assert over_for(server, job, end.id) == 204
+
+
+def over_for(server: Live, job: Job, event_id: str | None) -> int:
+    with server.client() as client:
+        answer = client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": event_id or ""})
+        assert answer.status_code != 204 or answer.content == b""
+        return answer.status_code
+
+
+def test_who_heard_the_end_is_told_to_stay_away(server: Live, jobs: JobStore) -> None:
+    job = succeeded(jobs)
+    end = all_of(server, job)[-1]
+    assert over_for(server, job, end.id) == 204
+
+
+def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live, jobs: JobStore) -> None:
+    run = running(jobs)
+    report(jobs, run, 1)
+    with follow(server, run) as events:
+        seen = next(events)
+    for done in (2, 3, 4):
+        report(jobs, run, done)
+    with follow(server, run, after=seen.id) as events:
+        missed = [next(events) for _ in range(3)]
+        report(jobs, run, 5)
+        assert next(events).data["segments_done"] == 5
+    assert [event.data["segments_done"] for event in missed] == [2, 3, 4]
+    jobs.succeed(run, result=RESULT)
+    after_end = all_of(server, run, after=missed[-1].id)
+    assert [event.name for event in after_end] == ["job.progress", "job.succeeded"]
+
+
+@pytest.mark.parametrize("event_id", ["1-1", "0-0", "99999999999999-0", "nonsense", "$", "-", "9" * 400, "1-1\u00fc"])
+def test_an_event_that_nobody_remembers_is_answered_with_a_fresh_snapshot(
+    server: Live, jobs: JobStore, event_id: str
+) -> None:
+    run = running(jobs)
+    report(jobs, run, 1)
+    with server.client() as client:
+        headers = [(b"Last-Event-ID", event_id.encode())]
+        with client.stream("GET", f"/jobs/{run.id}/events", headers=headers) as answer:
+            assert next(parse(answer.iter_lines())).name == "job.snapshot"
+
+
+def test_what_was_missed_too_long_ago_is_answered_with_a_fresh_snapshot(server: Live, jobs: JobStore) -> None:
+    run = running(jobs)
+    report(jobs, run, 0, total=2000)
+    [first] = jobs.events(run.id)
+    for done in range(1, 800):
+        report(jobs, run, done, total=2000)
+    assert len(jobs.events(run.id)) < 500
+    with follow(server, run, after=first.id) as events:
+        snapshot = next(events)
+    assert (snapshot.name, snapshot.data["progress"]["segments_done"]) == ("job.snapshot", 799)
+
+
+def test_progress_is_told_at_most_four_times_a_second_and_the_end_at_once(server: Live, jobs: JobStore) -> None:
+    run = running(jobs)
+    times: list[float] = []
+    ended: list[float] = []
+
+    def work() -> None:
+        for done in range(150):
+            report(jobs, run, done, total=150)
+            time.sleep(0.01)
+        ended.append(time.monotonic())
+        jobs.succeed(run, result=RESULT)
+
+    with follow(server, run) as events:
+        next(events)
+        worker = threading.Thread(target=work)
+        worker.start()
+        for event in events:
+            times.append(time.monotonic())
+            name = event.name
+        worker.join()
+    assert name == "job.succeeded"
+    assert times[-1] - ended[0] < 1.0
+    # Counted over the whole stream, because a busy machine may hand over two events at once.
+    progress = times[:-1]
+    assert len(progress) >= 4
+    assert len(progress) <= 4 * (progress[-1] - progress[0]) + 2
+
+
+def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStore) -> None:
+    run = running(jobs)
+    with follow(server, run) as events:
+        next(events)
+        jobs.purge(run)
+        assert next(events, None) is None
+    assert over_for(server, run, None) == 410
+
+
+def test_silence_is_filled_with_comments(
+    server: Live, jobs: JobStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.jobs.events.KEEP_ALIVE_S", 0.1)
+    with follow(server, queued(jobs)) as events:
+        next(events)
+        assert [next(events).comment for _ in range(3)] == ["ping"] * 3
+
+
+def test_a_client_that_leaves_frees_everything(server: Live, jobs: JobStore, redis: Redis) -> None:
+    run = running(jobs)
+    wakeups = server.services.wakeups
+    for _ in range(20):
+        with follow(server, run) as events:
+            next(events)
+    eventually(lambda: wakeups._count == 0)
+    assert wakeups._listeners == {}
+    eventually(lambda: not server.server.server_state.tasks)
+    eventually(lambda: not server.server.server_state.connections)
+    assert numpat(redis) == 1
+    report(jobs, run, 1)
+
+
+def test_a_hundred_listeners_hear_the_end_over_one_subscription(server: Live, jobs: JobStore, redis: Redis) -> None:
+    run = running(jobs)
+    heard: list[list[Heard]] = []
+    threads = [threading.Thread(target=lambda: heard.append(all_of(server, run))) for _ in range(100)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: server.services.wakeups._count == 100, 20)
+    assert numpat(redis) == 1
+    jobs.succeed(run, result=RESULT)
+    for thread in threads:
+        thread.join(20)
+    assert [events[-1].name for events in heard] == ["job.succeeded"] * 100
+
+
+def test_one_listener_too_many_is_sent_away(settings: ApiSettings, redis: Redis) -> None:
+    app = create_app(settings.model_copy(update={"max_listeners": 1}), redis=redis)
+    with live(app) as server, server.client() as client:
+        run = running(server.services.jobs)
+        with follow(server, run) as events:
+            next(events)
+            answer = client.get(f"/jobs/{run.id}/events")
+            assert (answer.status_code, answer.json()["code"]) == (503, "too_many_listeners")
+            assert answer.headers["retry-after"]
+        eventually(lambda: server.services.wakeups._count == 0)
+        with follow(server, run) as events:
+            next(events)
+
+
+def test_a_server_that_stops_ends_its_streams(app: FastAPI, redis: Redis) -> None:
+    with live(app) as server:
+        run = running(server.services.jobs)
+        with follow(server, run) as events:
+            next(events)
+            stopping = threading.Thread(target=server.stop)
+            began = time.monotonic()
+            stopping.start()
+            assert next(events, None) is None
+            stopping.join()
+            assert time.monotonic() - began < 2
+    eventually(lambda: numpat(redis) == 0)
+
+
+def test_a_lost_subscription_is_made_again_and_nothing_is_missed(server: Live, jobs: JobStore, redis: Redis) -> None:
+    run = running(jobs)
+    with follow(server, run) as events:
+        next(events)
+        redis.client_kill_filter(_type="pubsub")
+        jobs.succeed(run, result=RESULT)
+        assert next(events).name == "job.succeeded"

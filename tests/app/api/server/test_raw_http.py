@@ -1,0 +1,252 @@
+"""Bytes that no client library would send, against a real server: refused, never misread, and never kept."""
+
+import os
+import random
+import re
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+import pytest
+from fastapi import FastAPI
+
+from app.api.server.protocol import Protocol
+from app.core.settings import ApiSettings
+from app.main import create_app
+from tests.app.api.asgi import FORM, WAV, track_form
+from tests.app.api.live import Live, eventually, live
+
+#: A full run sends a thousand: N_ABORTS=1000.
+N_ABORTS = int(os.environ.get("N_ABORTS", "60"))
+N_STALLED = 200
+IDLE_S = 2.0
+HEAD_S = 1.0
+
+CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
+
+
+@pytest.fixture
+def served(settings: ApiSettings, redis: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    monkeypatch.setattr(Protocol, "head_timeout_s", HEAD_S)
+    app: FastAPI = create_app(settings.model_copy(update={"upload_idle_timeout_s": IDLE_S}))
+    with live(app) as serving:
+        yield serving
+        assert list(serving.services.storage.directory.iterdir()) == []
+
+
+def connect(served: Live) -> socket.socket:
+    return socket.create_connection((served.server.config.host, int(served.url.rpartition(":")[2])), timeout=10)
+
+
+def exchange(served: Live, request: bytes, *, wait_s: float = 10.0) -> bytes:
+    """All that comes back until the server hangs up, or is silent for so long."""
+    answer = b""
+    with connect(served) as connection, suppress(TimeoutError, ConnectionResetError):
+        connection.sendall(request)
+        connection.settimeout(wait_s)
+        while received := connection.recv(65536):
+            answer += received
+    return answer
+
+
+def statuses(answer: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d+)", answer, re.MULTILINE)]
+
+
+# One request that could be read as two
+
+SMUGGLING = {
+    "a length and chunks": (b"Content-Length: 5\r\nTransfer-Encoding: chunked", CHUNKED),
+    "chunks and a length": (b"Transfer-Encoding: chunked\r\nContent-Length: 5", CHUNKED),
+    "two lengths": (b"Content-Length: 5\r\nContent-Length: 6", b"hello"),
+    "one length twice": (b"Content-Length: 5\r\nContent-Length: 5", b"hello"),
+    "a list of lengths": (b"Content-Length: 5, 5", b"hello"),
+    "a negative length": (b"Content-Length: -1", b"hello"),
+    "a signed length": (b"Content-Length: +5", b"hello"),
+    "a hexadecimal length": (b"Content-Length: 0x5", b"hello"),
+    "a length of 40 digits": (b"Content-Length: " + b"9" * 40, b"hello"),
+    "a length with a space": (b"Content-Length: 5 5", b"hello"),
+    "no digits for a length": (b"Content-Length: ", b"hello"),
+    "an unknown coding": (b"Transfer-Encoding: xchunked", CHUNKED),
+    "a coding behind chunks": (b"Transfer-Encoding: chunked, identity", CHUNKED),
+    "two codings": (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", CHUNKED),
+    "a folded coding": (b"Transfer-Encoding:\r\n chunked", CHUNKED),
+    "a folded header": (b"X: a\r\n Content-Length: 5", b"hello"),
+    "a space before the colon": (b"Content-Length : 5", b"hello"),
+    "a space before the other colon": (b"Transfer-Encoding : chunked", CHUNKED),
+    "a bare carriage return": (b"X: a\rContent-Length: 5", b"hello"),
+    "a NUL": (b"X: a\0b\r\nContent-Length: 5", b"hello"),
+    "a chunk of 0x5": (b"Transfer-Encoding: chunked", b"0x5\r\nhello\r\n0\r\n\r\n"),
+    "a negative chunk": (b"Transfer-Encoding: chunked", b"-5\r\nhello\r\n0\r\n\r\n"),
+    "a chunk beyond 64 bits": (b"Transfer-Encoding: chunked", b"F" * 17 + b"\r\nhello\r\n0\r\n\r\n"),
+    "a chunk without its end": (b"Transfer-Encoding: chunked", b"5\r\nhelloXX0\r\n\r\n"),
+    "chunks ended by line feeds": (b"Transfer-Encoding: chunked", b"5\nhello\n0\n\n"),
+    "a space behind a chunk's size": (b"Transfer-Encoding: chunked", b"5 \r\nhello\r\n0\r\n\r\n"),
+    "a length behind the chunks": (b"Transfer-Encoding: chunked", CHUNKED[:-2] + b"Content-Length: 99\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("headers", "body"), SMUGGLING.values(), ids=SMUGGLING.keys())
+def test_a_request_that_could_be_read_as_two_is_refused_and_hung_up_on(
+    served: Live, headers: bytes, body: bytes
+) -> None:
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + headers + b"\r\n\r\n"
+    answer = exchange(served, head + body + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert statuses(answer) == [400]
+    assert b"alive" not in answer
+
+
+NOT_HTTP = {
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/1.2": b"GET /livez HTTP/1.2\r\nHost: x\r\n\r\n",
+    "a tunnel": b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a tab": b"GET\t/livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "line feeds": b"GET /livez HTTP/1.1\nHost: x\n\n",
+    "a path without a slash": b"GET @evil/livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a head without an end": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 500_000,
+    "a header without an end": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("request_", NOT_HTTP.values(), ids=NOT_HTTP.keys())
+def test_what_is_not_http_is_refused_and_hung_up_on(served: Live, request_: bytes) -> None:
+    assert set(statuses(exchange(served, request_))) <= {400}
+
+
+def test_a_web_socket_is_not_opened(served: Live) -> None:
+    head = (
+        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    )
+    assert statuses(exchange(served, head + b"Sec-WebSocket-Key: " + b"A" * 22 + b"==\r\n\r\n")) == [403]
+
+
+# Slow clients
+
+
+@pytest.mark.parametrize("beginning", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+def test_a_head_that_does_not_come_is_not_waited_for(served: Live, beginning: bytes) -> None:
+    began = time.monotonic()
+    assert exchange(served, beginning) == b""
+    assert HEAD_S * 0.9 < time.monotonic() - began < HEAD_S + 5
+
+
+def test_a_head_that_trickles_is_not_waited_for(served: Live) -> None:
+    began = time.monotonic()
+    with connect(served) as connection, suppress(ConnectionError):
+        for line in [b"GET /livez HTTP/1.1\r\n"] + [b"X: a\r\n"] * 200:
+            connection.sendall(line)
+            time.sleep(0.05)
+    assert HEAD_S * 0.9 < time.monotonic() - began < HEAD_S + 5
+
+
+def test_a_second_request_has_a_deadline_of_its_own(served: Live) -> None:
+    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    with connect(served) as connection:
+        for _ in range(4):
+            connection.sendall(request)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            time.sleep(HEAD_S / 2)
+        connection.sendall(request[:10])
+        assert connection.recv(65536) == b""
+
+
+def test_two_hundred_stalled_uploads_hold_nobody_up_and_are_dropped(served: Live) -> None:
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 1000000\r\n\r\n"
+    with ExitStack() as stack, served.client() as client:
+        stalled = [stack.enter_context(connect(served)) for _ in range(N_STALLED)]
+        for connection in stalled:
+            connection.sendall(head + WAV)
+        latencies_s = sorted(timed_s(lambda: client.get("/livez").raise_for_status()) for _ in range(100))
+        assert latencies_s[98] < 1.0  # a hundredth of that on a quiet machine
+        accepted = client.post("/score", content=WAV, headers={"Content-Type": "audio/wav"})
+        assert accepted.status_code == 202
+        assert all(statuses(connection.recv(65536)) == [408] for connection in stalled)
+        served.services.storage.delete(accepted.json()["id"])
+
+
+def timed_s(action: object) -> float:
+    assert callable(action)
+    began = time.monotonic()
+    action()
+    return time.monotonic() - began
+
+
+# Clients that leave
+
+
+def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> None:
+    body, content_type = track_form(WAV * 20), FORM["Content-Type"].encode()
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    request = head % (content_type, len(body)) + body
+    rng = random.Random(0)
+    lengths = [rng.randrange(len(request)) for _ in range(N_ABORTS)]
+    exchange(served, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")  # the server has started
+    before = descriptors(served)
+    leave_at(served, request, lengths)
+    eventually(lambda: descriptors(served) <= before + 2)
+    eventually(lambda: not list(served.services.storage.directory.iterdir()))
+    assert served.services.jobs.open_ids() == []
+
+
+def leave_at(served: Live, request: bytes, lengths: list[int]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda length: leave(served, request[:length]), lengths))
+
+
+def leave(served: Live, sent: bytes) -> None:
+    with connect(served) as connection:
+        connection.sendall(sent)
+
+
+def descriptors(served: Live) -> int:
+    """What is open, idle connections to Redis left out."""
+    served.services.redis.connection_pool.disconnect(inuse_connections=False)
+    return len(os.listdir("/proc/self/fd"))
+
+
+# Who is asked for a key
+
+NO_JOB = "job_" + "0" * 32
+TARGETS = [
+    "/jobs", "//jobs", "/jobs/", "/jobs/.", "/./jobs", "/livez/../jobs", "/livez/%2e%2e/jobs", "/livez/..%2fjobs",
+    "/%6aobs", "/jobs%00", "/jobs;/livez", "/jobs?/livez", "/jobs#/livez", "/JOBS", "/jobs%2f", "/livez%2f..%2fjobs",
+    "http://x/jobs", "http://x/livez/../jobs", "http://evil@x/jobs", "//livez@x/jobs", "/livez@x/../jobs", "/jobs\\",
+    f"/jobs/{NO_JOB}", f"/jobs/{NO_JOB}/events", f"/jobs/../livez/../jobs/{NO_JOB}", "/capacity", "/batches",
+    "/problems/../jobs", "/docs/../jobs", "/openapi.json/../jobs", "/jobs/" + "a" * 8192,
+]  # fmt: skip
+HOSTS = ["x", "", "x/livez?", "livez", "x:99999", "[::1", "x\\@livez", "127.0.0.1, livez", "x#", "evil.example/livez"]
+OVERRIDES = [
+    "X-HTTP-Method-Override: GET",
+    "X-Original-URL: /livez",
+    "X-Rewrite-URL: /livez",
+    "X-Forwarded-Prefix: /livez",
+    "X-Forwarded-Host: livez",
+    "X-Forwarded-For: 127.0.0.1",
+    "Forwarded: for=127.0.0.1;host=livez",
+]
+
+
+@pytest.fixture
+def closed(settings: ApiSettings, redis: object) -> Iterator[Live]:
+    with live(create_app(settings.model_copy(update={"require_api_keys": True}))) as serving:
+        yield serving
+
+
+def test_no_spelling_of_a_path_gets_past_the_door(closed: Live) -> None:
+    for target in TARGETS:
+        assert set(answered(closed, f"GET {target} HTTP/1.1\r\nHost: x")) <= {400, 401, 404, 405}, target
+
+
+def test_no_host_and_no_other_header_gets_past_the_door(closed: Live) -> None:
+    for header in [*(f"Host: {host}" for host in HOSTS), *(f"Host: x\r\n{override}" for override in OVERRIDES)]:
+        assert set(answered(closed, f"GET /jobs HTTP/1.1\r\n{header}")) <= {400, 401}, header
+        assert set(answered(closed, f"POST /score HTTP/1.1\r\n{header}\r\nContent-Length: 0")) <= {400, 401}, header
+
+
+def answered(served: Live, head: str) -> list[int]:
+    return statuses(exchange(served, head.encode() + b"\r\nConnection: close\r\n\r\n"))

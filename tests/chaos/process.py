@@ -1,0 +1,77 @@
+"""`python -m tests.chaos.slot`: a scoring process whose decoder and scorer do what the track's script says.
+
+Everything else is the worker's own. A test hands this command to the supervisor; no setting of the service leads here.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import BinaryIO, cast
+
+from app.core.settings import WorkerSettings
+from model.audio.decoder import Decoder
+from model.audio.pcm import Samples
+from model.domain import SCORE_RANGES, AudioFacts
+from tests.chaos.scripted import SCRIPTED, Script, scores
+from worker.process import serve
+
+#: For the supervisor.
+COMMAND = (sys.executable, "-m", "tests.chaos.process")
+
+
+@dataclass(frozen=True)
+class ScriptedTrack:
+    track: bytes
+
+    @property
+    def facts(self) -> AudioFacts:
+        return AudioFacts(container="wav", codec="script", sample_rate_hz=24_000, channels=1, duration_s=30.0)
+
+    @property
+    def n_segments(self) -> int:
+        return Script.of(self.track).n_segments
+
+    def segments(self) -> Iterator[bytes]:
+        yield from [self.track] * self.n_segments
+
+
+class ScriptedDecoder:
+    layers: tuple[str, ...] = ()
+    missing_layers: tuple[str, ...] = ()
+
+    @contextmanager
+    def decode(self, file: BinaryIO) -> Iterator[ScriptedTrack]:
+        yield ScriptedTrack(file.read())
+
+
+@dataclass(frozen=True)
+class ScriptedCard:
+    name: str = SCRIPTED
+    version: str = "scripted-1"
+    trained: bool = False
+    device: str = "none"
+    scores: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SCORE_RANGES))
+
+    def identity(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if name != "scores"}
+
+
+class ScriptedScorer:
+    card = ScriptedCard()
+
+    def score(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> dict[str, float]:
+        track = b""
+        for done, segment in enumerate(segments, 1):
+            track = cast(bytes, segment)
+            Script.of(track).play()
+            on_progress(done)
+        return scores(track)
+
+
+def decoding(_settings: WorkerSettings) -> AbstractContextManager[Decoder]:
+    return nullcontext(cast(Decoder, ScriptedDecoder()))
+
+
+if __name__ == "__main__":
+    serve(lambda _settings: ScriptedScorer(), decoding)

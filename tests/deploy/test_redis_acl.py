@@ -1,0 +1,161 @@
+"""`deploy/redis.acl`: the front end and the worker can do all that they do, and nothing else."""
+
+import hashlib
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+from rq import Worker
+
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.redis_client import connect
+from app.core.settings import ApiSettings
+from app.core.storage.local import AudioStorage
+from app.main import create_app
+from tests.app.api.asgi import RAW, WAV
+from tests.worker.fakes import accepted, outcome, score_track
+from tests.worker.workers import worker
+from worker.reconciler import Reconciler
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ACL = (DEPLOY / "redis.acl").read_text()
+START = (DEPLOY / "redis.sh").read_text()
+#: redis-py introduces itself where it may, and goes on where it may not. Redis 7.0 does not know the command at all.
+INTRODUCTION = "client|setinfo"
+
+
+def sha256(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def users() -> dict[str, list[str]]:
+    """The rules of each user, with passwords filled in."""
+    filled = re.sub(r"\{APEX_REDIS_(\w+)_SHA256\}", lambda found: sha256(f"secret-{found[1].lower()}"), ACL)
+    return {name: rules for _, name, *rules in map(str.split, filled.splitlines())}
+
+
+@pytest.fixture
+def guarded(redis: Redis, redis_url: str) -> Iterator[str]:
+    """A URL without its user; afterwards, Redis must have refused nobody."""
+    for name, rules in users().items():
+        if name != "default":
+            redis.execute_command("ACL", "SETUSER", name, "reset", *rules)  # type: ignore[no-untyped-call]
+    redis.acl_log_reset()
+    yield redis_url.removeprefix("unix://")
+    refused = {(entry["username"], entry["reason"], entry["object"]) for entry in redis.acl_log()}
+    redis.acl_deluser(*(name for name in users() if name != "default"))
+    assert {entry for entry in refused if entry[2] != INTRODUCTION} == set()
+
+
+def url_of(name: str, guarded: str) -> str:
+    return f"unix://{name}:secret-{name}@{guarded}"
+
+
+async def flow(client: httpx.AsyncClient) -> None:
+    """What clients do, through every operation that the document lists."""
+    for key in ("a", "a", "b", "c"):
+        answer = await client.post("/score", content=WAV + key.encode(), headers={**RAW, "Idempotency-Key": key})
+        assert answer.status_code == 202, answer.text
+    job_id = answer.json()["id"]
+    batch = (await client.post("/batches", json={})).json()
+    await client.post(f"/score?batch_id={batch.get('id')}", content=WAV, headers=RAW)
+    await client.post("/compare", json={"a": job_id, "b": job_id})
+    for method, path in await operations(client):
+        path = path.replace("/batches/{id}", f"/batches/{batch.get('id')}").replace("{id}", job_id)
+        if method != "POST" and not path.endswith("/events"):
+            answer = await client.request(method, path.replace("{slug}", "not-found"))
+            assert answer.status_code < 500, f"{method} {path}: {answer.text}"
+    await client.post(f"/jobs/{job_id}/cancel")
+    async with client.stream("GET", f"/jobs/{job_id}/events") as events:
+        assert events.status_code < 500
+
+
+async def operations(client: httpx.AsyncClient) -> list[tuple[str, str]]:
+    paths: dict[str, dict[str, Any]] = (await client.get("/openapi.json")).json()["paths"]
+    found = [(method.upper(), path) for path, item in paths.items() for method in item if method != "parameters"]
+    return sorted(found, key=lambda operation: operation[0] == "DELETE")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: Redis) -> None:
+    redis.sadd("rq:workers:scores", "rq:worker:one")
+    app = create_app(ApiSettings(data_dir=data_dir, redis_url=url_of("api", guarded)))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+    ):
+        await flow(client)
+
+
+def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
+    with connect(url_of("worker", guarded), patience=1) as redis:
+        store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
+        storage = AudioStorage(data_dir / "audio")
+        reconciler = Reconciler(store=store, queue=queue, storage=storage, max_attempts=3, ended={"dead"})
+        good, lost, spent = (accepted(store, data_dir) for _ in range(3))
+        store.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
+        store.start(spent.id, max_attempts=1, lease_s=-1)
+        queue.enqueue(good.id)
+        redis.rpush(queue.rq.intermediate_queue_key, new_job_id())
+        reconciler.run()
+        reconciler.run()
+        worker(score_track(store, data_dir)).work(burst=True, logging_level="WARNING")
+        assert Worker.all(queue=queue.rq) == []  # what the health check asks
+        store.publish_model({})
+        store.publish_missing_walls([])
+        assert [outcome(store, job).status for job in (good, lost, spent)] == [JobState.SUCCEEDED] * 3
+        store.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
+        reconciler.run()
+
+
+FORBIDDEN = {
+    "api": ["CONFIG GET dir", "FLUSHALL", "KEYS *", "MODULE LIST", "REPLICAOF NO ONE", "ACL LIST", "SAVE",
+            "GET other", "SET rq:worker:x 1", "PUBLISH rq:pubsub:x 1", "SHUTDOWN", "CLIENT LIST", "SCRIPT FLUSH"],
+    "worker": ["CONFIG GET dir", "FLUSHALL", "KEYS *", "MODULE LIST", "REPLICAOF NO ONE", "ACL LIST", "SAVE",
+               "GET other", "PUBLISH rq:pubsub:x 1", "SHUTDOWN", "SUBSCRIBE x", "SCRIPT FLUSH"],
+    "health": ["GET apex:model", "INFO", "SET x 1"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "line"), [(name, line) for name, lines in FORBIDDEN.items() for line in lines])
+def test_whoever_has_a_password_can_do_no_more(guarded: str, redis: Redis, name: str, line: str) -> None:
+    with Redis.from_url(f"unix://{name}:secret-{name}@{guarded}") as client, pytest.raises(NoPermissionError):
+        client.execute_command(*line.split())
+    redis.acl_log_reset()
+
+
+def test_a_wrong_password_opens_nothing(guarded: str, redis: Redis) -> None:
+    with Redis.from_url(f"unix://api:wrong@{guarded}") as client, pytest.raises(AuthenticationError):
+        client.ping()
+    redis.acl_log_reset()
+
+
+def test_nobody_is_let_in_without_a_name() -> None:
+    assert users()["default"] == ["off"]
+
+
+def test_no_password_is_in_the_file() -> None:
+    assert re.findall(r"[>#](\S+)", ACL) == ["{APEX_REDIS_API_SHA256}", "{APEX_REDIS_WORKER_SHA256}"]
+
+
+def test_the_start_script_fills_in_the_passwords(tmp_path: Path, redis: Redis) -> None:
+    """The script as it is, but for its paths and for the server, which prints its own options here."""
+    script = START.replace("/tmp/", f"{tmp_path}/").replace("/etc/apex/redis.acl", str(DEPLOY / "redis.acl"))
+    (tmp_path / "start.sh").write_text(script.replace("exec redis-server", "exec echo"))
+    passwords = {f"APEX_REDIS_{name}_PASSWORD": f"secret-{name.lower()}" for name in ("API", "WORKER")}
+    subprocess.run(["sh", tmp_path / "start.sh"], env=os.environ | passwords, check=True, capture_output=True)
+    written = [line.split() for line in (tmp_path / "redis.acl").read_text().splitlines()]
+    assert {name: rules for _, name, *rules in written} == users()
