@@ -6,7 +6,7 @@ from typing import cast
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from app.api.auth.api_keys import Caller
+from app.core.callers import Caller
 
 
 @dataclass

@@ -231,8 +231,8 @@ def keys_create(
 ) -> None:
     """Make a key and print it, this once."""
     export(data_dir=data_dir, redis_url=redis_url)
-    from app.api.auth.api_keys import Limits
     from app.cli.commands import keys as command
+    from app.core.callers import Limits
 
     limits = Limits(requests_per_minute, jobs_in_flight, bytes_per_day)
     command.create(tenant=tenant, name=name, scopes=scopes.split(","), limits=limits)

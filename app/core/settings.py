@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.api.auth.api_keys import Limits
+from app.core.callers import Limits
 from model.domain import AudioLimits
 
 MIB = 1024 * 1024

@@ -8,10 +8,10 @@ from scipy.stats import spearmanr
 
 from model.arena.experiment import FEATURE_SETS, FOLDS, LEADERBOARD, MEASURES, SUBSETS, Experiment, Judged
 from model.arena.leaderboard import Rating
+from model.files import write_json
 from model.reports import plots
 from model.reports.html import Cell, Report, interval_text
 from model.training.metrics import Measures
-from model.training.tables import write_json
 
 AUC_OF_CHANCE = 0.5
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model.domain import SCORE_RANGES
+from model.files import write_json
 from model.networks.head import LoadedHead, load_head
 from model.reports import plots
 from model.reports.html import Cell, Report, interval_text, shown
@@ -19,7 +20,7 @@ from model.training import baselines
 from model.training.embeddings import Packed, Songs, pack, refuse_overlap
 from model.training.metrics import MEASURES, Floats, Measures, Pairs
 from model.training.run import layer_mix
-from model.training.tables import DataError, write_json, write_parquet
+from model.training.tables import DataError, write_parquet
 from model.training.trainer import predict
 
 N_EXTREMES = 10

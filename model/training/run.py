@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
+from model.files import write_json, write_text
 from model.networks.checkpoint import Info, attempt, read_json
 from model.networks.head import DEFAULT_LAYER_MIX, HEAD_FILE, LayerMix, save_head
 from model.reports import plots
 from model.training.embeddings import Packed, fingerprint, pack_splits
-from model.training.tables import DataError, write_json, write_text
+from model.training.tables import DataError
 from model.training.trainer import Record, TrainConfig, Trainer
 
 CONFIG, CHECKPOINT, METRICS, RESULT = "config.json", "checkpoint.pt", "metrics.jsonl", "result.json"

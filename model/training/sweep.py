@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from model.domain import TASK_SCORES
+from model.files import write_json, write_text
 from model.networks.checkpoint import MODES
 from model.networks.head import SHARED_DIMS, load_head
 from model.reports import plots
@@ -23,7 +24,6 @@ from model.training.losses import LOSSES
 from model.training.metrics import Measures, Pairs
 from model.training.ray_session import n_cores, ray_session
 from model.training.run import PACKED, layer_mix, train_packed
-from model.training.tables import write_json, write_text
 from model.training.trainer import TrainConfig, predict
 
 N_RESAMPLES = 200

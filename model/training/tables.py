@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from model.domain import ApexError
+from model.files import sync_directory
 
 Floats = NDArray[np.float64]
 
@@ -153,27 +154,6 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         os.fsync(file.fileno())
     os.replace(partial, path)
     sync_directory(path.parent)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON without NaN, which is no JSON."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def sync_directory(directory: Path) -> None:
-    """Waits until the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:

@@ -4,8 +4,9 @@ from typing import Any
 
 from redis import Redis
 
-from app.api.auth.api_keys import SCOPES, KeyStore
+from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
+from app.core.callers import SCOPES
 from app.core.jobs.store import Job, JobStore, new_job_id
 
 WORKER_KEY = "rq:worker:test"

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 
 from redis import Redis
 
-from app.core.jobs.store import OPEN_TENANT, text
+from app.core.callers import SCOPES, Limits
+from app.core.jobs.store import text
 from model.domain import ApexError
 
-SCOPES = ("score:write", "jobs:read", "jobs:delete", "ops:read")
 PREFIX = "msk_live"
 ID_CHARS = 12
 #: 43 characters of 62 kinds hold 256 bits.
@@ -36,19 +36,6 @@ _LINE = re.compile(r"(?P<tenant>\S+)\s+(?P<digest>[0-9a-fA-F]{64})(\s+(?P<scopes
 
 class ApiKeysError(ApexError):
     """API keys cannot be made or read as asked; the text says why and never shows a key."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one key may use; None is the service's default for it, which may be no limit."""
-
-    requests_per_minute: int | None = None
-    jobs_in_flight: int | None = None
-    bytes_per_day: int | None = None
-
-    def over(self, default: "Limits") -> "Limits":
-        """These limits, and the default's where there is none."""
-        return replace(default, **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -67,16 +54,6 @@ class ApiKey:
 
 #: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
 _NOBODY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)))
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who a request is from. Without a key, on a service without keys, it is the open tenant and may do everything."""
-
-    tenant: str = OPEN_TENANT
-    key_id: str | None = None
-    scopes: frozenset[str] = frozenset(SCOPES)
-    limits: Limits = field(default_factory=Limits)
 
 
 class Keys(Protocol):

@@ -13,10 +13,11 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from fastapi.security.utils import get_authorization_scheme_param
 
-from app.api.auth.api_keys import ApiKey, Keys, KeyStore, Limits
-from app.api.auth.api_keys import Caller as Caller
+from app.api.auth.api_keys import ApiKey, Keys, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.api.request_context import Trace
+from app.core.callers import Caller as Caller
+from app.core.callers import Limits
 from app.core.problems import Problem
 
 #: An open service looks this often whether its first key was made.

@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 
-from app.api.auth.api_keys import Caller
+from app.core.callers import Caller
 from app.core.jobs.store import held_key, text
 from app.core.problems import Problem
 

@@ -14,11 +14,11 @@ from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from app.api.auth.api_keys import Caller
 from app.api.auth.rate_limits import Quotas
 from app.api.jobs.wait_estimate import drain_s
 from app.api.request_context import Trace
 from app.api.ttl_cache import Recent
+from app.core.callers import Caller
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore, Place
 from app.core.problems import Problem

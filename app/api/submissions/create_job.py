@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
-from app.api.auth.api_keys import Caller
 from app.api.auth.rate_limits import quota_exceeded
 from app.api.jobs.wait_estimate import estimate_duration_s
 from app.api.submissions.admission import Gate
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.uploads.receiver import Upload
+from app.core.callers import Caller
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import (
     BatchFull,

@@ -12,7 +12,6 @@ from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
-from app.api.auth.api_keys import Caller
 from app.api.dependencies import Services
 from app.api.jobs.long_poll import applied, wait_until_done
 from app.api.jobs.response import polling_headers
@@ -20,6 +19,7 @@ from app.api.submissions.create_job import Terms
 from app.api.submissions.headers import DigestedBody, Order
 from app.api.submissions.idempotency import Answer, Busy, Claim, Stored, fingerprint
 from app.api.uploads.receiver import TrackHead, Upload
+from app.core.callers import Caller
 from app.core.jobs.store import Job, Place
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem

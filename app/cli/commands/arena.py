@@ -16,9 +16,10 @@ from app.core.settings import WorkerSettings
 from model.arena import experiment as arena
 from model.arena import report as arena_report
 from model.arena.battles import clips_in, has_scores, read_battles
+from model.files import write_text
 from model.inference.scorer import Scorer
 from model.training.run import chosen_device
-from model.training.tables import DataError, read_table, write_text
+from model.training.tables import DataError, read_table
 
 SCORES = "scores.jsonl"
 

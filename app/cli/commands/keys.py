@@ -8,10 +8,11 @@ import typer
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.api.auth.api_keys import ApiKey, KeyStore, Limits
+from app.api.auth.api_keys import ApiKey, KeyStore
 from app.api.schemas import timestamp
 from app.cli.commands.settings import load_settings
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
+from app.core.callers import Limits
 from app.core.settings import ServiceSettings
 from model.domain import ApexError
 

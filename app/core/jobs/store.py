@@ -17,13 +17,12 @@ from typing import Any, cast
 from redis import Redis
 from redis.client import Pipeline
 
+from app.core.callers import OPEN_TENANT
 from app.core.jobs import scripts
 
 log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1
-#: Who owns the jobs of a service without API keys.
-OPEN_TENANT = "open"
 
 OPEN_KEY = "apex:jobs:open"
 WAITING_KEY = "apex:jobs:waiting"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from model.training.tables import DataError, read_table, write_json
+from model.files import write_json
+from model.training.tables import DataError, read_table
 
 
 def csv(tmp_path: Path, text: str) -> Path:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.api.auth.api_keys import KEYS_KEY, SCOPES, ApiKeysError, KeyFile, KeyStore, Limits
+from app.api.auth.api_keys import KEYS_KEY, ApiKeysError, KeyFile, KeyStore
+from app.core.callers import SCOPES, Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import SECRET

@@ -12,9 +12,10 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis import Redis
 
-from app.api.auth.api_keys import SCOPES, KeyStore, Limits
+from app.api.auth.api_keys import KeyStore
 from app.api.auth.authentication import LOOK_EVERY_S, Door
 from app.api.dependencies import Services
+from app.core.callers import SCOPES, Limits
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
 from app.main import create_app

@@ -5,8 +5,8 @@ import time
 import pytest
 from redis import Redis
 
-from app.api.auth.api_keys import Caller, Limits
 from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
+from app.core.callers import Caller, Limits
 from app.core.jobs.store import JobStore
 from app.core.problems import Problem
 from tests.app.records import queued

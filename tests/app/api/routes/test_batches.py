@@ -19,10 +19,11 @@ from fastapi import FastAPI
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.api.auth.api_keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.api.schemas import BatchCounts, BatchOptions
 from app.api.uploads.multipart import BATCH_FORM
+from app.core.callers import Limits
 from app.core.jobs.store import Job, JobStore, new_job_id
 from app.core.problems import Problem
 from app.core.settings import ApiSettings

@@ -15,9 +15,10 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 from starlette.types import Message
 
-from app.api.auth.api_keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.api.submissions.idempotency import IdempotencyKeys
+from app.core.callers import Limits
 from app.core.jobs.store import Job, JobState, JobStore
 from app.core.problems import Problem
 from app.core.settings import ApiSettings

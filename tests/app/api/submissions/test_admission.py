@@ -18,8 +18,9 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.api.auth.api_keys import KeyStore, Limits
+from app.api.auth.api_keys import KeyStore
 from app.cli.commands.up import free_port
+from app.core.callers import Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import WAV
