@@ -11,7 +11,7 @@ from redis import Redis
 
 from app.api.dependencies import Services
 from app.api.errors import install
-from app.api.middleware import Edge
+from app.api.middleware import RequestMiddleware
 from app.api.openapi import document
 from app.api.routes import batches, capacity, compare, health, jobs, model, problems, score
 from app.core.redis_client import connect
@@ -35,7 +35,7 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
     A `redis` that is handed in stays the caller's to close.
     """
     # Nothing is tried twice: the pool replaces a connection that went stale, and the client can count to two itself.
-    client = redis or connect(settings.redis_url, patience=0, timeout_s=REDIS_TIMEOUT_S)
+    client = redis or connect(settings.redis_url, max_retries=0, timeout_s=REDIS_TIMEOUT_S)
     app: FastAPI = FastAPIOffline(
         title="APEX music scoring",
         version=version("apex-scoring"),
@@ -52,7 +52,7 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
         app.include_router(module.router)
     install(app)
     document.install(app)
-    app.add_middleware(Edge)
+    app.add_middleware(RequestMiddleware)
     return app
 
 
@@ -60,7 +60,7 @@ def _lifespan(redis: Redis | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await app.state.services.wakeups.close()
+        await app.state.services.notifications.close()
         if redis is not None:
             redis.close()
 

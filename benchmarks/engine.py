@@ -14,7 +14,7 @@ from model.inference.engines import open_engine
 from model.inference.engines.torch import TorchEngine
 from model.inference.precision import probe
 from model.inference.scorer import Scorer
-from model.networks.mert import Encoder
+from model.networks.mert import EncoderSource
 from worker.environment import usable_cores
 
 BASELINE = "loop, SDPA"
@@ -51,7 +51,7 @@ def _loops(weights_dir: Path, segment: NDArray[np.float32]) -> dict[str, Embed]:
 
 
 def _engines(weights_dir: Path, cache_dir: Path, segment: NDArray[np.float32]) -> dict[str, Embed]:
-    encoder = Encoder(weights_dir / "mert", f"benchmark {weights_dir.resolve()}")
+    encoder = EncoderSource(weights_dir / "mert", f"benchmark {weights_dir.resolve()}")
     card = Scorer.load(weights_dir, device="cpu", cache_dir=cache_dir)
     openvino = {
         f"OpenVINO {precision}": open_engine(

@@ -28,7 +28,7 @@ from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
 from tests.chaos import process
 from tests.chaos.scripted import Script
-from worker.main import reconciler, slots, supervised
+from worker.main import processes, reconciler, supervised
 from worker.supervisor import Supervisor
 
 console = Console()
@@ -39,7 +39,7 @@ class Bench:
     """A service without its front end."""
 
     def __init__(self, settings: WorkerSettings, supervisor: Supervisor) -> None:
-        redis = connect(settings.redis_url, patience=3)
+        redis = connect(settings.redis_url, max_retries=3)
         self.store = JobStore(redis, result_ttl_s=settings.result_ttl_s)
         self.queue = ScoreQueue(redis, name=settings.queue_name)
         self.storage = AudioStorage(settings.audio_dir)
@@ -49,7 +49,9 @@ class Bench:
         """Kill the worker of one job in the middle of it; seconds until the next run begins."""
         job_id = self.submit(Script(f"kill {number}", run_s=600.0, n_segments=6000))
         job = self.running(job_id, attempt=1)
-        [pid] = [child.process.pid for child in self.supervisor.children if child.life == job.worker and child.process]
+        [pid] = [
+            child.process.pid for child in self.supervisor.children if child.instance_id == job.worker and child.process
+        ]
         killed_at = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         self.running(job_id, attempt=2)
@@ -82,7 +84,7 @@ def bench(n_workers: int, *, after_the_lease: bool) -> Iterator[Bench]:
         values = {"REDIS_URL": redis.url, "DATA_DIR": directory, "WORKERS": n_workers, "LOG_LEVEL": "ERROR"}
         os.environ |= {f"APEX_{name}": str(value) for name, value in values.items()}
         settings = WorkerSettings()
-        supervisor = supervised(settings, slots(settings, command=process.COMMAND))
+        supervisor = supervised(settings, processes(settings, command=process.COMMAND))
         if after_the_lease:
             supervisor.on_tick = reconciler(settings).run  # one that nobody tells who has died
         thread = threading.Thread(target=supervisor.run)

@@ -85,12 +85,12 @@ def score_with_litserve(client: httpx.Client, content: bytes) -> None:
 
 
 @contextmanager
-def apex(weights_dir: Path, n_slots: int) -> Iterator[str]:
+def apex(weights_dir: Path, n_processes: int) -> Iterator[str]:
     """`apex up` with so many slots, until the block ends."""
     port = free_port("127.0.0.1")
     with tempfile.TemporaryDirectory() as data_dir:
         command = [sys.executable, "-m", "app.cli", "up", "--port", str(port), "--data-dir", data_dir]
-        flags = ["--weights", str(weights_dir), "--workers", str(n_slots), "--device", "cpu"]
+        flags = ["--weights", str(weights_dir), "--workers", str(n_processes), "--device", "cpu"]
         env = {"APEX_LOG_LEVEL": "WARNING"}
         with _running([*command, *flags], env, f"http://127.0.0.1:{port}", "/model", '"loaded":{') as url:
             yield url

@@ -18,10 +18,10 @@ MALLOC = {
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
-def for_slots(n_slots: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+def for_processes(n_processes: int, given: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables of each of n scoring processes on this machine, less those that are given."""
     # Threads that wait for work sleep: spinning ones would take the cores from the other slots and the decoder.
-    threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // n_slots)), "OMP_WAIT_POLICY": "PASSIVE"}
+    threads = {"OMP_NUM_THREADS": str(max(1, usable_cores() // n_processes)), "OMP_WAIT_POLICY": "PASSIVE"}
     return {name: value for name, value in (MALLOC | threads).items() if name not in given}
 
 

@@ -13,7 +13,7 @@ from worker import environment
 from worker.reconciler import Reconciler
 from worker.supervisor import Child, Misconfigured, Supervisor
 
-SLOT_COMMAND = (sys.executable, "-m", "worker.process")
+PROCESS_COMMAND = (sys.executable, "-m", "worker.process")
 RECONCILE_EVERY_S = 3.0
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     settings = WorkerSettings()
     configure_logging(settings.log_level)
     try:
-        supervised(settings, slots(settings)).run()
+        supervised(settings, processes(settings)).run()
     except Misconfigured as error:
         sys.exit(f"apex: {error}")
 
@@ -36,14 +36,14 @@ def supervised(
     return supervisor
 
 
-def slots(settings: WorkerSettings, *, command: Sequence[str] = SLOT_COMMAND) -> list[Child]:
+def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMMAND) -> list[Child]:
     """The scoring processes; each reads the same settings from the environment."""
-    env = environment.for_slots(settings.workers)
+    env = environment.for_processes(settings.workers)
     return [Child(name=f"worker {number}", command=command, env=env) for number in range(1, settings.workers + 1)]
 
 
 def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
-    redis = connect(settings.redis_url, patience=1)
+    redis = connect(settings.redis_url, max_retries=1)
     return Reconciler(
         store=JobStore(redis, result_ttl_s=settings.result_ttl_s),
         queue=ScoreQueue(redis, name=settings.queue_name),

@@ -19,13 +19,13 @@ from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
-from worker.supervisor import EXIT_MISCONFIGURED, SUPERVISED, end_with_parent
+from worker.supervisor import EXIT_MISCONFIGURED, INSTANCE_ID_VAR, end_with_parent
 from worker.watchdog import Watchdog
 
 log = logging.getLogger("worker.process")  # this module is run as __main__
 
 #: Tries of one Redis command: about a minute of outage is waited out in the middle of a job.
-REDIS_PATIENCE = 40
+REDIS_MAX_RETRIES = 40
 #: After a stop was asked for, a run may go on for this long. One more segment fits before the supervisor kills.
 GRACE_S = 20.0
 
@@ -42,7 +42,7 @@ def serve(
     end_with_parent()
     settings = WorkerSettings()
     configure_logging(settings.log_level)
-    redis = connect(settings.redis_url, patience=REDIS_PATIENCE)
+    redis = connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES)
     try:
         with decoding(settings) as decoder:
             run(settings, redis, load(settings), decoder)
@@ -62,7 +62,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         max_attempts=settings.max_attempts,
         lease_s=settings.heartbeat_ttl_s,
         watchdog=Watchdog(settings.stall_timeout_s),
-        worker=os.environ.get(SUPERVISED) or secrets.token_hex(8),
+        worker=os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8),
     )
     worker = ScoringWorker(
         settings.queue_name,
@@ -73,7 +73,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         grace_s=GRACE_S,
     )
     store.publish_model(asdict(scorer.card))
-    store.publish_missing_walls(decoder.missing_layers)
+    store.publish_missing_sandbox_layers(decoder.missing_layers)
     log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
     log.info("decoder walls", extra={"up": decoder.layers, "missing": decoder.missing_layers})
     worker.work(logging_level="WARNING")

@@ -18,7 +18,7 @@ from rq.job import Job as RqJob
 from rq.worker_registration import clean_worker_registry
 
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Answer, Job, JobStore, text
+from app.core.jobs.store import Job, JobStore, RunSignal, text
 from app.core.problems import problem_object
 from app.core.storage.local import AudioStorage
 
@@ -41,7 +41,7 @@ class Reconciler:
     max_attempts: int
     orphan_grace_s: float = ORPHAN_GRACE_S
     ended: Container[str] = ()
-    _suspects: set[str] = field(default_factory=set, init=False)
+    _orphan_candidates: set[str] = field(default_factory=set, init=False)
 
     def run(self) -> list[str]:
         """Repair what can be repaired; the ids of the jobs queued again, none while Redis is away."""
@@ -53,42 +53,46 @@ class Reconciler:
 
     def _pass(self) -> list[str]:
         self._stop_overdue()
-        carried = self._carried()  # before the open jobs are read: whatever is carried then and not open now is over
-        open_ids = self.store.open_ids()
+        carried = (
+            self._ids_held_by_rq()
+        )  # before the open jobs are read: whatever is carried then and not open now is over
+        unfinished_ids = self.store.unfinished_ids()
         queued = self._queued()
-        adrift = {job_id for job_id in set(open_ids) - queued if self._adrift(job_id)}
-        repaired = [job_id for job_id in open_ids if job_id in adrift & self._suspects and self._repair(job_id)]
-        self._suspects = adrift - set(repaired)
-        self._drop_residue(carried, open_ids=set(open_ids), queued=queued)
+        orphaned = {job_id for job_id in set(unfinished_ids) - queued if self._is_orphaned(job_id)}
+        repaired = [
+            job_id for job_id in unfinished_ids if job_id in orphaned & self._orphan_candidates and self._repair(job_id)
+        ]
+        self._orphan_candidates = orphaned - set(repaired)
+        self._drop_stale_rq_state(carried, unfinished_ids=set(unfinished_ids), queued=queued)
         self._delete_orphans()
         return repaired
 
     def _queued(self) -> set[str]:
         return {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1) if job_id.isascii()}
 
-    def _carried(self) -> set[str]:
+    def _ids_held_by_rq(self) -> set[str]:
         """Ids that RQ notes as taken from the queue, those of runs that broke off among them."""
         taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, -1))
         broken_off = cast(list[bytes], self._redis.zrangebyscore(self._begun, 0, time.time()))
         return {entry.decode(errors="replace").partition(":")[0] for entry in (*taken, *broken_off)}
 
-    def _adrift(self, job_id: str) -> bool:
+    def _is_orphaned(self, job_id: str) -> bool:
         job = self.store.get(job_id)
         if job is None:
-            self.store.forget_open(job_id)
+            self.store.drop_unfinished(job_id)
             return False
-        return self._released(job) or self.store.abandoned(job)
+        return self._requeued(job) or self.store.is_orphaned(job)
 
-    def _released(self, job: Job) -> bool:
+    def _requeued(self, job: Job) -> bool:
         """Take a job out of the hands of a worker that is known to be gone."""
-        if not (job.worker and job.worker in self.ended and self.store.release(job)):
+        if not (job.worker and job.worker in self.ended and self.store.requeue(job)):
             return False
-        self._suspects.add(job.id)
+        self._orphan_candidates.add(job.id)
         return True
 
     def _repair(self, job_id: str) -> bool:
         job = self.store.get(job_id)
-        if job is None or not self.store.abandoned(job):
+        if job is None or not self.store.is_orphaned(job):
             return False
         if job.attempts_used >= self.max_attempts:
             self._give_up(job)
@@ -111,12 +115,12 @@ class Reconciler:
     def _stop_overdue(self) -> None:
         """A worker drops an overdue job when it comes to it; a long queue must not make that late."""
         for job in self.store.overdue():
-            if self.store.stop(job, reason=Answer.DEADLINE_EXCEEDED):
+            if self.store.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
                 self.storage.delete(job.storage_key)
 
-    def _drop_residue(self, carried: set[str], *, open_ids: set[str], queued: set[str]) -> None:
+    def _drop_stale_rq_state(self, carried: set[str], *, unfinished_ids: set[str], queued: set[str]) -> None:
         """Drop what RQ notes about runs that are over: it has no maintenance of its own here."""
-        for job_id in carried - open_ids:
+        for job_id in carried - unfinished_ids:
             self._forget(job_id)
         for job_id in carried & queued:
             self._redis.lrem(self._intermediate, 0, job_id)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from rq.timeouts import JobTimeoutException
 
-from app.core.jobs.store import Answer, AttemptsExhausted, Job, JobStore
+from app.core.jobs.store import AttemptsExhausted, Job, JobStore, RunSignal
 from app.core.logging import logged_as
 from app.core.problems import problem_object
 from app.core.storage.local import AudioStorage
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 EXIT_DEVICE_LOST = 71
 
 
-class Card(Protocol):
+class ModelInfo(Protocol):
     """What a scorer says of itself. A data class, because it is published field by field."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -51,20 +51,20 @@ class TrackScorer(Protocol):
     """`model.inference.scorer.Scorer`, which brings torch, or another with the same two members."""
 
     @property
-    def card(self) -> Card: ...
+    def card(self) -> ModelInfo: ...
 
     def score(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> Mapping[str, float]: ...
 
 
-class Stopped(Exception):
+class RunStopped(Exception):
     """The run must end before its result: the job was taken over, canceled, or is overdue."""
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer)
-        self.answer = answer
+    def __init__(self, signal: RunSignal) -> None:
+        super().__init__(signal)
+        self.answer = signal
 
 
-class HandedBack(Exception):
+class Preempted(Exception):
     """The run must end before its result, because its worker must; the job is none the worse."""
 
 
@@ -82,7 +82,7 @@ class ScoreTrack:
     worker: str = ""
     on_device_lost: Callable[[], object] = lambda: os._exit(EXIT_DEVICE_LOST)
     _running: Job | None = field(default=None, init=False)
-    _hand_back_at: float = field(default=math.inf, init=False)
+    _drain_deadline: float = field(default=math.inf, init=False)
 
     def __call__(self, job_id: str) -> None:
         try:
@@ -99,16 +99,16 @@ class ScoreTrack:
                 self._run(job)
             finally:
                 self._running = None
-                self.watchdog.rest()
+                self.watchdog.disarm()
 
     def renew(self) -> None:
         """Keep the job of the run in progress, if there is one, in this worker's hands. Called from another thread."""
         if job := self._running:
             self.store.renew(job, lease_s=self.lease_s)
 
-    def hand_back_after(self, grace_s: float) -> None:
+    def set_drain_deadline(self, grace_s: float) -> None:
         """Let no run go on for longer than this, from segment to segment. Safe in a signal handler."""
-        self._hand_back_at = time.monotonic() + grace_s
+        self._drain_deadline = time.monotonic() + grace_s
 
     def _run(self, job: Job) -> None:
         try:
@@ -117,20 +117,20 @@ class ScoreTrack:
             self._fail(job, error.code, str(error))
         except JobTimeoutException:
             self._fail(job, "timed_out", "The run took longer than one run may take.")
-        except Stopped as stopped:
+        except RunStopped as stopped:
             self._stop(job, stopped.answer)
         except DeviceLost:
-            self._surprise(job)
+            self._handle_unexpected(job)
             self.on_device_lost()
-        except HandedBack:
-            self.store.release(job, counted=False)
+        except Preempted:
+            self.store.requeue(job, counted=False)
             log.info("run handed back: this worker must stop", extra={"job_id": job.id, "attempt": job.attempt})
         except DeviceOutOfMemory as error:
-            self._surprise(job, error.code)
+            self._handle_unexpected(job, error.code)
         except FileNotFoundError:
             self._fail(job, "internal_error", "The uploaded audio is gone.")
         except BaseException:  # a library's sys.exit() among them: it is no reason to end this process
-            self._surprise(job)
+            self._handle_unexpected(job)
 
     def _score(self, job: Job) -> dict[str, Any]:
         clock = Stopwatch()
@@ -154,19 +154,19 @@ class ScoreTrack:
         }
 
     def _report(self, job: Job, **changes: Any) -> None:
-        self.watchdog.touch()
+        self.watchdog.reset()
         answer = self.store.report(job, **changes)
-        self.watchdog.touch()  # an outage of Redis is no standstill of the model
-        if answer is not Answer.OK:
-            raise Stopped(answer)
-        if time.monotonic() > self._hand_back_at:
-            raise HandedBack
+        self.watchdog.reset()  # an outage of Redis is no standstill of the model
+        if answer is not RunSignal.OK:
+            raise RunStopped(answer)
+        if time.monotonic() > self._drain_deadline:
+            raise Preempted
 
     def _finish(self, job: Job, outcome: dict[str, Any]) -> None:
         if not self.store.succeed(job, **outcome):
-            raise Stopped(Answer.LOST)
+            raise RunStopped(RunSignal.LOST)
         self.storage.delete(job.storage_key)
-        self.store.note_rate(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
+        self.store.record_throughput(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
         log.info("job succeeded", extra={"job_id": job.id, "attempt": job.attempt})
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
@@ -175,17 +175,17 @@ class ScoreTrack:
             self.storage.delete(job.storage_key)
             log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
 
-    def _stop(self, job: Job, answer: Answer) -> None:
-        if answer is not Answer.LOST and self.store.stop(job, reason=answer, timings=timings(job)):
+    def _stop(self, job: Job, answer: RunSignal) -> None:
+        if answer is not RunSignal.LOST and self.store.stop(job, reason=answer, timings=timings(job)):
             self.storage.delete(job.storage_key)
         log.info("run stopped: %s", answer, extra={"job_id": job.id, "attempt": job.attempt})
 
-    def _surprise(self, job: Job, code: str = "internal_error") -> None:
+    def _handle_unexpected(self, job: Job, code: str = "internal_error") -> None:
         log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})
         if job.attempts_used >= self.max_attempts:
             self._fail(job, code, "Scoring failed for a reason of ours.")
         else:
-            self.store.release(job)
+            self.store.requeue(job)
 
     def _give_up(self, job_id: str) -> None:
         if job := self.store.get(job_id):

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
 #: In the environment of every supervised process: a name for this one life of it.
-SUPERVISED = "APEX_SUPERVISED"
+INSTANCE_ID_VAR = "APEX_SUPERVISED"
 #: Short at the end, too: what kills a worker may be one job in the queue, and the others wait behind it.
 BACKOFF_S = (0.5, 1, 2, 5)
 #: A process that lived this long is healthy: its next death is a first one.
@@ -37,22 +37,22 @@ class Child:
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    life: str = ""
-    deaths: int = 0
+    instance_id: str = ""
+    restarts: int = 0
     started_at: float = 0.0
     start_after: float = 0.0
 
     def start(self) -> None:
         self.started_at = time.monotonic()
-        self.life = secrets.token_hex(8)
-        env = os.environ | dict(self.env) | {SUPERVISED: self.life}
+        self.instance_id = secrets.token_hex(8)
+        env = os.environ | dict(self.env) | {INSTANCE_ID_VAR: self.instance_id}
         self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
 
-    def bury(self, exit_code: int) -> None:
+    def record_exit(self, exit_code: int) -> None:
         """Note a death, and when the next life may begin."""
         now = time.monotonic()
-        self.deaths = 1 if now - self.started_at > HEALTHY_AFTER_S else self.deaths + 1
-        delay_s = BACKOFF_S[min(self.deaths, len(BACKOFF_S)) - 1]
+        self.restarts = 1 if now - self.started_at > HEALTHY_AFTER_S else self.restarts + 1
+        delay_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S)) - 1]
         self.process, self.start_after = None, now + delay_s
         log.error("%s ended with code %s: starting it again in %s s", self.name, exit_code, delay_s)
 
@@ -101,18 +101,18 @@ class Supervisor:
             while not self._stop.wait(POLL_S):
                 self.on_poll()
                 for child in self.children:
-                    self._revive(child)
+                    self._restart(child)
         finally:
             self._stop.set()
             self._end()
             ticker.join(timeout=self.every_s)
 
-    def _revive(self, child: Child) -> None:
+    def _restart(self, child: Child) -> None:
         if child.process and (code := child.process.poll()) is not None:
             if code == EXIT_MISCONFIGURED:
                 raise Misconfigured(f"{child.name} cannot start")
-            self.ended.add(child.life)
-            child.bury(code)
+            self.ended.add(child.instance_id)
+            child.record_exit(code)
         if child.process is None and time.monotonic() >= child.start_after:
             child.start()
 
@@ -142,7 +142,7 @@ def _wait_or_kill(process: subprocess.Popen[bytes], deadline: float) -> None:
 
 def end_with_parent(signum: int = signal.SIGTERM) -> None:
     """Have a supervised process signalled by the kernel when its supervisor is gone. Does nothing outside Linux."""
-    if SUPERVISED not in os.environ:
+    if INSTANCE_ID_VAR not in os.environ:
         return
     try:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)

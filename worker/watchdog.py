@@ -7,18 +7,18 @@ STDERR = 2
 
 
 class Watchdog:
-    """Ends this process, with a traceback of every thread on stderr, when no `touch` comes for `patience_s`.
+    """Ends this process, with a traceback of every thread on stderr, when no `reset` comes for `timeout_s`.
 
     Its clock is a native thread of the interpreter: it bites even when a hanging native call holds the GIL.
     """
 
-    def __init__(self, patience_s: float) -> None:
-        self.patience_s = patience_s
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
 
-    def touch(self) -> None:
+    def reset(self) -> None:
         """Say that work moves; the first touch starts the watch."""
-        faulthandler.dump_traceback_later(self.patience_s, exit=True, file=STDERR)
+        faulthandler.dump_traceback_later(self.timeout_s, exit=True, file=STDERR)
 
-    def rest(self) -> None:
+    def disarm(self) -> None:
         """Watch no more until the next touch."""
         faulthandler.cancel_dump_traceback_later()

@@ -12,21 +12,21 @@ from redis.exceptions import RedisError
 
 from app.api import schemas
 from app.api.auth.api_keys import KeyFile, KeyStore
-from app.api.auth.authentication import Caller, Door
+from app.api.auth.authentication import Authenticator, Caller
 from app.api.auth.rate_limits import Quotas
 from app.api.batches.store import Batch, BatchStore
-from app.api.jobs.notifications import Wakeups
-from app.api.jobs.wait_estimate import Load, QueueView
+from app.api.jobs.notifications import JobNotifications
+from app.api.jobs.wait_estimate import QueueEstimate, QueueLoad
 from app.api.schemas import job_view, timestamp
-from app.api.submissions.admission import Gate
-from app.api.submissions.create_job import Acceptance
+from app.api.submissions.admission import AdmissionControl
+from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
-from app.api.ttl_cache import Recent
-from app.api.uploads.receiver import Uploader, UploadLimits
+from app.api.ttl_cache import TtlCache
+from app.api.uploads.receiver import UploadLimits, UploadReceiver
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobState, JobStore, Place, now_s
+from app.core.jobs.store import Job, JobState, JobStore, QueuePosition, now_s
 from app.core.problems import Problem, pointer
-from app.core.redis_client import connect_for_wakeups
+from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 
@@ -42,15 +42,15 @@ class Services:
     jobs: JobStore
     queue: ScoreQueue
     storage: AudioStorage
-    uploader: Uploader
-    door: Door
+    uploads: UploadReceiver
+    authenticator: Authenticator
     quotas: Quotas
-    gate: Gate
+    admission: AdmissionControl
     idempotency: IdempotencyKeys
-    acceptance: Acceptance
-    wakeups: Wakeups
+    job_creator: JobCreator
+    notifications: JobNotifications
     batches: BatchStore
-    load: Callable[[], Load]
+    queue_load: Callable[[], QueueLoad]
     """How fast the service worked a moment ago, and at what. Blocking."""
 
     @classmethod
@@ -58,7 +58,9 @@ class Services:
         """Make the storage directory and read the API keys; Redis is not asked yet."""
         jobs, storage = JobStore(redis, result_ttl_s=settings.result_ttl_s), AudioStorage(settings.audio_dir)
         queue, quotas = ScoreQueue(redis, name=settings.queue_name), Quotas(redis)
-        gate = Gate(jobs, queue, quotas, settings.max_queued_audio_s, waiting=Recent(jobs.waiting))
+        admission = AdmissionControl(
+            jobs, queue, quotas, settings.max_queued_audio_s, waiting=TtlCache(jobs.next_position)
+        )
         idempotency = IdempotencyKeys(redis, result_ttl_s=settings.result_ttl_s)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
         return cls(
@@ -67,24 +69,26 @@ class Services:
             jobs=jobs,
             queue=queue,
             storage=storage,
-            uploader=Uploader(storage, limits),
-            door=_door(settings, redis),
+            uploads=UploadReceiver(storage, limits),
+            authenticator=_authenticator(settings, redis),
             quotas=quotas,
-            gate=gate,
+            admission=admission,
             idempotency=idempotency,
-            acceptance=Acceptance(
-                jobs, queue, storage, idempotency, gate, settings.max_duration_s, model=Recent(jobs.model)
+            job_creator=JobCreator(
+                jobs, queue, storage, idempotency, admission, settings.max_duration_s, model=TtlCache(jobs.model)
             ),
             batches=BatchStore(redis, jobs),
-            wakeups=Wakeups(connect_for_wakeups(settings.redis_url), max_listeners=settings.max_listeners),
-            load=Recent(partial(_load, jobs, queue)),
+            notifications=JobNotifications(
+                connect_for_notifications(settings.redis_url), max_listeners=settings.max_listeners
+            ),
+            queue_load=TtlCache(partial(_queue_load, jobs, queue)),
         )
 
-    def view(self, job: Job, place: Place | None = None) -> schemas.Job:
+    def job_view(self, job: Job, place: QueuePosition | None = None) -> schemas.Job:
         """What a job's client reads, its place in the queue included, which is asked for if not given. Blocking."""
-        return self.views([job], [place] if place else None)[0]
+        return self.job_views([job], [place] if place else None)[0]
 
-    def views(self, jobs: Sequence[Job], places: Sequence[Place | None] | None = None) -> list[schemas.Job]:
+    def job_views(self, jobs: Sequence[Job], places: Sequence[QueuePosition | None] | None = None) -> list[schemas.Job]:
         """The same for many, in as many round trips as for one. Blocking."""
         queues = self._queues([job for job in jobs if job.status is JobState.QUEUED], places)
         return [job_view(job, result_ttl_s=self.settings.result_ttl_s, queue=queues.get(job.id)) for job in jobs]
@@ -113,20 +117,22 @@ class Services:
         self.queue.forget(job.id)
         self.storage.delete(job.storage_key)
 
-    def _queues(self, waiting: Sequence[Job], places: Sequence[Place | None] | None) -> dict[str, QueueView]:
+    def _queues(
+        self, waiting: Sequence[Job], places: Sequence[QueuePosition | None] | None
+    ) -> dict[str, QueueEstimate]:
         if not waiting:
             return {}
         try:
-            load, places = self.load(), places or self.jobs.places(waiting)
+            load, places = self.queue_load(), places or self.jobs.queue_positions(waiting)
         except RedisError:
             # An estimate is not worth an error: what it would belong to may be a job that was just accepted.
             log.warning("no places in the queue", exc_info=True)
             return {}
-        return {job.id: load.view(job, place) for job, place in zip(waiting, places, strict=True) if place}
+        return {job.id: load.estimate(job, place) for job, place in zip(waiting, places, strict=True) if place}
 
 
-def _load(jobs: JobStore, queue: ScoreQueue) -> Load:
-    return Load(now=now_s(), rate=jobs.rate(), n_workers=queue.n_workers(), running=tuple(jobs.running()))
+def _queue_load(jobs: JobStore, queue: ScoreQueue) -> QueueLoad:
+    return QueueLoad(now=now_s(), rate=jobs.rate(), n_workers=queue.n_workers(), running=tuple(jobs.running()))
 
 
 def owned_job(services: Services, caller: Caller, job_id: str) -> Job:
@@ -163,9 +169,9 @@ def _missing(services: Services, caller: Caller, job_id: str, **extensions: Any)
     return Problem("not_found", "There is no such job.", **extensions)
 
 
-def _door(settings: ApiSettings, redis: Redis) -> Door:
+def _authenticator(settings: ApiSettings, redis: Redis) -> Authenticator:
     files = [KeyFile.load(settings.api_keys_file)] if settings.api_keys_file else []
-    return Door(KeyStore(redis), *files, required=settings.require_api_keys, limits=settings.key_limits)
+    return Authenticator(KeyStore(redis), *files, required=settings.require_api_keys, limits=settings.key_limits)
 
 
 # A coroutine although it awaits nothing: a plain function would cost a thread for each request.

@@ -10,7 +10,7 @@ from typing import TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
-from app.api.uploads.receiver import body_chunks, refuse_declared_length
+from app.api.uploads.receiver import body_chunks, check_declared_length
 from app.core.problems import Problem, validation_problem
 
 #: Many times what the largest honest request needs.
@@ -24,7 +24,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     """A dependency: the body as `model`. Name it after the caller in a route, so that strangers are not read."""
 
     async def read(request: Request) -> Model:
-        refuse_declared_length(request, MAX_JSON_BYTES, framing_bytes=0)
+        check_declared_length(request, MAX_JSON_BYTES, framing_bytes=0)
         chunks = body_chunks(request, idle_timeout_s=TIMEOUT_S, max_bytes=MAX_JSON_BYTES)
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_response
-from app.api.request_context import Trace
+from app.api.request_context import RequestContext
 from app.core.logging import logged_as
 from app.core.problems import Problem
 
@@ -28,7 +28,7 @@ _TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9
 _SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
-class Edge:
+class RequestMiddleware:
     """ASGI middleware around everything of ours. Holds nothing between requests."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,28 +38,28 @@ class Edge:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send)
-        with logged_as(exchange.request_id, exchange.parent.trace_id if exchange.parent else None):
+        cycle = RequestCycle(scope, receive, send)
+        with logged_as(cycle.request_id, cycle.parent.trace_id if cycle.parent else None):
             try:
-                await self._serve(exchange)
+                await self._serve(cycle)
             finally:
-                exchange.log()
+                cycle.log()
 
-    async def _serve(self, exchange: "Exchange") -> None:
+    async def _serve(self, cycle: "RequestCycle") -> None:
         try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
+            await self.app(cycle.scope, cycle.receive, cycle.send)
         except ClientDisconnect:
-            exchange.status = STATUS_CLIENT_LEFT
+            cycle.status = STATUS_CLIENT_LEFT
         except asyncio.CancelledError:
             # The server cancels what outlasts its shutdown. This is the end of the task, so the cancellation has done
             # its work; raised further, it would become a traceback in the log for every open upload.
-            await exchange.answer(Problem("shutting_down"))
+            await cycle.answer(Problem("shutting_down"))
         except Exception:
             log.exception("unexpected error")
-            await exchange.answer(Problem("internal_error"))
+            await cycle.answer(Problem("internal_error"))
 
 
-class Exchange:
+class RequestCycle:
     """One request and its response, watched as they pass."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,13 +69,13 @@ class Exchange:
         self.parent = parent_of(scope)
         self._receive = receive
         self._send = send
-        self.trace = Trace.begin(scope)
+        self.context = RequestContext.begin(scope)
         self._body_open = has_body(scope)
         self._started_at = time.monotonic()
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self.trace.received_bytes += len(message.get("body", b""))
+        self.context.received_bytes += len(message.get("body", b""))
         self._body_open = message.get("more_body", False)
         return message
 
@@ -98,10 +98,10 @@ class Exchange:
             # The path itself is the client's to choose, and so not a thing to log.
             "route": getattr(route, "path", None),
             "status": self.status,
-            "received_bytes": self.trace.received_bytes,
+            "received_bytes": self.context.received_bytes,
             "duration_ms": round((time.monotonic() - self._started_at) * 1000, 1),
         }
-        if caller := self.trace.caller:
+        if caller := self.context.caller:
             fields |= {"tenant": caller.tenant, "key_id": caller.key_id}
         log.info("request", extra=fields)
 
@@ -110,7 +110,7 @@ class Exchange:
         if self.parent:
             headers["traceparent"] = self.parent.child()
         headers["X-Content-Type-Options"] = "nosniff"
-        headers.update(self.trace.headers)
+        headers.update(self.context.headers)
         if self._body_open:
             # Answered before the body was read. A kept connection would have to read the rest of it first.
             headers["Connection"] = "close"

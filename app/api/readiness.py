@@ -11,9 +11,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.schemas import Check
-from app.core.jobs.store import MISSING_WALLS_KEY
+from app.core.jobs.store import MISSING_SANDBOX_LAYERS_KEY
 from app.core.problems import Problem
-from app.core.storage.local import ROOM_FOR_UPLOADS, AudioStorage
+from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
 
 REDIS_AWAY = Check(status="failed", detail="Redis does not answer.")
 
@@ -27,7 +27,7 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
     """Writable, with room for what an upload may need."""
     try:
         storage.check_writable()
-        free, needed = storage.free_bytes(), ROOM_FOR_UPLOADS * max_upload_bytes
+        free, needed = storage.free_bytes(), MIN_FREE_UPLOADS * max_upload_bytes
     except (Problem, OSError):
         return Check(status="failed", detail="The storage directory cannot be written.")
     status = "ok" if free > needed else "failed"
@@ -48,7 +48,7 @@ def _info(redis: Redis) -> dict[str, Any]:
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.info("persistence")
         pipeline.info("memory")
-        pipeline.get(MISSING_WALLS_KEY)
+        pipeline.get(MISSING_SANDBOX_LAYERS_KEY)
         persistence, memory, missing = pipeline.execute()
     return {**persistence, **memory, "missing_walls": json.loads(missing or "[]")}
 

@@ -10,7 +10,7 @@ from app.core.callers import Caller
 
 
 @dataclass
-class Trace:
+class RequestContext:
     """Filled in by whoever learns something, read by the outermost layer. `headers` go into any answer."""
 
     received_bytes: int = 0
@@ -18,13 +18,13 @@ class Trace:
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def begin(cls, scope: Scope) -> "Trace":
+    def begin(cls, scope: Scope) -> "RequestContext":
         """A new trace, found again with `of`."""
         trace = cls()
         scope.setdefault("state", {})["trace"] = trace
         return trace
 
     @staticmethod
-    def of(request: HTTPConnection) -> "Trace":
+    def of(request: HTTPConnection) -> "RequestContext":
         """The trace of a request."""
-        return cast(Trace, request.state.trace)
+        return cast(RequestContext, request.state.trace)

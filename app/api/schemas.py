@@ -15,7 +15,7 @@ from pydantic import (
     StringConstraints,
 )
 
-from app.api.jobs.wait_estimate import QueueView
+from app.api.jobs.wait_estimate import QueueEstimate
 from app.core.jobs.store import Job as JobRecord
 from app.core.jobs.store import JobState
 from model.domain import SCORE_RANGES
@@ -246,7 +246,7 @@ class Job(BaseModel):
     links: Links
 
 
-def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueView | None = None) -> Job:
+def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None = None) -> Job:
     """What a client reads of a record; `queue` is where it stands, for one that waits."""
     return Job.model_validate(
         {
@@ -289,7 +289,7 @@ def timestamp(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _queue(place: QueueView | None) -> dict[str, Any] | None:
+def _queue(place: QueueEstimate | None) -> dict[str, Any] | None:
     if place is None:
         return None
     return {

@@ -9,10 +9,10 @@ from anyio import CapacityLimiter, to_thread
 T = TypeVar("T")
 
 #: For estimates, and for checks that are made again, atomically, where they count.
-MOMENT_S = 0.25
+TTL_S = 0.25
 
 
-class Recent(Generic[T]):
+class TtlCache(Generic[T]):
     """Call it for what `read` said a moment ago at most. Threads that find it stale at once may all read."""
 
     def __init__(self, read: Callable[[], T]) -> None:
@@ -29,10 +29,10 @@ class Recent(Generic[T]):
             self._known, self._read_at = known, read_at
         return known
 
-    async def soon(self, limiter: CapacityLimiter | None = None) -> T:
+    async def get_async(self, limiter: CapacityLimiter | None = None) -> T:
         """The value, without blocking: a thread is taken, under the limiter, only when it must be read."""
         known = self._fresh()
         return await to_thread.run_sync(self, limiter=limiter) if known is None else known
 
     def _fresh(self) -> T | None:
-        return self._known if time.monotonic() - self._read_at <= MOMENT_S else None
+        return self._known if time.monotonic() - self._read_at <= TTL_S else None

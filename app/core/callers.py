@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 #: What an API key may be allowed to do.
 SCOPES = ("score:write", "jobs:read", "jobs:delete", "ops:read")
 #: Who owns the jobs of a service without API keys.
-OPEN_TENANT = "open"
+ANONYMOUS_TENANT = "open"
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Limits:
     jobs_in_flight: int | None = None
     bytes_per_day: int | None = None
 
-    def over(self, default: "Limits") -> "Limits":
+    def with_defaults(self, default: "Limits") -> "Limits":
         """These limits, and the default's where there is none."""
         return replace(default, **{name: value for name, value in asdict(self).items() if value is not None})
 
@@ -25,7 +25,7 @@ class Limits:
 class Caller:
     """Who a request is from. Without a key, on a service without keys, it is the open tenant and may do everything."""
 
-    tenant: str = OPEN_TENANT
+    tenant: str = ANONYMOUS_TENANT
     key_id: str | None = None
     scopes: frozenset[str] = frozenset(SCOPES)
     limits: Limits = field(default_factory=Limits)

@@ -10,12 +10,12 @@ from redis.retry import Retry
 RETRIED = [ConnectionError, TimeoutError, BusyLoadingError]
 
 
-def connect_for_wakeups(url: str) -> aio.Redis:
+def connect_for_notifications(url: str) -> aio.Redis:
     """A lazy client of one connection that is read all the time; whoever reads decides when to try again."""
     return aio.Redis.from_url(url, socket_connect_timeout=2.0, retry=AioRetry(NoBackoff(), retries=0))
 
 
-def connect(url: str, *, patience: int, timeout_s: float = 5.0) -> Redis:
+def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
     """A lazy client that tries each command up to `patience` times more while Redis is away.
 
     Repeating a command whose answer was lost is safe here: every write is a compare-and-set that knows its own
@@ -23,7 +23,7 @@ def connect(url: str, *, patience: int, timeout_s: float = 5.0) -> Redis:
     """
     return Redis.from_url(
         url,
-        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=3), retries=patience),
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=3), retries=max_retries),
         retry_on_error=RETRIED,
         socket_connect_timeout=min(timeout_s, 2.0),
         socket_timeout=timeout_s,

@@ -109,7 +109,7 @@ class ApiSettings(ServiceSettings):
     """Requests of one process that may wait for jobs or stream their events at a time."""
 
     @model_validator(mode="after")
-    def refuse_open_door(self) -> Self:
+    def require_auth_on_public_host(self) -> Self:
         guarded = self.api_keys_file is not None or self.require_api_keys or self.allow_unauthenticated
         if not guarded and not is_loopback(self.host):
             raise ValueError(

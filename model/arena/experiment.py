@@ -65,7 +65,7 @@ def models() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Judged:
+class PredictorResult:
     """What one predictor says of each decided battle, and how good that is in each subset."""
 
     predictor: str
@@ -84,8 +84,8 @@ class Experiment:
     """All that the experiment found."""
 
     battles: Battles
-    rules: list[Judged]  # a single score, the higher one wins; nothing is learnt
-    fitted: list[Judged]
+    rules: list[PredictorResult]  # a single score, the higher one wins; nothing is learnt
+    fitted: list[PredictorResult]
     leaderboards: Mapping[str, Mapping[str, list[Rating]]]  # by subset, "human" and "predicted"
 
     def as_json(self) -> dict[str, Any]:
@@ -201,18 +201,18 @@ def _predict(
     return np.asarray(fitted.predict_proba(x)[:, 1], np.float64) - 0.5
 
 
-def _rule(battles: Battles, name: str, n_resamples: int) -> Judged:
+def _rule(battles: Battles, name: str, n_resamples: int) -> PredictorResult:
     a, b = battles.scores[name]
     return _judge(battles, (f"higher {name}", "one score", "none"), a - b, n_resamples)
 
 
-def _judge(battles: Battles, about: tuple[str, str, str], scores: Floats, n_resamples: int) -> Judged:
+def _judge(battles: Battles, about: tuple[str, str, str], scores: Floats, n_resamples: int) -> PredictorResult:
     measures = {
         name: _with_intervals(battles.prefers_a[rows], scores[rows], n_resamples)
         for name, choose in SUBSETS.items()
         if (rows := choose(battles)).any()
     }
-    return Judged(*about, scores, measures)
+    return PredictorResult(*about, scores, measures)
 
 
 def _with_intervals(truth: NDArray[np.bool_], scores: Floats, n_resamples: int) -> Measures:
@@ -225,7 +225,7 @@ def _with_intervals(truth: NDArray[np.bool_], scores: Floats, n_resamples: int) 
 
 
 def _leaderboards(
-    battles: Battles, fitted: Sequence[Judged], *, min_votes: int, n_resamples: int
+    battles: Battles, fitted: Sequence[PredictorResult], *, min_votes: int, n_resamples: int
 ) -> dict[str, dict[str, list[Rating]]]:
     """For instrumental and vocal battles, the listeners' ratings and those from the predicted preferences."""
     chosen = next((j for j in fitted if (j.predictor, j.features, j.folds) == LEADERBOARD), fitted[0])

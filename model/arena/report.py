@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from model.arena.experiment import FEATURE_SETS, FOLDS, LEADERBOARD, MEASURES, SUBSETS, Experiment, Judged
+from model.arena.experiment import FEATURE_SETS, FOLDS, LEADERBOARD, MEASURES, SUBSETS, Experiment, PredictorResult
 from model.arena.leaderboard import Rating
 from model.files import write_json
 from model.reports import plots
@@ -44,7 +44,7 @@ def report(experiment: Experiment) -> Report:
         "winner. Every prediction is out of fold; intervals are 95 % bootstrap intervals over battles."
     )
     page.heading("With and without the aesthetic scores")
-    page.text(claim(experiment.fitted))
+    page.text(headline(experiment.fitted))
     page.figure(_auc(experiment.fitted), "AUC of each model. Dashed: chance.")
     page.table(*_side_by_side(experiment.fitted))
     page.heading("Random folds and folds that keep things together")
@@ -63,7 +63,7 @@ def report(experiment: Experiment) -> Report:
     return page
 
 
-def claim(fitted: Sequence[Judged]) -> str:
+def headline(fitted: Sequence[PredictorResult]) -> str:
     """In how many of the like cases the aesthetic scores raise the AUC."""
     with_them, without = (_by_case(fitted, name) for name in FEATURE_SETS)
     cases = with_them.keys() & without.keys()
@@ -73,15 +73,15 @@ def claim(fitted: Sequence[Judged]) -> str:
     return f"The aesthetic features raise the AUC in {better} of {len(cases)} cases of a model and a kind of folds."
 
 
-def _by_case(fitted: Sequence[Judged], feature_set: str) -> dict[tuple[str, str], Judged]:
+def _by_case(fitted: Sequence[PredictorResult], feature_set: str) -> dict[tuple[str, str], PredictorResult]:
     return {(judged.predictor, judged.folds): judged for judged in fitted if judged.features == feature_set}
 
 
-def _value(judged: Judged, name: str, subset: str = "overall") -> float:
+def _value(judged: PredictorResult, name: str, subset: str = "overall") -> float:
     return judged.measures[subset][name] or 0.0
 
 
-def _side_by_side(fitted: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
+def _side_by_side(fitted: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
     by_set = {name: _by_case(fitted, name) for name in FEATURE_SETS}
     cases = list(dict.fromkeys((j.predictor, j.folds) for j in fitted))
     columns = [(subset, name) for subset in SUBSETS for name in FEATURE_SETS]
@@ -91,7 +91,7 @@ def _side_by_side(fitted: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]
     return ["AUC of", *(f"{subset}, {name.split()[0]}" for subset, name in columns)], rows
 
 
-def _leakage(fitted: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
+def _leakage(fitted: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
     found = {(j.predictor, j.features, j.folds): j for j in fitted}
     kinds = list(dict.fromkeys((j.predictor, j.features) for j in fitted))
     rows: list[list[Cell]] = [
@@ -100,7 +100,7 @@ def _leakage(fitted: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
     return ["AUC overall of", *FOLDS], rows
 
 
-def _all_measures(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]]:
+def _all_measures(judged: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
     rows: list[list[Cell]] = [
         [", ".join((each.predictor, each.features, each.folds)), subset, each.measures[subset]["n"]]
         + [_interval(each.measures[subset], name) for name in MEASURES]
@@ -110,7 +110,7 @@ def _all_measures(judged: Sequence[Judged]) -> tuple[list[str], list[list[Cell]]
     return ["predictor, features, folds", "battles", "n", *MEASURES], rows
 
 
-def _cell(judged: Judged | None, name: str, subset: str = "overall") -> Cell:
+def _cell(judged: PredictorResult | None, name: str, subset: str = "overall") -> Cell:
     return _interval(judged.measures[subset], name) if judged and subset in judged.measures else None
 
 
@@ -118,7 +118,7 @@ def _interval(measures: Measures, name: str) -> str:
     return interval_text(measures[name], measures[f"{name}_ci95"])
 
 
-def _auc(fitted: Sequence[Judged]) -> Figure:
+def _auc(fitted: Sequence[PredictorResult]) -> Figure:
     cases = list(dict.fromkeys((j.predictor, j.folds) for j in fitted))
     groups = {
         name: [_triple(by_case.get(case)) for case in cases]
@@ -129,7 +129,7 @@ def _auc(fitted: Sequence[Judged]) -> Figure:
     return plots.reference_line(figure, AUC_OF_CHANCE)
 
 
-def _triple(judged: Judged | None) -> tuple[float, float, float] | None:
+def _triple(judged: PredictorResult | None) -> tuple[float, float, float] | None:
     if judged is None or judged.measures["overall"]["auc"] is None:
         return None
     low, high = judged.measures["overall"]["auc_ci95"]

@@ -17,7 +17,7 @@ from model.domain import (
     UnsupportedMediaType,
 )
 
-REFUSALS: dict[str, tuple[type[AudioError], str]] = {
+DECODE_ERRORS: dict[str, tuple[type[AudioError], str]] = {
     "container": (UnsupportedMediaType, "The first bytes belong to no audio container that is taken."),
     "codec": (UnsupportedMediaType, "The audio in this container is in a codec that is not taken."),
     "no_stream": (AudioNoStream, "The container holds no audio stream."),
@@ -40,15 +40,15 @@ REFUSALS: dict[str, tuple[type[AudioError], str]] = {
 }
 
 
-class Refused(Exception):
-    """Raised in the decoding child: the track cannot be decoded, for one of the reasons in `REFUSALS`."""
+class DecodeRejected(Exception):
+    """Raised in the decoding child: the track cannot be decoded, for one of the reasons in `DECODE_ERRORS`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def refusal(reason: str, limits: AudioLimits) -> AudioError:
+def decode_error(reason: str, limits: AudioLimits) -> AudioError:
     """The error that a reason stands for, its sentence filled in with the limits."""
-    error, sentence = REFUSALS[reason]
+    error, sentence = DECODE_ERRORS[reason]
     return error(sentence.format(**asdict(limits)))

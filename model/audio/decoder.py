@@ -14,10 +14,10 @@ from typing import IO, Any, BinaryIO, Self
 import numpy as np
 
 from model.audio.containers import BY_NAME, CODECS
-from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.decode_errors import DECODE_ERRORS, decode_error
 from model.audio.pcm import Samples, resampled_length, segments
 from model.audio.sandbox.forkserver import ForkServer, ForkServerError
-from model.audio.sandbox.layers import LAYERS, Ceilings
+from model.audio.sandbox.layers import LAYERS, ResourceLimits
 from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits
 
 _SAMPLE_BYTES = 4
@@ -78,7 +78,7 @@ class Decoder:
         self._server = ForkServer(target)
         longest_pcm = (limits.max_duration_s + 1) * SAMPLE_RATE_HZ * _SAMPLE_BYTES
         # The wall clock comes first: a limit on processor time alone is for a child that has lost its parent.
-        ceilings = Ceilings(memory_bytes=memory_bytes, cpu_s=int(timeout_s) + 2, file_bytes=int(longest_pcm))
+        ceilings = ResourceLimits(memory_bytes=memory_bytes, cpu_s=int(timeout_s) + 2, file_bytes=int(longest_pcm))
         self._request = {"limits": asdict(limits), "ceilings": asdict(ceilings)}
 
     def decode(self, file: BinaryIO | Path) -> DecodedTrack:
@@ -90,10 +90,10 @@ class Decoder:
         with ExitStack() as on_failure:
             pcm = on_failure.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir))
             with _opened(file) as source_fd:
-                facts, n_frames = self._understood(self._exchange(source_fd, pcm.fileno()))
+                facts, n_frames = self._parse_reply(self._exchange(source_fd, pcm.fileno()))
             track = DecodedTrack(facts, pcm)
             if track.n_samples != resampled_length(n_frames, facts.sample_rate_hz):
-                raise refusal("crash", self._limits)
+                raise decode_error("crash", self._limits)
             on_failure.pop_all()
             return track
 
@@ -119,20 +119,20 @@ class Decoder:
             with self._server.fork(self._request, source_fd, sink_fd) as child:
                 reply = child.reply(self._timeout_s)
         except TimeoutError:
-            raise refusal("time", self._limits) from None
+            raise decode_error("time", self._limits) from None
         if not reply and not self._server.is_alive():
             raise ForkServerError("the fork server died, and the decoding child with it")
         return reply
 
-    def _understood(self, reply: bytes) -> tuple[AudioFacts, int]:
+    def _parse_reply(self, reply: bytes) -> tuple[AudioFacts, int]:
         """The facts and the number of frames in a child's reply, none of which is believed unless it is plausible."""
         message = _json(reply)
         layers = message.get("layers")
         if isinstance(layers, list):
             self.layers = tuple(name for name in LAYERS if name in layers)
         match message:
-            case {"refused": str(reason)} if reason in REFUSALS:
-                raise refusal(reason, self._limits)
+            case {"refused": str(reason)} if reason in DECODE_ERRORS:
+                raise decode_error(reason, self._limits)
             case {"errno": int(code)}:
                 raise OSError(code, f"decoding failed: {os.strerror(code)}")
             case {
@@ -145,7 +145,7 @@ class Decoder:
                 facts = AudioFacts(container, codec, rate_hz, channels, n_frames / rate_hz)
                 if _within(facts, self._limits):
                     return facts, n_frames
-        raise refusal("crash", self._limits)
+        raise decode_error("crash", self._limits)
 
 
 def _within(facts: AudioFacts, limits: AudioLimits) -> bool:

@@ -30,9 +30,9 @@ import numpy as np
 from av.audio.frame import format_dtypes
 
 from model.audio.containers import BY_NAME, CODECS, SNIFF_BYTES, Container, id3_bytes, sniff
-from model.audio.decode_errors import Refused
+from model.audio.decode_errors import DecodeRejected
 from model.audio.pcm import Resampler, Samples, mono
-from model.audio.sandbox.layers import Ceilings, enter
+from model.audio.sandbox.layers import ResourceLimits, enter
 from model.domain import AudioLimits
 
 BLOCK_SAMPLES = 1 << 16
@@ -63,7 +63,7 @@ _LENIENT_TAGS = {"metadata_errors": "replace"} if int(av.__version__.partition("
 #: FLAC alone has a checksum for every frame, and FFmpeg looks at it only when told to.
 _CODEC_OPTIONS = {"flac": {"err_detect": "crccheck+explode"}}
 #: What PyAV raises on broken files, as found by mutating them. Anything else is a fault of ours.
-_BROKEN = (av.FFmpegError, ValueError, LookupError, NotImplementedError, RuntimeError, ArithmeticError)
+MALFORMED_FILE_ERRORS = (av.FFmpegError, ValueError, LookupError, NotImplementedError, RuntimeError, ArithmeticError)
 
 #: Turns the sample type of a decoder into float32 as libsndfile does: full scale is 1.
 _TO_FLOAT: dict[str, Callable[[Any], Any]] = {
@@ -97,7 +97,7 @@ def run(request: dict[str, Any], source_fd: int, sink_fd: int, decode: Decode | 
     """
     source = io.FileIO(source_fd, closefd=False)
     sink = io.BufferedWriter(io.FileIO(sink_fd, "wb", closefd=False))
-    layers = enter(Ceilings(**request["ceilings"]))
+    layers = enter(ResourceLimits(**request["ceilings"]))
     outcome = _outcome(decode or decode_file, source, sink, AudioLimits(**request["limits"]))
     return {"layers": layers, **outcome}
 
@@ -106,7 +106,7 @@ def _outcome(decode: Decode, source: BinaryIO, sink: BinaryIO, limits: AudioLimi
     try:
         facts = decode(source, sink, limits)
         sink.flush()
-    except Refused as refused:
+    except DecodeRejected as refused:
         return {"refused": refused.reason}
     except MemoryError:
         return {"refused": "memory"}
@@ -118,27 +118,27 @@ def _outcome(decode: Decode, source: BinaryIO, sink: BinaryIO, limits: AudioLimi
 def decode_file(source: BinaryIO, sink: BinaryIO, limits: AudioLimits) -> Decoded:
     """Decodes a file into float32 samples, mono at 24 kHz, in memory that does not grow with its length.
 
-    Raises Refused for whatever is wrong with the file, MemoryError, and OSError when reading or writing fails.
+    Raises DecodeRejected for whatever is wrong with the file, MemoryError, and OSError when reading or writing fails.
     """
     container = _identify(source.fileno())
-    meter = _Meter(limits)
+    meter = _StreamValidator(limits)
     try:
         with _open(source, container) as opened:
             stream = _audio_stream(opened, meter)
             frames = map(meter.admit, _frames(opened, stream, container))
             _write_mono(frames, meter, sink)
             if container.name == "ogg" and not _has_ogg_end(source.fileno()):
-                raise Refused("truncated")
+                raise DecodeRejected("truncated")
             meter.conclude(_declared_s(opened, stream, container, source.fileno()))
             codec = stream.codec_context.codec.canonical_name
     except MemoryError:
         raise  # PyAV's is one of those below too
-    except _BROKEN as error:
-        raise Refused("broken") from error
+    except MALFORMED_FILE_ERRORS as error:
+        raise DecodeRejected("broken") from error
     return Decoded(container.name, codec, meter.sample_rate_hz, meter.channels, meter.n_frames)
 
 
-class _Meter:
+class _StreamValidator:
     """Counts what passes, holds it to the limits and to one shape, and keeps its lowest and highest sample."""
 
     def __init__(self, limits: AudioLimits) -> None:
@@ -151,9 +151,9 @@ class _Meter:
     def expect(self, sample_rate_hz: int, channels: int) -> None:
         """Takes what a header or the first frame says for the shape of the track, where the limits allow it."""
         if not self._limits.min_sample_rate_hz <= sample_rate_hz <= self._limits.max_sample_rate_hz:
-            raise Refused("sample_rate")
+            raise DecodeRejected("sample_rate")
         if not 1 <= channels <= self._limits.max_channels:
-            raise Refused("channels")
+            raise DecodeRejected("channels")
         self.sample_rate_hz, self.channels = sample_rate_hz, channels
 
     def admit(self, frame: Any) -> Any:
@@ -162,26 +162,26 @@ class _Meter:
         if not self.n_frames:
             self.expect(*shape)  # HE-AAC plays at twice the rate that its header may say
         if shape != (self.sample_rate_hz, self.channels):
-            raise Refused("changes")
+            raise DecodeRejected("changes")
         self.n_frames += frame.samples
         if self.n_frames > self._limits.max_duration_s * self.sample_rate_hz:
-            raise Refused("too_long")
+            raise DecodeRejected("too_long")
         return frame
 
     def measure(self, samples: Samples) -> None:
         lowest, highest = float(samples.min()), float(samples.max())
         if not (lowest >= -MAX_AMPLITUDE and highest <= MAX_AMPLITUDE):  # so written, it catches NaN
-            raise Refused("not_finite")
+            raise DecodeRejected("not_finite")
         self._lowest, self._highest = min(lowest, self._lowest), max(highest, self._highest)
 
     def conclude(self, declared_s: float) -> None:
         """Refuses the whole track where it is cut off, too short or constant."""
         if self.n_frames < round(declared_s * self.sample_rate_hz):
-            raise Refused("truncated")
+            raise DecodeRejected("truncated")
         if self.n_frames < max(1, self._limits.min_duration_s * self.sample_rate_hz):
-            raise Refused("too_short")
+            raise DecodeRejected("too_short")
         if self._lowest == self._highest:
-            raise Refused("silent")
+            raise DecodeRejected("silent")
 
 
 def _identify(fd: int) -> Container:
@@ -189,7 +189,7 @@ def _identify(fd: int) -> Container:
     # Some FLAC and AAC files begin with the tag of an MP3.
     name = sniff(os.pread(fd, SNIFF_BYTES, id3_bytes(head))) or sniff(head)
     if name is None:
-        raise Refused("container")
+        raise DecodeRejected("container")
     return BY_NAME[name]
 
 
@@ -203,14 +203,14 @@ def _open(source: BinaryIO, container: Container) -> Any:
     return av.open(source, "r", format=container.demuxer, options=options, **_LENIENT_TAGS)
 
 
-def _audio_stream(opened: Any, meter: _Meter) -> Any:
+def _audio_stream(opened: Any, meter: _StreamValidator) -> Any:
     """The only audio stream, ready to decode. Pictures and video beside it are passed over."""
     if len(opened.streams.audio) != 1:
-        raise Refused("several_streams" if opened.streams.audio else "no_stream")
+        raise DecodeRejected("several_streams" if opened.streams.audio else "no_stream")
     stream = opened.streams.audio[0]
     context = stream.codec_context
     if context is None or context.codec.canonical_name not in CODECS:
-        raise Refused("codec")
+        raise DecodeRejected("codec")
     meter.expect(context.sample_rate, context.layout.nb_channels)
     context.options = _CODEC_OPTIONS.get(context.codec.canonical_name, {})
     context.thread_count = 1
@@ -229,14 +229,14 @@ def _frames(opened: Any, stream: Any, container: Container) -> Iterator[Any]:
             failed = True
             continue
         if frames and heard and failed:
-            raise Refused("broken")
+            raise DecodeRejected("broken")
         heard, failed = heard or bool(frames), failed and not frames
         yield from frames
     if failed and not heard:
-        raise Refused("broken")
+        raise DecodeRejected("broken")
 
 
-def _write_mono(frames: Iterable[Any], meter: _Meter, sink: BinaryIO) -> None:
+def _write_mono(frames: Iterable[Any], meter: _StreamValidator, sink: BinaryIO) -> None:
     resampler = None
     for channels in _blocks(frames):
         samples = mono(channels)

@@ -17,7 +17,7 @@ class FileUnreadable(AudioError):
     code = "file_unreadable"
 
 
-class AheadTrack:
+class PrefetchedTrack:
     """A file whose decoding is under way. Its segments can be read once; its facts are there from the first on."""
 
     def __init__(self, file: Path, decoding: Future[DecodedTrack]) -> None:
@@ -37,7 +37,7 @@ class AheadTrack:
             yield from track.segments()
 
 
-def decode_ahead(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> Iterator[AheadTrack]:
+def prefetch(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> Iterator[PrefetchedTrack]:
     """The files in order; as many as there are threads are decoded while the one before them is read."""
     remaining = iter(files)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
@@ -47,8 +47,8 @@ def decode_ahead(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> 
             begun.extend(_begin(pool, file, decoder) for file in islice(remaining, 1))
 
 
-def _begin(pool: ThreadPoolExecutor, file: Path, decoder: Decoder) -> AheadTrack:
-    return AheadTrack(file, pool.submit(_decode, file, decoder))
+def _begin(pool: ThreadPoolExecutor, file: Path, decoder: Decoder) -> PrefetchedTrack:
+    return PrefetchedTrack(file, pool.submit(_decode, file, decoder))
 
 
 def _decode(file: Path, decoder: Decoder) -> DecodedTrack:

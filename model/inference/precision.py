@@ -32,7 +32,7 @@ OVERFLOWING = ("fp16",)
 Scores = Mapping[str, float]
 
 
-def faithful_engine(
+def select_engine(
     open_at: Callable[[str], Engine], precision: str, score: Callable[[Engine, Samples], Scores]
 ) -> tuple[Engine, dict[str, float]]:
     """An engine of this precision and by how much each score moves with it; the exact one where it moves too much.
@@ -46,17 +46,17 @@ def faithful_engine(
     try:
         fast = open_at(precision)
         moved = deviations(*([score(engine, segment) for segment in probe()] for engine in (exact, fast)))
-        reasons = broken(moved)
+        reasons = exceeded_tolerances(moved)
     except (PrecisionUnavailable, ModelOutputInvalid) as error:
         reasons = [str(error)]
     if reasons:
         log.warning("running in %s, not in %s: %s", EXACT, precision, "; ".join(reasons))
         return exact, {}
     log.info("running in %s: on the probe it moves %s", precision, moved)
-    return Rescued(fast, exact) if precision in OVERFLOWING else fast, moved
+    return FallbackEngine(fast, exact) if precision in OVERFLOWING else fast, moved
 
 
-class Rescued:
+class FallbackEngine:
     """A fast engine; segments that it has no finite numbers for are embedded by the exact one."""
 
     def __init__(self, fast: Engine, exact: Engine) -> None:
@@ -90,10 +90,10 @@ def deviations(exact: Iterable[Scores], fast: Iterable[Scores]) -> dict[str, flo
     return {name: round(max(abs(a[name] - b[name]) for a, b in pairs), 6) for name in pairs[0][0]}
 
 
-def broken(moved: Mapping[str, float]) -> list[str]:
+def exceeded_tolerances(moved_by: Mapping[str, float]) -> list[str]:
     """The scores that move by more than they may, not-a-number included; each with its deviation, to be read."""
     return [
         f"{name} by {by:.4g}, more than {TOLERANCES[SCORE_RANGES[name]]}"
-        for name, by in moved.items()
+        for name, by in moved_by.items()
         if not by <= TOLERANCES[SCORE_RANGES[name]]
     ]

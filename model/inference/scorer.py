@@ -27,10 +27,10 @@ from model.domain import (
     WeightsError,
 )
 from model.inference.engines import Engine, open_engine
-from model.inference.precision import EXACT, faithful_engine
+from model.inference.precision import EXACT, select_engine
 from model.networks.checkpoint import read_json
 from model.networks.head import EMBEDDING_DIM, LoadedHead, load_head
-from model.networks.mert import Encoder, weights_path
+from model.networks.mert import EncoderSource, weights_path
 from model.weights.directory import FileEntry, Manifest, entry_of, verify
 
 Item = TypeVar("Item")
@@ -99,9 +99,9 @@ class Scorer:
         """
         manifest = verify(weights_dir)
         loaded = _fitting_head(head or weights_dir / "apex", weights_dir)
-        encoder = Encoder(weights_dir / "mert", _digest_of(manifest, "mert/"))
+        encoder = EncoderSource(weights_dir / "mert", _digest_of(manifest, "mert/"))
         open_at = partial(open_engine, encoder, device=device, engine=engine, compiled=compiled, cache_dir=cache_dir)
-        chosen, moved = faithful_engine(
+        chosen, moved = select_engine(
             lambda precision: open_at(precision=precision),
             precision,
             lambda each, segment: _scores(loaded, _embeddings(each, loaded, [normalise(segment)])[0]),
@@ -151,7 +151,7 @@ class Scorer:
         """
         underway: deque[_Track] = deque()
         n_done = 0
-        for batch in _batches(_taken(tracks, underway), self._batch_segments):
+        for batch in _batches(_interleave_segments(tracks, underway), self._batch_segments):
             self._embed_into(batch)
             n_done += len(batch)
             if on_progress is not None:
@@ -202,7 +202,9 @@ class _Track:
         return self.is_read and (self.error is not None or len(self.embeddings) == self.n_segments)
 
 
-def _taken(tracks: Iterable[Iterable[Samples]], underway: deque[_Track]) -> Iterator[tuple[_Track, Samples]]:
+def _interleave_segments(
+    tracks: Iterable[Iterable[Samples]], underway: deque[_Track]
+) -> Iterator[tuple[_Track, Samples]]:
     """The normalised segments of all tracks; a track that cannot be read to its end keeps the error."""
     for segments in tracks:
         underway.append(track := _Track())

@@ -94,7 +94,7 @@ def checked_tensors(value: object, path: Path) -> Tensors:
     """The value, if it maps names to dense tensors of numbers; else WeightsError, with every fault."""
     if not isinstance(value, Mapping):
         raise WeightsError(f"{path}: not a mapping of names to tensors")
-    refuse_if(path, (f"{name} {fault}" for name, item in value.items() if (fault := _tensor_fault(name, item))))
+    raise_if_faulty(path, (f"{name} {fault}" for name, item in value.items() if (fault := _tensor_fault(name, item))))
     return dict(value)
 
 
@@ -103,7 +103,7 @@ def require(tensors: Mapping[str, torch.Tensor], expected: Shapes, path: Path) -
 
     The message names the file and every missing, unexpected, misshapen or non-finite tensor.
     """
-    refuse_if(path, _differences(tensors, expected))
+    raise_if_faulty(path, _differences(tensors, expected))
 
 
 def load_strictly(build: Callable[[], Module], tensors: Mapping[str, torch.Tensor], path: Path) -> Module:
@@ -141,7 +141,7 @@ def shapes(module: nn.Module) -> Shapes:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def refuse_if(path: Path, faults: Iterable[str]) -> None:
+def raise_if_faulty(path: Path, faults: Iterable[str]) -> None:
     """Raises WeightsError naming the file and every fault, if there is any."""
     if text := "; ".join(faults):
         raise WeightsError(f"{path}: {text}")

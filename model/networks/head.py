@@ -28,11 +28,11 @@ from model.networks.checkpoint import (
     info_of,
     load_strictly,
     parse_json,
+    raise_if_faulty,
     read_checkpoint,
     read_json,
     read_metadata,
     read_tensors,
-    refuse_if,
 )
 
 SHARED_DROPOUT = 0.3
@@ -194,12 +194,12 @@ def _load_own(path: Path) -> LoadedHead:
 
 def _load_training(path: Path) -> LoadedHead:
     saved = read_checkpoint(path)
-    _refuse_other_task(saved, path)
+    _check_same_task(saved, path)
     config = attempt(_config_of, saved.tensors, saved.task, saved.n_shared, path=path)
     return LoadedHead(_build(config, saved.tensors, path), DEFAULT_LAYER_MIX, path, saved.info)
 
 
-def _refuse_other_task(saved: TrainingCheckpoint, path: Path) -> None:
+def _check_same_task(saved: TrainingCheckpoint, path: Path) -> None:
     """One sentence where strict loading would name a hundred tensors."""
     branches = {name.split(".")[0] for name in saved.tensors if name.startswith("branch_")}
     for task, names in TASK_SCORES.items():
@@ -210,7 +210,7 @@ def _refuse_other_task(saved: TrainingCheckpoint, path: Path) -> None:
 def _load_hub(path: Path) -> LoadedHead:
     config_path = path.with_name("config.json")
     fields = read_json(config_path)
-    refuse_if(config_path, deviations(fields, HUB_FIXED_FIELDS))
+    raise_if_faulty(config_path, deviations(fields, HUB_FIXED_FIELDS))
     tensors = {name: tensor for name, tensor in read_tensors(path).items() if not name.startswith("mert.")}
     mix = {name: tensors.pop(name) for name in sorted(tensors) if name.startswith("aggregator.")}
     tensors = _unprefixed(tensors)

@@ -13,7 +13,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from model.domain import SAMPLE_RATE_HZ, WeightsError
-from model.networks.checkpoint import Tensors, attempt, deviations, load_strictly, read_json, read_tensors, refuse_if
+from model.networks.checkpoint import (
+    Tensors,
+    attempt,
+    deviations,
+    load_strictly,
+    raise_if_faulty,
+    read_json,
+    read_tensors,
+)
 
 # Where it is needed transformers is imported in the function: it takes seconds, and a worker that finds the encoder
 # compiled does without it.
@@ -70,7 +78,7 @@ EDGE_FRAMES = 64
 
 
 @dataclass(frozen=True)
-class Encoder:
+class EncoderSource:
     """An encoder that is not loaded yet: an engine that kept a compiled copy of it need not load it at all."""
 
     directory: Path
@@ -180,7 +188,7 @@ def fold_weight_norm(mert: "HubertModel") -> "HubertModel":
 
 def _config(path: Path) -> "HubertConfig":
     fields = read_json(path)
-    refuse_if(path, deviations(fields, FIXED_FIELDS))
+    raise_if_faulty(path, deviations(fields, FIXED_FIELDS))
     sizes = {name: fields[name] for name in SIZE_FIELDS if name in fields}
     return attempt(_hubert_config, sizes, path=path)
 
@@ -196,7 +204,7 @@ def _hubert_config(sizes: dict[str, Any]) -> "HubertConfig":
 
 def _check_preprocessing(path: Path) -> None:
     if path.exists():
-        refuse_if(path, deviations(read_json(path), PREPROCESSING_FIELDS))
+        raise_if_faulty(path, deviations(read_json(path), PREPROCESSING_FIELDS))
 
 
 def _renamed(tensors: Tensors) -> Tensors:

@@ -146,7 +146,7 @@ def pack_splits(
                 f"{path}: its embeddings come from another encoder or layer mix than those of {splits[0]!r}"
             )
         for other in packed.values():
-            refuse_overlap(other.songs, new.songs, path)
+            check_no_overlap(other.songs, new.songs, path)
         packed[split] = new
     return packed
 
@@ -183,7 +183,7 @@ def read_provenance(path: Path) -> dict[str, Any]:
     return found
 
 
-def refuse_overlap(first: Songs, second: Songs, path: Path) -> None:
+def check_no_overlap(first: Songs, second: Songs, path: Path) -> None:
     """Raises DataError when a song of the first split is in the second too, whose path is given."""
     seen = set(first.ids)
     for song in second.ids:

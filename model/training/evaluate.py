@@ -17,7 +17,7 @@ from model.networks.head import LoadedHead, load_head
 from model.reports import plots
 from model.reports.html import Cell, Report, interval_text, shown
 from model.training import baselines
-from model.training.embeddings import Packed, Songs, pack, refuse_overlap
+from model.training.embeddings import Packed, Songs, check_no_overlap, pack
 from model.training.metrics import MEASURES, Floats, Measures, Pairs
 from model.training.run import layer_mix
 from model.training.tables import DataError, write_parquet
@@ -79,7 +79,7 @@ def evaluate(
     with TemporaryDirectory(prefix="apex-evaluate-") as folder:
         mode = str(head.info.get("mode", "song"))
         packed = pack(data, Path(folder) / "data", task=head.config.task, mode=mode)
-        _refuse_unfit(head, packed, data)
+        _check_fits(head, packed, data)
         predictors: dict[str, Predictions] = {"head": predict(head.head.to(device), packed, device)}
         if train:
             predictors |= _baselines(head.config.task, data, train, val or train, Path(folder))
@@ -113,7 +113,7 @@ def report(evaluation: Evaluation, drawn: Mapping[str, Figure]) -> Report:
     page.text(f"{len(songs):,} songs, {seen}. Head: {head.path} (task {head.config.task}; {trained}).")
     page.text("Intervals are 95 % bootstrap intervals over songs.")
     page.heading("Head and baselines")
-    page.text(verdict(evaluation))
+    page.text(baseline_summary(evaluation))
     page.table(*comparison(evaluation))
     page.heading("Predictions against targets")
     page.figure(drawn["scatter"], "On the line, both agree.")
@@ -130,7 +130,7 @@ def report(evaluation: Evaluation, drawn: Mapping[str, Figure]) -> Report:
     return page
 
 
-def _refuse_unfit(head: LoadedHead, data: Packed, path: Path) -> None:
+def _check_fits(head: LoadedHead, data: Packed, path: Path) -> None:
     if data.dim != head.config.input_dim:
         raise DataError(
             f"{path}: column 'segment_embedding', row 1: has {data.dim} values, but {head.path} takes "
@@ -144,7 +144,7 @@ def _baselines(task: str, data: Path, train: Path, val: Path, folder: Path) -> d
     paths = {"train": train, "val": val, "test": data}
     splits = {name: pack(path, folder / name, task=task, mode="song") for name, path in paths.items()}
     for name in ("train", "val"):
-        refuse_overlap(splits[name].songs, splits["test"].songs, data)
+        check_no_overlap(splits[name].songs, splits["test"].songs, data)
     ridge = baselines.Ridge(splits["train"])
     penalty = ridge.best_penalty(splits["val"])
     n_songs = len(splits["test"].songs)
@@ -173,7 +173,7 @@ def _measured(
     return measures
 
 
-def verdict(evaluation: Evaluation) -> str:
+def baseline_summary(evaluation: Evaluation) -> str:
     """Whether the head beats each baseline, in a sentence."""
     head, *others = evaluation.predictors
     if not others:

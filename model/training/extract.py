@@ -22,7 +22,7 @@ from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits,
 from model.training.embeddings import PLATFORM
 from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
 from model.training.ray_session import n_cores, ray_session
-from model.training.shards import Outcome, ShardWriter, Song, only_one
+from model.training.shards import Outcome, ShardWriter, Song, exclusive_lock
 from model.training.splits import SPLITS
 from model.training.tables import DataError, Table, cell_error, read_table
 
@@ -73,7 +73,7 @@ def extract(
     songs = read_manifest(manifest)
     provenance = _provenance(config)
     out.mkdir(parents=True, exist_ok=True)
-    with only_one(out):
+    with exclusive_lock(out):
         writer = ShardWriter(out, provenance, config.shard_songs, retry_failures)
         todo = [song for song in songs if song.id not in writer.finished(song.split)]
         progress = Progress(len(songs) - len(todo), writer.n_failed, len(songs))

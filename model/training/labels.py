@@ -68,7 +68,7 @@ def label(counts: Path, config: LabelConfig, aesthetics: Path | None = None) -> 
     scores |= _joined(read_table(aesthetics), ids, counts) if aesthetics else aesthetic_scores(table)
     groups = table.texts(config.group) if config.group else ids
     split = assign(groups, platforms, config.fractions, config.seed)
-    _refuse_empty(split, counts)
+    _check_not_empty(split, counts)
     return Labels(ids, platforms, scores, split)
 
 
@@ -137,7 +137,7 @@ def _unfolded(table: Table) -> Table:
     return replace(table, columns=columns)
 
 
-def _refuse_empty(split: NDArray[np.int64], path: Path) -> None:
+def _check_not_empty(split: NDArray[np.int64], path: Path) -> None:
     for number, name in enumerate(SPLITS):
         if not (split == number).any():
             raise DataError(

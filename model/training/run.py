@@ -35,12 +35,12 @@ PACKED = ".packed"
 OnProgress = Callable[[int, int, int, Record | None], None]
 
 
-def silent(_epoch: int, _done: int, _total: int, _record: Record | None) -> None:
+def no_progress(_epoch: int, _done: int, _total: int, _record: Record | None) -> None:
     """Tells nobody."""
 
 
 def train(
-    data: Path, out: Path, config: TrainConfig, *, device: str = "cpu", on_progress: OnProgress = silent
+    data: Path, out: Path, config: TrainConfig, *, device: str = "cpu", on_progress: OnProgress = no_progress
 ) -> Record:
     """Trains a head on a folder of embeddings; returns what `result.json` holds.
 
@@ -64,7 +64,7 @@ def finished(out: Path, config: TrainConfig, data: Path) -> Record | None:
     about = asdict(config) | {"data": str(data.resolve()), "data_fingerprint": fingerprint(data)}
     out.mkdir(parents=True, exist_ok=True)
     if (out / CONFIG).exists():
-        _refuse_other(read_json(out / CONFIG), about, out / CONFIG)
+        _check_same(read_json(out / CONFIG), about, out / CONFIG)
     write_json(out / CONFIG, about)
     if not (out / RESULT).exists():
         return None
@@ -81,7 +81,7 @@ def train_packed(
     *,
     data: Path,
     device: str = "cpu",
-    on_progress: OnProgress = silent,
+    on_progress: OnProgress = no_progress,
 ) -> Record:
     """`train` on splits that are packed already."""
     if (result := finished(out, config, data)) is not None:
@@ -108,7 +108,7 @@ def layer_mix(provenance: Any) -> LayerMix:
     return LayerMix(tuple(mix["weights"]), mix["bias"]) if mix else DEFAULT_LAYER_MIX
 
 
-def _refuse_other(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+def _check_same(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
     for name, value in wanted.items():
         if found.get(name) != value:
             differs = f"{name} is {found.get(name)!r}, not {value!r}"
@@ -138,7 +138,7 @@ def _share(path: Path, like: Path) -> None:
 
 
 def _finish(trainer: Trainer, out: Path, train: Packed) -> Record:
-    draw(trainer.history, out)
+    plot_history(trainer.history, out)
     best = trainer.best
     result = {"best_epoch": trainer.best_epoch, "epochs": trainer.epoch, "songs": len(train.songs)}
     result |= {name: best[name] for name in ("train_loss", "val_loss", "train_mse", "val_mse", "sigma", "weight")}
@@ -146,7 +146,7 @@ def _finish(trainer: Trainer, out: Path, train: Packed) -> Record:
     return result
 
 
-def draw(history: list[Record], out: Path) -> None:
+def plot_history(history: list[Record], out: Path) -> None:
     """Writes the learning curves of a history as PNG."""
     epochs = [record["epoch"] for record in history]
     names = list(history[0]["val_mse"])

@@ -131,7 +131,7 @@ def _read_failures(path: Path) -> list[dict[str, str]]:
 
 
 @contextmanager
-def only_one(out: Path) -> Iterator[None]:
+def exclusive_lock(out: Path) -> Iterator[None]:
     """Refuses a second extraction into the same folder; a killed one leaves no trace of its lock."""
     with (out / ".lock").open("w") as lock:
         try:

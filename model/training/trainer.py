@@ -109,7 +109,7 @@ class Trainer:
         self._schedule.step()
         val_loss, val_errors = self._validate()
         record = self._record(rate, train_loss, train_errors, val_loss, val_errors)
-        _refuse_nonfinite(record)
+        _check_finite(record)
         self.history.append(record)
         if self.epoch == 1 or val_loss < self.best["val_loss"]:
             self.best_epoch = self.epoch
@@ -231,7 +231,7 @@ class _seeded:
         self._fork.__exit__(*error)
 
 
-def _refuse_nonfinite(record: Record) -> None:
+def _check_finite(record: Record) -> None:
     for name in ("train_loss", "val_loss"):
         if not np.isfinite(record[name]):
             raise DataError(f"the {name} of epoch {record['epoch']} is not finite: try a lower learning rate")

@@ -28,7 +28,7 @@ from model.networks.checkpoint import read_json, read_metadata, read_tensors
 from model.networks.head import HEAD_FILE, LAYOUTS, load_head, save_head
 from model.networks.mert import WEIGHT_FILES, load_mert, weights_path
 from model.weights import random_weights
-from model.weights.hub import COMMIT, PUBLISHED, HubSource, Progress, fetch, sha256_of, silent
+from model.weights.hub import COMMIT, PUBLISHED, HubSource, Progress, fetch, no_progress, sha256_of
 from model.weights.hub import reachable as reachable  # asked by whoever may call `pull`
 
 MANIFEST = "manifest.json"
@@ -178,7 +178,7 @@ def pull(
     directory: Path,
     *,
     endpoint: str | None = None,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
     timeout_s: float = 10.0,
     sources: Sequence[HubSource] = PUBLISHED,
 ) -> Manifest:
@@ -190,7 +190,7 @@ def pull(
     directory = directory.resolve()
     if _holds(directory, sources):
         return verify(directory, deep=True)
-    _refuse_to_overwrite(directory)
+    _check_may_write(directory)
     with _staging(directory) as staging:
         files: dict[str, FileEntry] = {}
         for source in sources:
@@ -289,7 +289,7 @@ def _holds(directory: Path, sources: Sequence[HubSource]) -> bool:
     return pinned <= found and {repo for repo, _ in found} == {source.repo for source in sources}
 
 
-def _refuse_to_overwrite(directory: Path) -> None:
+def _check_may_write(directory: Path) -> None:
     if not directory.exists():
         return
     if directory.is_mount():
@@ -309,7 +309,7 @@ def _is_only_a_stand_in(directory: Path) -> bool:
 def _new_directory(directory: Path) -> Iterator[Path]:
     """A directory beside `directory` that takes its place when the block ends well, and is gone when it does not."""
     directory = directory.resolve()
-    _refuse_to_overwrite(directory)
+    _check_may_write(directory)
     new = _beside(directory, "new")
     try:
         new.mkdir(parents=True)

@@ -87,7 +87,7 @@ _ADVICE = {
 }
 
 
-def silent(_file: str, _bytes_done: int, _bytes_total: int) -> None:
+def no_progress(_file: str, _bytes_done: int, _bytes_total: int) -> None:
     """The progress hook that shows nothing."""
 
 
@@ -96,7 +96,7 @@ def fetch(
     folder: Path,
     *,
     endpoint: str | None = None,
-    on_progress: Progress = silent,
+    on_progress: Progress = no_progress,
     timeout_s: float = 10.0,
 ) -> str:
     """Bring every file of `source` into `folder`, all from one commit, and return that commit.

@@ -237,7 +237,7 @@ def residue(redis: Redis, data_dir: Path) -> dict[str, int]:
     """What should be empty when every job is over."""
     queue = ScoreQueue(redis, name="scores").rq
     return {
-        "open": len(JobStore(redis, result_ttl_s=60).open_ids()),
+        "open": len(JobStore(redis, result_ttl_s=60).unfinished_ids()),
         "queue": redis.llen(queue.key),
         "intermediate": redis.llen(queue.intermediate_queue_key),
         "wip": redis.zcard(queue.started_job_registry.key),

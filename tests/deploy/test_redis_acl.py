@@ -101,7 +101,7 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
 
 
 def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
-    with connect(url_of("worker", guarded), patience=1) as redis:
+    with connect(url_of("worker", guarded), max_retries=1) as redis:
         store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
         storage = AudioStorage(data_dir / "audio")
         reconciler = Reconciler(store=store, queue=queue, storage=storage, max_attempts=3, ended={"dead"})
@@ -115,7 +115,7 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
         worker(score_track(store, data_dir)).work(burst=True, logging_level="WARNING")
         assert Worker.all(queue=queue.rq) == []  # what the health check asks
         store.publish_model({})
-        store.publish_missing_walls([])
+        store.publish_missing_sandbox_layers([])
         assert [outcome(store, job).status for job in (good, lost, spent)] == [JobState.SUCCEEDED] * 3
         store.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
         reconciler.run()

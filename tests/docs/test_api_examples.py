@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.compare.ranking import TIE_BANDS
+from app.api.compare.ranking import SCORE_TOLERANCES
 from app.api.routes.model import MEANINGS
 from app.api.uploads.multipart import MAX_BATCH_FILES
 from app.core.jobs.scripts import MAX_BATCH_ITEMS
@@ -222,7 +222,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "kept 7 days": [7 * 24 * 60 * 60],
     }
     assert (MAX_BATCH_FILES, MAX_BATCH_ITEMS) == (20, 10_000)
-    assert set(TIE_BANDS.values()) == {0.2, 0.01}
+    assert set(SCORE_TOLERANCES.values()) == {0.2, 0.01}
 
 
 def settings_in(text: str) -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from random import Random
 from typing import BinaryIO
 
-from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.decode_errors import DECODE_ERRORS, decode_error
 from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
 from tests.fuzz.mutations import mutated
@@ -39,7 +39,7 @@ SLOW, UNSTABLE, MACHINE = "too slow", "unstable", "blamed on the machine"
 FINDINGS = frozenset({"crash", "time", SLOW, UNSTABLE, MACHINE})
 
 _RATE_HZ = 48_000  # the one rate that every encoder takes
-_REASONS = {str(refusal(reason, LIMITS)): reason for reason in REFUSALS}
+_REASONS = {str(decode_error(reason, LIMITS)): reason for reason in DECODE_ERRORS}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 
 from app.core.settings import WorkerSettings
 from worker import environment
-from worker.main import slots
+from worker.main import processes
 
 
 @pytest.fixture
@@ -15,14 +15,14 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("four_cores")
-@pytest.mark.parametrize(("n_slots", "n_threads"), [(1, "4"), (2, "2"), (3, "1"), (9, "1")])
-def test_slots_share_the_cores(n_slots: int, n_threads: str) -> None:
-    assert environment.for_slots(n_slots, {})["OMP_NUM_THREADS"] == n_threads
+@pytest.mark.parametrize(("n_processes", "n_threads"), [(1, "4"), (2, "2"), (3, "1"), (9, "1")])
+def test_slots_share_the_cores(n_processes: int, n_threads: str) -> None:
+    assert environment.for_processes(n_processes, {})["OMP_NUM_THREADS"] == n_threads
 
 
 def test_what_the_operator_has_set_stays() -> None:
     given = {"OMP_NUM_THREADS": "7", "MALLOC_TOP_PAD_": "0"}
-    assert not environment.for_slots(1, given).keys() & given.keys()
+    assert not environment.for_processes(1, given).keys() & given.keys()
 
 
 @pytest.mark.parametrize(
@@ -38,4 +38,4 @@ def test_a_containers_share_of_the_processor_counts(
 
 def test_every_slot_starts_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    assert [child.env["OMP_WAIT_POLICY"] for child in slots(WorkerSettings(workers=2))] == ["PASSIVE"] * 2
+    assert [child.env["OMP_WAIT_POLICY"] for child in processes(WorkerSettings(workers=2))] == ["PASSIVE"] * 2

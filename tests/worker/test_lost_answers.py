@@ -24,7 +24,7 @@ def between(redis_url: str) -> Iterator[Proxy]:
 @pytest.fixture
 def far(between: Proxy) -> Iterator[JobStore]:
     """The store as a worker has it, through the proxy."""
-    with connect(between.url, patience=5) as client:
+    with connect(between.url, max_retries=5) as client:
         yield JobStore(client, result_ttl_s=60)
 
 
@@ -52,7 +52,7 @@ def test_an_enqueue_of_unknown_outcome_makes_one_job(store: JobStore, between: P
         storage=AudioStorage(data_dir / "audio"),
         max_attempts=3,
     )
-    with connect(between.url, patience=0) as client:
+    with connect(between.url, max_retries=0) as client:
         queue = ScoreQueue(client, name="scores")
         queue.enqueue("job_" + "0" * 32)
         between.lose_answer_to = job.id.encode()
@@ -64,7 +64,7 @@ def test_an_enqueue_of_unknown_outcome_makes_one_job(store: JobStore, between: P
 
 def test_an_enqueue_sent_again_makes_one_job(store: JobStore, between: Proxy, data_dir: Path) -> None:
     job = accepted(store, data_dir)
-    with connect(between.url, patience=5) as client:
+    with connect(between.url, max_retries=5) as client:
         queue = ScoreQueue(client, name="scores")
         queue.enqueue("job_" + "0" * 32)
         between.lose_answer_to = job.id.encode()

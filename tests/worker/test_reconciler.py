@@ -102,7 +102,7 @@ def test_an_open_id_without_a_record_is_forgotten(reconciler: Reconciler, store:
     job = accepted(store, data_dir)
     store.redis.delete(f"apex:job:{job.id}")
     reconciler.run()
-    assert store.open_ids() == []
+    assert store.unfinished_ids() == []
 
 
 def test_old_audio_without_an_open_job_is_deleted(reconciler: Reconciler, store: JobStore, data_dir: Path) -> None:

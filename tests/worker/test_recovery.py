@@ -18,7 +18,7 @@ from app.core.storage.local import AudioStorage
 from tests.chaos import process
 from tests.chaos.scripted import Script, scores
 from tests.worker.fakes import outcome, stored
-from worker.main import slots, supervised
+from worker.main import processes, supervised
 from worker.supervisor import Supervisor
 
 #: A busy machine starts a process slowly.
@@ -68,7 +68,7 @@ def bench(store: JobStore, redis_url: str, data_dir: Path, monkeypatch: pytest.M
         monkeypatch.setenv(f"APEX_{name}", str(value))
     monkeypatch.setenv("APEX_STALL_TIMEOUT_S", "3")
     settings = WorkerSettings()
-    supervisor = supervised(settings, slots(settings, command=process.COMMAND))
+    supervisor = supervised(settings, processes(settings, command=process.COMMAND))
     supervisor.every_s = 0.5
     with running(supervisor):
         yield Bench(store, data_dir, supervisor)

@@ -127,7 +127,7 @@ def test_a_job_whose_runs_all_died_is_given_up(store: JobStore, data_dir: Path) 
 def test_a_run_handed_back_does_not_count(store: JobStore, data_dir: Path) -> None:
     job = accepted(store, data_dir)
     leaving = score_track(store, data_dir)
-    leaving.hand_back_after(-1)
+    leaving.set_drain_deadline(-1)
     for _ in range(5):
         leaving(job.id)
     assert (outcome(store, job).attempt, outcome(store, job).attempts_used) == (5, 0)

@@ -72,9 +72,9 @@ def test_a_killed_child_is_started_again() -> None:
 def test_the_name_of_a_life_that_is_over_is_told() -> None:
     child = Child("dying", (sys.executable, "-c", "raise SystemExit(3)"))
     with supervising(child) as under_test:
-        eventually(lambda: child.deaths >= 2)
+        eventually(lambda: child.restarts >= 2)
         assert len(under_test.ended) >= 2
-        assert child.process is None or child.life not in under_test.ended
+        assert child.process is None or child.instance_id not in under_test.ended
 
 
 def test_each_life_is_told_its_own_name() -> None:
@@ -82,12 +82,12 @@ def test_each_life_is_told_its_own_name() -> None:
         "telling", (sys.executable, "-c", "import os, time; print(os.environ['APEX_SUPERVISED']); time.sleep(9)")
     )
     child.start()
-    first = child.life
+    first = child.instance_id
     assert child.process
     child.process.kill()
     child.process.wait()
     child.start()
-    assert child.life != first
+    assert child.instance_id != first
     child.process.kill()
     child.process.wait()
 
@@ -95,7 +95,7 @@ def test_each_life_is_told_its_own_name() -> None:
 def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
     child = Child("dying", (sys.executable, "-c", "raise SystemExit(3)"))
     with supervising(child):
-        eventually(lambda: child.deaths >= 3)
+        eventually(lambda: child.restarts >= 3)
         assert child.start_after - child.started_at >= 0.3
 
 

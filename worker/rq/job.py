@@ -13,14 +13,14 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-from app.core.jobs.queue import RESIDUE_TTL_S, TASK_NAME
+from app.core.jobs.queue import STALE_RQ_STATE_TTL_S, TASK_NAME
 
 JOB_ID = re.compile(rb"job_[0-9a-f]{32}")
 
 Task = Callable[[str], None]
 
 
-class ScoreIdQueue(Queue):  # type: ignore[misc]
+class JobIdQueue(Queue):  # type: ignore[misc]
     """Hands out job ids only. Anything else that stands in the list is dropped."""
 
     @classmethod
@@ -48,7 +48,7 @@ def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:
 
         def restore(self, raw_data: dict[bytes, bytes]) -> None:  # noqa: ARG002
             self.origin, self.timeout = queue_name, timeout_s
-            self.result_ttl, self.failure_ttl = 0, RESIDUE_TTL_S
+            self.result_ttl, self.failure_ttl = 0, STALE_RQ_STATE_TTL_S
             self._func_name, self._instance, self._args, self._kwargs = TASK_NAME, None, (self.id,), dict[str, Any]()
             self._status = JobStatus.QUEUED
 

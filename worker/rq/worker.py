@@ -22,7 +22,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker, WorkerStatus
 
-from worker.rq.job import ScoreIdQueue, job_class_for
+from worker.rq.job import JobIdQueue, job_class_for
 from worker.score_track import ScoreTrack
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             [queue_name],
             connection=connection,
             job_class=job_class_for(task, queue_name=queue_name, timeout_s=job_timeout_s),
-            queue_class=ScoreIdQueue,
+            queue_class=JobIdQueue,
             serializer=JSONSerializer,
             log_job_description=False,
             worker_ttl=DEQUEUE_S + 15,
@@ -79,21 +79,23 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         self._stop_requested = True
-        self.task.hand_back_after(self.grace_s)
+        self.task.set_drain_deadline(self.grace_s)
         if self.get_state() != WorkerStatus.BUSY:
             raise StopRequested
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job in this process, beating while it runs."""
         execution = self.prepare_execution(job)
-        with self._beating(job, execution):
+        with self._heartbeat(job, execution):
             self.perform_job(job, queue, execution)
         self.set_state(WorkerStatus.IDLE)
 
     @contextmanager
-    def _beating(self, job: Job, execution: Execution) -> Iterator[None]:
+    def _heartbeat(self, job: Job, execution: Execution) -> Iterator[None]:
         over = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(job, execution, over), name="heartbeat", daemon=True)
+        thread = threading.Thread(
+            target=self._send_heartbeats, args=(job, execution, over), name="heartbeat", daemon=True
+        )
         thread.start()
         try:
             yield
@@ -101,7 +103,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             over.set()
             thread.join()
 
-    def _beat(self, job: Job, execution: Execution, over: threading.Event) -> None:
+    def _send_heartbeats(self, job: Job, execution: Execution, over: threading.Event) -> None:
         while not over.wait(self.heartbeat_ttl_s / 4):
             try:
                 self.task.renew()

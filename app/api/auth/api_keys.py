@@ -53,10 +53,10 @@ class ApiKey:
 
 
 #: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
-_NOBODY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)))
+DUMMY_KEY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)))
 
 
-class Keys(Protocol):
+class KeyLookup(Protocol):
     """Something that knows keys."""
 
     def find(self, presented: str) -> ApiKey | None:
@@ -112,7 +112,7 @@ class KeyStore:
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
         key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
-        key = _key(self.redis.hget(KEYS_KEY, key_id) or _NOBODY)
+        key = _key(self.redis.hget(KEYS_KEY, key_id) or DUMMY_KEY)
         matches = hmac.compare_digest(_sha256(secret), key.sha256)
         return key if matches and key.revoked_at is None else None
 

@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 
 from app.core.callers import Caller
-from app.core.jobs.store import held_key, text
+from app.core.jobs.store import in_flight_key, text
 from app.core.problems import Problem
 
 MINUTE_S = 60
@@ -26,7 +26,7 @@ IN_FLIGHT_RETRY_S = 5
 # it in any case.
 # Returns the limits that are reached, the seconds until they are not, and for each limit what is left and, for the
 # first two, the seconds until all of it is.
-_TAKE = """
+CONSUME = """
 local clock = redis.call('TIME')
 local now = clock[1] + clock[2] / 1000000
 local reached, retry_s, out = {}, 0, {}
@@ -71,12 +71,12 @@ def _with_numbers(script: str) -> str:
 
 
 @dataclass(frozen=True)
-class Left:
+class LimitStatus:
     """What is left of one limit, and in how many seconds all of it is left again, where time alone decides."""
 
     policy: str
     limit: int
-    left: int
+    remaining: int
     reset_s: int | None = None
 
 
@@ -89,44 +89,48 @@ POLICIES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Standing:
+class RateLimitStatus:
     """Where a key stands with each of its limits."""
 
-    reached: tuple[str, ...]
+    exceeded: tuple[str, ...]
     retry_after_s: int
-    left: tuple[Left, ...]
+    limits: tuple[LimitStatus, ...]
 
     def headers(self) -> dict[str, str]:
         """`RateLimit-Policy` and `RateLimit`."""
-        policies = (f'"{each.policy}";q={each.limit}{POLICIES[each.policy]}' for each in self.left)
-        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(map(_said, self.left))}
+        policies = (f'"{each.policy}";q={each.limit}{POLICIES[each.policy]}' for each in self.limits)
+        return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(map(_header_item, self.limits))}
 
-    def refuse_reached(self) -> None:
+    def raise_if_exceeded(self) -> None:
         """Raise `quota_exceeded` when a limit is reached."""
-        if self.reached:
-            raise quota_exceeded(*self.reached, retry_after_s=self.retry_after_s)
+        if self.exceeded:
+            raise quota_exceeded(*self.exceeded, retry_after_s=self.retry_after_s)
 
 
 class Quotas:
     """Counts what keys use. A caller without a key has no limits. Blocking."""
 
     def __init__(self, redis: Redis) -> None:
-        self._take = redis.register_script(_with_numbers(_TAKE))
+        self._take = redis.register_script(_with_numbers(CONSUME))
 
-    def take(
-        self, caller: Caller, *, requests: int = 0, n_bytes: int = 0, jobs: int = 0, anyhow: bool = False
-    ) -> Standing | None:
+    def consume(
+        self, caller: Caller, *, requests: int = 0, n_bytes: int = 0, jobs: int = 0, force: bool = False
+    ) -> RateLimitStatus | None:
         """Take so much of each limit, or nothing when one of them is reached; None for a caller without limits.
 
-        `jobs` is only looked at, because jobs count themselves. With `anyhow` a limit may be passed, and a negative
+        `jobs` is only looked at, because jobs count themselves. With `force` a limit may be passed, and a negative
         number gives back.
         """
         if caller.key_id is None:
             return None
         limits = caller.limits
-        keys = [f"apex:quota:requests:{caller.key_id}", f"apex:quota:bytes:{caller.key_id}", held_key(caller.tenant)]
+        keys = [
+            f"apex:quota:requests:{caller.key_id}",
+            f"apex:quota:bytes:{caller.key_id}",
+            in_flight_key(caller.tenant),
+        ]
         numbers = (requests, limits.requests_per_minute, n_bytes, limits.bytes_per_day, jobs, limits.jobs_in_flight)
-        return _standing(caller, self._take(keys=keys, args=[*map(str, numbers), str(int(anyhow))]))
+        return _status(caller, self._take(keys=keys, args=[*map(str, numbers), str(int(force))]))
 
 
 def quota_exceeded(*policies: str, retry_after_s: int = IN_FLIGHT_RETRY_S) -> Problem:
@@ -135,18 +139,18 @@ def quota_exceeded(*policies: str, retry_after_s: int = IN_FLIGHT_RETRY_S) -> Pr
     return Problem("quota_exceeded", headers=headers, violated_policies=list(policies))
 
 
-def _standing(caller: Caller, found: list[Any]) -> Standing:
+def _status(caller: Caller, found: list[Any]) -> RateLimitStatus:
     reached, *numbers = found
     retry_after_s, requests, requests_reset_s, n_bytes, bytes_reset_s, jobs = map(int, numbers)
     limits = caller.limits
     left = (
-        Left("burst", limits.requests_per_minute or 0, max(requests, 0), requests_reset_s),
-        Left("inflight", limits.jobs_in_flight or 0, max(jobs, 0)),
-        Left("bytes", limits.bytes_per_day or 0, max(n_bytes, 0), bytes_reset_s),
+        LimitStatus("burst", limits.requests_per_minute or 0, max(requests, 0), requests_reset_s),
+        LimitStatus("inflight", limits.jobs_in_flight or 0, max(jobs, 0)),
+        LimitStatus("bytes", limits.bytes_per_day or 0, max(n_bytes, 0), bytes_reset_s),
     )
-    return Standing(tuple(filter(None, text(reached).split(","))), retry_after_s, left)
+    return RateLimitStatus(tuple(filter(None, text(reached).split(","))), retry_after_s, left)
 
 
-def _said(each: Left) -> str:
+def _header_item(each: LimitStatus) -> str:
     reset = "" if each.reset_s is None else f";t={each.reset_s}"
-    return f'"{each.policy}";r={each.left}{reset}'
+    return f'"{each.policy}";r={each.remaining}{reset}'

@@ -8,7 +8,7 @@ from app.api import schemas
 from app.api.batches.store import Batch, Item, counts
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_LIMIT
-from app.api.jobs.wait_estimate import drain_s, polling_pace_s
+from app.api.jobs.wait_estimate import processing_time_s, retry_after_s
 from app.api.schemas import timestamp
 from app.core.jobs.store import Job, JobState, now_s
 from app.core.problems import PROBLEMS, Problem, problem_object
@@ -48,7 +48,7 @@ def batch_headers(batch: schemas.Batch) -> dict[str, str]:
         return {"Cache-Control": "no-store"}
     done_at = batch.estimated_done_at
     wait_s = datetime.fromisoformat(done_at).timestamp() - now_s() if done_at else None
-    pace_s = polling_pace_s(wait_s, position=batch.counts.queued + batch.counts.running)
+    pace_s = retry_after_s(wait_s, position=batch.counts.queued + batch.counts.running)
     return {"Cache-Control": "no-store", "Retry-After": str(pace_s)}
 
 
@@ -65,7 +65,7 @@ def _items(
     services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]
 ) -> list[schemas.BatchItem]:
     jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
-    views = {view.id: view for view in services.views([job for job in jobs if job])}
+    views = {view.id: view for view in services.job_views([job for job in jobs if job])}
     names = dict(enumerate(filenames))
     return [_item(index, names.get(index), item, views) for index, item in enumerate(items, start)]
 
@@ -92,9 +92,9 @@ def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -
 
 
 def _job_done_at(services: Services, job: Job) -> float | None:
-    load = services.load()
-    place = services.jobs.place(job)
+    load = services.queue_load()
+    place = services.jobs.queue_position(job)
     if place:
-        return load.view(job, place).estimated_done_at
-    run_s = drain_s(job.estimated_s, load.rate, 1)
+        return load.estimate(job, place).estimated_done_at
+    run_s = processing_time_s(job.estimated_s, load.rate, 1)
     return None if run_s is None or job.started_at is None else job.started_at + run_s

@@ -16,8 +16,8 @@ from model.domain import AESTHETIC_RANGE, POPULARITY_RANGE, SCORE_RANGES
 
 #: How far another precision, device or decoder may move a score of one model version. Far below the model's own error
 #: (20 points or more, root mean square, on popularity): tracks further apart than this are not therefore different.
-RANGE_BANDS = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
-TIE_BANDS = {name: RANGE_BANDS[bounds] for name, bounds in SCORE_RANGES.items()}
+RANGE_TOLERANCES = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
+SCORE_TOLERANCES = {name: RANGE_TOLERANCES[bounds] for name, bounds in SCORE_RANGES.items()}
 
 DECIMALS = 4
 
@@ -37,14 +37,14 @@ def exact(number: float) -> Fraction:
     return Fraction(str(number))
 
 
-BANDS = {name: exact(band) for name, band in TIE_BANDS.items()}
+TOLERANCES = {name: exact(band) for name, band in SCORE_TOLERANCES.items()}
 BOUNDS = {name: (exact(low), exact(high)) for name, (low, high) in SCORE_RANGES.items()}
 
 Shares = Mapping[str, Fraction]
 
 
 @dataclass(frozen=True)
-class Track:
+class RankedJob:
     """A finished job, as far as the criterion looks at it."""
 
     id: str
@@ -58,17 +58,17 @@ def compare(jobs: Sequence[Job], criterion: Mapping[str, float]) -> Comparison:
     Raises `jobs_not_comparable` unless all succeeded under one model, `validation_error` for a score that it lacks.
     """
     model = common_model(jobs)
-    refuse_missing_scores(jobs[0], criterion)
+    check_scores_present(jobs[0], criterion)
     shares = shares_of(criterion)
     band = tie_band(shares)
     # Ids part what is equal, so that the same jobs always come in the same order.
-    tracks = sorted((track_of(job, shares) for job in jobs), key=lambda track: (-track.value, track.id))
+    tracks = sorted((ranked_job(job, shares) for job in jobs), key=lambda track: (-track.value, track.id))
     return Comparison.model_validate(
         {
             "model_version": model["version"],
             "trained": model["trained"],
             "criterion": dict(criterion),
-            "noise": {name: TIE_BANDS[name] for name in criterion},
+            "noise": {name: SCORE_TOLERANCES[name] for name in criterion},
             "tie_band": rounded(band),
             "ranking": ranking(tracks, band),
             "deltas": [delta(a, b) for a, b in pairwise(tracks)],
@@ -89,7 +89,7 @@ def common_model(jobs: Sequence[Job]) -> Json:
     return models[0]
 
 
-def refuse_missing_scores(job: Job, criterion: Iterable[str]) -> None:
+def check_scores_present(job: Job, criterion: Iterable[str]) -> None:
     """Raise for a score that the model does not give: one for popularity alone has two."""
     known = scores_of(job)
     unknown = [name for name in criterion if name not in known]
@@ -105,15 +105,17 @@ def shares_of(criterion: Mapping[str, float]) -> Shares:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def track_of(job: Job, shares: Shares) -> Track:
+def ranked_job(job: Job, shares: Shares) -> RankedJob:
     """The scores that matter, and their mean, each from 0 at the lowest to 1 at the highest that it can be."""
     scores = {name: exact(scores_of(job)[name]) for name in shares}
-    return Track(job.id, scores, sum((share * position(name, scores[name]) for name, share in shares.items()), ZERO))
+    return RankedJob(
+        job.id, scores, sum((share * position(name, scores[name]) for name, share in shares.items()), ZERO)
+    )
 
 
 def tie_band(shares: Shares) -> Fraction:
     """How far the value moves when each score moves by its own band."""
-    return sum((share * position(name, BOUNDS[name][0] + BANDS[name]) for name, share in shares.items()), ZERO)
+    return sum((share * position(name, BOUNDS[name][0] + TOLERANCES[name]) for name, share in shares.items()), ZERO)
 
 
 def ranks_of(values: Iterable[Fraction], band: Fraction) -> list[int]:
@@ -130,7 +132,7 @@ def ranks_of(values: Iterable[Fraction], band: Fraction) -> list[int]:
     return ranks
 
 
-def ranking(tracks: Sequence[Track], band: Fraction) -> list[Json]:
+def ranking(tracks: Sequence[RankedJob], band: Fraction) -> list[Json]:
     ranks = ranks_of([track.value for track in tracks], band)
     return [
         {"rank": rank, "job_id": track.id, "value": rounded(track.value), "tied_with_next": rank == following}
@@ -138,10 +140,10 @@ def ranking(tracks: Sequence[Track], band: Fraction) -> list[Json]:
     ]
 
 
-def delta(a: Track, b: Track) -> Json:
+def delta(a: RankedJob, b: RankedJob) -> Json:
     """By how much the first track's scores are above the second's, and which of these differences are noise."""
     found = {name: score - b.scores[name] for name, score in a.scores.items()}
-    noise = [name for name, difference in found.items() if abs(difference) <= BANDS[name]]
+    noise = [name for name, difference in found.items() if abs(difference) <= TOLERANCES[name]]
     return {"a": a.id, "b": b.id, **{name: rounded(each) for name, each in found.items()}, "within_noise": noise}
 
 

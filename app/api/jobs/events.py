@@ -36,7 +36,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _EVENT_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
-class Story:
+class JobEventFeed:
     """What one client has not heard yet of a job. Blocking.
 
     `after` is the last event that it saw; one that is no longer known counts as none.
@@ -45,15 +45,15 @@ class Story:
     def __init__(self, services: Services, job: Job, *, after: str | None) -> None:
         self.services = services
         self.job_id = job.id
-        self.after = after if after and self._knows(after) else None
-        self.is_told = bool(self.after) and job.status.done and not self._events()
+        self.after = after if after and self._has_event(after) else None
+        self.finished = bool(self.after) and job.status.done and not self._events()
         self._all = bool(self.after)
 
     def read(self) -> list[bytes]:
-        """The next events as frames; `is_told` says whether any can follow."""
-        return self._news() if self.after else self._snapshot()
+        """The next events as frames; `finished` says whether any can follow."""
+        return self._new_frames() if self.after else self._snapshot()
 
-    def _knows(self, event_id: str) -> bool:
+    def _has_event(self, event_id: str) -> bool:
         return bool(_EVENT_ID.fullmatch(event_id)) and self.services.jobs.has_event(self.job_id, event_id)
 
     def _events(self) -> list[Event]:
@@ -70,7 +70,7 @@ class Story:
         self.after = events[-1].id if events else "0-0"
         return [frame(SNAPSHOT, job, id=self.after)]
 
-    def _news(self) -> list[bytes]:
+    def _new_frames(self) -> list[bytes]:
         events = self._events()
         if not events:
             self._job()
@@ -78,36 +78,39 @@ class Story:
         # Whoever comes back hears all that was missed; afterwards only the latest, which counts in all before it.
         shown = events if self._all else events[-1:]
         self._all, self.after = False, events[-1].id
-        return [told for event in shown for told in self._tell(event)]
+        return [told for event in shown for told in self._event_frames(event)]
 
-    def _tell(self, event: Event) -> list[bytes]:
+    def _event_frames(self, event: Event) -> list[bytes]:
         if event.name == PROGRESS:
             return [frame(PROGRESS, progress(event, self.services.jobs.rate()), id=event.id)]
         return self._end(event, self._job())
 
     def _end(self, event: Event, job: schemas.Job | None) -> list[bytes]:
-        self.is_told = True
+        self.finished = True
         return [frame(event.name, job, id=event.id)] if job else []
 
     def _job(self) -> schemas.Job | None:
         job = self.services.jobs.get(self.job_id)
-        self.is_told = job is None
-        return self.services.view(job) if job else None
+        self.finished = job is None
+        return self.services.job_view(job) if job else None
 
 
 class EventStream(StreamingResponse):
-    """A story as it happens. Listens for as long as the response lasts, and leaves nothing behind however it ends."""
+    """A feed as it happens. Listens for as long as the response lasts, and leaves nothing behind however it ends."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, story: Story) -> None:
+    def __init__(self, feed: JobEventFeed) -> None:
         super().__init__((), headers=_HEADERS)
-        self.story = story
-        self.wakeups = story.services.wakeups
+        self.feed = feed
+        self.notifications = feed.services.notifications
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            async with self.wakeups.listen(self.story.job_id) as listener, aclosing(self._frames(listener)) as frames:
+            async with (
+                self.notifications.listen(self.feed.job_id) as listener,
+                aclosing(self._frames(listener)) as frames,
+            ):
                 self.body_iterator = frames
                 await super().__call__(scope, receive, send)
         except TooManyListeners:
@@ -117,19 +120,19 @@ class EventStream(StreamingResponse):
         while True:
             for told in await self._read():
                 yield told
-            if self.story.is_told or self.wakeups.closed:
+            if self.feed.finished or self.notifications.closed:
                 return
             await listener.over(PROGRESS_GAP_S)
-            if not await listener.moved(KEEP_ALIVE_S):
+            if not await listener.wait_update(KEEP_ALIVE_S):
                 yield KEEPALIVE_COMMENT
 
     async def _read(self) -> list[bytes]:
         try:
-            return await run_in_threadpool(self.story.read)
+            return await run_in_threadpool(self.feed.read)
         except RedisError as error:
             # The status was sent long ago. The client comes back, and is told then what is wrong.
             log.warning("event stream ended: %s: %s", type(error).__name__, error)
-            self.story.is_told = True
+            self.feed.finished = True
             return []
 
 

@@ -16,7 +16,7 @@ from app.core.problems import Problem
 
 MAX_LIMIT = 100
 #: Records that one request looks at.
-MAX_LOOKED_AT = 1000
+MAX_SCANNED = 1000
 #: Records that are read in one round trip, at least.
 CHUNK = 100
 #: Fields of a record that a filter can ask for.
@@ -38,10 +38,10 @@ def list_jobs(store: JobStore, tenant: str, query: JobQuery) -> tuple[list[Job],
     start = _decode(query.cursor, binding) if query.cursor is not None else None
     places = _places(store, tenant, filters, start)
     page = Page(filters, limit)
-    for place, fields in _peeked(store, islice(places, MAX_LOOKED_AT), limit + 1):
+    for place, fields in _with_fields(store, islice(places, MAX_SCANNED), limit + 1):
         if page.is_full:
             return _finish(store, tenant, page, binding)
-        page.look_at(place, fields)
+        page.add(place, fields)
     page.is_last = next(places, None) is None
     return _finish(store, tenant, page, binding)
 
@@ -61,7 +61,7 @@ class Page:
     def is_full(self) -> bool:
         return len(self.ids) == self.limit
 
-    def look_at(self, place: Position, fields: Json | None) -> None:
+    def add(self, place: Position, fields: Json | None) -> None:
         self.end = place
         created_at, job_id = place
         if fields is None:
@@ -90,16 +90,16 @@ def _places(store: JobStore, tenant: str, filters: JobFilters, start: Position |
     newest = filters.created_before.timestamp() if filters.created_before else math.inf
     oldest = filters.created_after.timestamp() if filters.created_after else 0.0
     if start is None:
-        return store.listed(tenant, newest=newest, oldest=oldest)
-    listed = store.listed(tenant, newest=min(newest, start[0]), oldest=oldest)
+        return store.list_by_created(tenant, newest=newest, oldest=oldest)
+    listed = store.list_by_created(tenant, newest=min(newest, start[0]), oldest=oldest)
     return dropwhile(lambda place: place >= start, listed)
 
 
-def _peeked(store: JobStore, places: Iterable[Position], chunk: int) -> Iterator[tuple[Position, Json | None]]:
+def _with_fields(store: JobStore, places: Iterable[Position], chunk: int) -> Iterator[tuple[Position, Json | None]]:
     # Only what the filters ask for is read: a record is many times larger, and few may be let through.
     places = iter(places)
     while found := list(islice(places, max(chunk, CHUNK))):
-        yield from zip(found, store.peek((job_id for _, job_id in found), FIELDS), strict=True)
+        yield from zip(found, store.get_fields((job_id for _, job_id in found), FIELDS), strict=True)
 
 
 def _binding(tenant: str, filters: JobFilters) -> str:

@@ -28,7 +28,7 @@ async def wait_until_done(services: Services, job_id: str, *, timeout_s: float, 
     errors.
     """
     try:
-        async with services.wakeups.listen(job_id) as listener, _left(request, listener) as left:
+        async with services.notifications.listen(job_id) as listener, _left(request, listener) as left:
             return await _wait(services, job_id, listener, left, deadline=time.monotonic() + timeout_s)
     except TooManyListeners:
         return await _read(services, job_id)
@@ -38,7 +38,7 @@ async def _wait(services: Services, job_id: str, listener: Listener, left: async
     while True:
         job = await _read(services, job_id)
         rest_s = deadline - time.monotonic()
-        if job.status.done or rest_s <= 0 or services.wakeups.closed or left.is_set():
+        if job.status.done or rest_s <= 0 or services.notifications.closed or left.is_set():
             return job
         await listener.over(rest_s)
 
@@ -52,7 +52,7 @@ async def _left(request: Request | None, listener: Listener) -> AsyncIterator[as
         while (await receive())["type"] != "http.disconnect":
             """What is left of a body is of no interest."""
         left.set()
-        listener.wake(over=True)
+        listener.notify(ended=True)
 
     watcher = asyncio.create_task(watch(request.receive)) if request else None
     try:

@@ -16,14 +16,14 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError
 
-from app.core.jobs.store import PROGRESS, moved_channel, text
+from app.core.jobs.store import PROGRESS, text, updates_channel
 
 log = logging.getLogger(__name__)
 
 #: How long a new listener waits for the subscription before Redis counts as away.
 SUBSCRIBE_TIMEOUT_S = 1.5
 #: A subscription that was silent for so long is pinged, and given up when it stays silent.
-QUIET_S = 15.0
+IDLE_TIMEOUT_S = 15.0
 RECONNECT_S = 0.5
 
 
@@ -35,21 +35,21 @@ class Listener:
     """One sleeper. What happens while it is awake is not lost: the next sleep ends at once."""
 
     def __init__(self) -> None:
-        self._moved = asyncio.Event()
-        self._over = asyncio.Event()
+        self._updated = asyncio.Event()
+        self._ended = asyncio.Event()
 
-    def wake(self, *, over: bool) -> None:
-        self._moved.set()
-        if over:
-            self._over.set()
+    def notify(self, *, ended: bool) -> None:
+        self._updated.set()
+        if ended:
+            self._ended.set()
 
-    async def moved(self, timeout_s: float) -> bool:
+    async def wait_update(self, timeout_s: float) -> bool:
         """Sleep until the job may have moved, or for `timeout_s`; whether it may have."""
-        return await _happened(self._moved, timeout_s)
+        return await _happened(self._updated, timeout_s)
 
     async def over(self, timeout_s: float) -> bool:
         """Sleep until the job may be over, or for `timeout_s`; whether it may be."""
-        return await _happened(self._over, timeout_s)
+        return await _happened(self._ended, timeout_s)
 
 
 async def _happened(event: asyncio.Event, timeout_s: float) -> bool:
@@ -61,7 +61,7 @@ async def _happened(event: asyncio.Event, timeout_s: float) -> bool:
     return True
 
 
-class Wakeups:
+class JobNotifications:
     """The sleepers of one process, and the connection that wakes them. Belongs to one event loop."""
 
     def __init__(self, redis: Redis, *, max_listeners: int) -> None:
@@ -81,7 +81,7 @@ class Wakeups:
         """
         if self._count >= self.max_listeners:
             raise TooManyListeners
-        listener, channel = Listener(), moved_channel(job_id)
+        listener, channel = Listener(), updates_channel(job_id)
         self._count += 1
         self._listeners[channel].add(listener)
         try:
@@ -89,12 +89,12 @@ class Wakeups:
             yield listener
         finally:
             self._count -= 1
-            self._forget(channel, listener)
+            self._unsubscribe(channel, listener)
 
     def stop(self) -> None:
         """Wake all for the last time: whoever sees `closed` ends. For a server that has to stop soon."""
         self.closed = True
-        self._wake_all()
+        self._notify_all()
 
     async def close(self) -> None:
         """End the subscription and its connection."""
@@ -107,7 +107,7 @@ class Wakeups:
     async def _subscription(self) -> None:
         if self._reader is None:
             # In a context of its own: the first listener's request id is not that of the whole process.
-            self._reader = asyncio.create_task(self._read_forever(), name="wakeups", context=Context())
+            self._reader = asyncio.create_task(self._read_forever(), name="job notifications", context=Context())
         try:
             await asyncio.wait_for(self._subscribed.wait(), SUBSCRIBE_TIMEOUT_S)
         except TimeoutError:
@@ -117,7 +117,7 @@ class Wakeups:
         while True:
             try:
                 async with self.redis.pubsub() as pubsub:
-                    await pubsub.psubscribe(moved_channel("*"))
+                    await pubsub.psubscribe(updates_channel("*"))
                     await self._read(pubsub)
             except Exception as error:  # whatever it was, nobody would be woken any more if this task ended
                 log.warning("not woken by Redis: %s: %s", type(error).__name__, error)
@@ -128,29 +128,29 @@ class Wakeups:
         """Pass on what comes until the connection falls silent."""
         pinged = False
         while True:
-            message = await pubsub.get_message(timeout=QUIET_S)
+            message = await pubsub.get_message(timeout=IDLE_TIMEOUT_S)
             if message is None and pinged:
                 raise ConnectionError("the subscription is silent")
             if pinged := message is None:
                 await pubsub.ping()
             else:
-                self._hear(message)
+                self._dispatch(message)
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: dict[str, Any]) -> None:
         if message["type"] == "psubscribe":
             self._subscribed.set()
-            self._wake_all()  # whatever moved during an outage was not heard
+            self._notify_all()  # whatever moved during an outage was not heard
         elif message["type"] == "pmessage":
             over = text(message["data"]) != PROGRESS
             for listener in self._listeners.get(text(message["channel"]), ()):
-                listener.wake(over=over)
+                listener.notify(ended=over)
 
-    def _wake_all(self) -> None:
+    def _notify_all(self) -> None:
         for listeners in self._listeners.values():
             for listener in listeners:
-                listener.wake(over=True)
+                listener.notify(ended=True)
 
-    def _forget(self, channel: str, listener: Listener) -> None:
+    def _unsubscribe(self, channel: str, listener: Listener) -> None:
         self._listeners[channel].discard(listener)
         if not self._listeners[channel]:
             del self._listeners[channel]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from fastapi import Response
 
-from app.api.jobs.wait_estimate import MIN_PACE_S, polling_pace_s
+from app.api.jobs.wait_estimate import MIN_PACE_S, retry_after_s
 from app.api.schemas import Job, QueuePlace
 from app.core.jobs.store import now_s
 
@@ -34,11 +34,11 @@ def polling_headers(job: Job) -> dict[str, str]:
     """Whether, and when, to look again."""
     if job.done:
         return {"Cache-Control": f"private, max-age={CACHE_S}"}
-    pace_s = _queue_pace_s(job.queue) if job.queue else MIN_PACE_S
+    pace_s = _queue_retry_after_s(job.queue) if job.queue else MIN_PACE_S
     return {"Cache-Control": "no-store", "Retry-After": str(pace_s)}
 
 
-def _queue_pace_s(place: QueuePlace) -> int:
+def _queue_retry_after_s(place: QueuePlace) -> int:
     start = place.estimated_start_at
     wait_s = datetime.fromisoformat(start).timestamp() - now_s() if start else None
-    return polling_pace_s(wait_s, position=place.position)
+    return retry_after_s(wait_s, position=place.position)

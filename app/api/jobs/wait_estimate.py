@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from app.core.jobs.store import Job, Place, Run
+from app.core.jobs.store import Job, QueuePosition, Run
 
 #: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
 BYTES_PER_S = {
@@ -26,7 +26,7 @@ OTHER_BYTES_PER_S = 16_000
 #: When a client should look again: soon near the front, seldom deep in the queue.
 MIN_PACE_S, MAX_PACE_S = 1, 15
 #: Looks that a wait is divided into.
-LOOKS_PER_WAIT = 4
+POLLS_PER_WAIT = 4
 
 
 def estimate_duration_s(container: str, n_bytes: int, max_duration_s: float) -> float:
@@ -34,19 +34,19 @@ def estimate_duration_s(container: str, n_bytes: int, max_duration_s: float) -> 
     return round(min(n_bytes / BYTES_PER_S.get(container, OTHER_BYTES_PER_S), max_duration_s), 3)
 
 
-def drain_s(audio_s: float, rate: float | None, n_workers: int) -> float | None:
+def processing_time_s(audio_s: float, rate: float | None, n_workers: int) -> float | None:
     """How long the workers need for so much audio; None when no rate was measured or nobody works."""
     return audio_s / (rate * n_workers) if rate and n_workers else None
 
 
-def polling_pace_s(wait_s: float | None, *, position: int) -> int:
+def retry_after_s(wait_s: float | None, *, position: int) -> int:
     """Whole seconds until the next look at a job is worth it; by its place when its wait is unknown."""
-    pace_s = position if wait_s is None else wait_s / LOOKS_PER_WAIT
+    pace_s = position if wait_s is None else wait_s / POLLS_PER_WAIT
     return round(min(max(pace_s, MIN_PACE_S), MAX_PACE_S))
 
 
 @dataclass(frozen=True)
-class QueueView:
+class QueueEstimate:
     """What a queued job's client is told. Times are epoch seconds."""
 
     position: int
@@ -56,7 +56,7 @@ class QueueView:
 
 
 @dataclass(frozen=True)
-class Load:
+class QueueLoad:
     """How fast the service works at one moment, and at what. `rate` is one worker's, in audio seconds per second."""
 
     now: float
@@ -70,7 +70,7 @@ class Load:
         Counted from when the runs in progress began, not from now: the answer stays the same until something moves.
         """
         busy_s = sum(run.audio_s for run in self.running)
-        wait_s = drain_s(busy_s + audio_seconds_ahead, self.rate, self.n_workers)
+        wait_s = processing_time_s(busy_s + audio_seconds_ahead, self.rate, self.n_workers)
         return None if wait_s is None else max(self._from() + wait_s, self.now)
 
     def wait_s(self, audio_seconds_ahead: float) -> float | None:
@@ -78,11 +78,11 @@ class Load:
         start = self.starts_at(audio_seconds_ahead)
         return None if start is None else start - self.now
 
-    def view(self, job: Job, place: Place) -> QueueView:
+    def estimate(self, job: Job, place: QueuePosition) -> QueueEstimate:
         """A queued job's place and the times that follow from it."""
         start = self.starts_at(place.audio_seconds_ahead)
-        own_s = drain_s(job.estimated_s, self.rate, 1)
-        return QueueView(
+        own_s = processing_time_s(job.estimated_s, self.rate, 1)
+        return QueueEstimate(
             position=place.position,
             audio_seconds_ahead=round(place.audio_seconds_ahead, 1),
             estimated_start_at=None if start is None else math.ceil(start),

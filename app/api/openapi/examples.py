@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from app.api.jobs.wait_estimate import QueueView
+from app.api.jobs.wait_estimate import QueueEstimate
 from app.api.schemas import job_view
 from app.core.jobs.store import Job, JobState
 from app.core.problems import problem_object
@@ -18,7 +18,7 @@ DECODED = UPLOADED | {"codec": "mp3", "sample_rate_hz": 44_100, "channels": 2, "
 SCORES = dict(zip(SCORE_RANGES, (61.4213, 48.0687, 3.8142, 3.6603, 3.2178, 3.9421, 3.5816), strict=True))
 
 
-PLACE = QueueView(3, 512.0, 1_795_360_095, 1_795_360_099)
+PLACE = QueueEstimate(3, 512.0, 1_795_360_095, 1_795_360_099)
 
 _QUEUED = Job(
     id=JOB_ID,
@@ -50,7 +50,7 @@ _FAILED = replace(
 )
 
 
-def _view(job: Job, place: QueueView | None = None) -> dict[str, Any]:
+def _view(job: Job, place: QueueEstimate | None = None) -> dict[str, Any]:
     return job_view(job, result_ttl_s=WEEK_S, queue=place).model_dump(mode="json", by_alias=True)
 
 

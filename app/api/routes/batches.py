@@ -8,10 +8,10 @@ from app.api.auth.authentication import ReadJobs, WriteScores
 from app.api.batches.views import batch_headers, batch_view
 from app.api.dependencies import ServicesDep, owned_batch
 from app.api.openapi.components import batch_operation, headers, problems
-from app.api.routes.score import REFUSALS, SUBMITTED
+from app.api.routes.score import SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas import Batch, BatchQuery
 from app.api.submissions.batch import BatchSubmission
-from app.api.submissions.headers import OrderDep
+from app.api.submissions.headers import SubmissionHeadersDep
 
 router = APIRouter(tags=["scoring"])
 
@@ -24,17 +24,19 @@ router = APIRouter(tags=["scoring"])
     openapi_extra=batch_operation(),
     responses={
         207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(*REFUSALS),
+        **problems(*SUBMISSION_PROBLEMS),
     },
 )
-async def create_batch(request: Request, services: ServicesDep, caller: WriteScores, order: OrderDep) -> Response:
+async def create_batch(
+    request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
+) -> Response:
     """Send several tracks at once, up to 20, each in a part named `files`.
 
     Each file has an outcome of its own: a job, or a problem such as 413 or 415. Nothing is accepted before the whole
     form has arrived, so a client that is cut off has made no job. For more tracks send each to `POST /score` with the
     `batch_id` that this gave.
     """
-    return await BatchSubmission(request, services, caller, order).answer()
+    return await BatchSubmission(request, services, caller, headers).answer()
 
 
 @router.get(

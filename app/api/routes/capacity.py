@@ -2,12 +2,12 @@
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.auth.authentication import Entry
+from app.api.auth.authentication import RequireScope
 from app.api.dependencies import Services, ServicesDep
 from app.api.openapi.components import headers, problems
 from app.api.schemas import Capacity, QueueDepth
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(Entry())])
+router = APIRouter(tags=["operations"], dependencies=[Depends(RequireScope())])
 
 
 @router.get(
@@ -25,7 +25,7 @@ def get_capacity(response: Response, services: ServicesDep) -> Capacity:
 
 def capacity(services: Services) -> Capacity:
     """The service's load as its clients read it. Blocking."""
-    load, next_place = services.load(), services.jobs.waiting()
+    load, next_place = services.queue_load(), services.jobs.next_position()
     ahead_s = next_place.audio_seconds_ahead
     wait_s = load.wait_s(ahead_s)
     return Capacity(

@@ -7,7 +7,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores
 from app.api.dependencies import ServicesDep, owned_job
-from app.api.jobs.events import EventStream, Story
+from app.api.jobs.events import EventStream, JobEventFeed
 from app.api.jobs.listing import list_jobs as page_of_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
@@ -41,7 +41,7 @@ def list_jobs(
     """
     response.headers["Cache-Control"] = "no-store"
     jobs, cursor = page_of_jobs(services.jobs, caller.tenant, query)
-    return JobList(items=services.views(jobs), next_cursor=cursor)
+    return JobList(items=services.job_views(jobs), next_cursor=cursor)
 
 
 @router.get(
@@ -72,7 +72,7 @@ async def get_job(
     if wait_s:
         await run_in_threadpool(owned_job, services, caller, job_id)
         await wait_until_done(services, job_id, timeout_s=wait_s, request=request)
-    job = await run_in_threadpool(lambda: services.view(owned_job(services, caller, job_id)))
+    job = await run_in_threadpool(lambda: services.job_view(owned_job(services, caller, job_id)))
     return job_response(job, if_none_match=if_none_match, extra=applied(wait_s, job))
 
 
@@ -92,7 +92,7 @@ async def get_job(
 def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller: WriteScores) -> Job:
     """Stop a job: one that waits at once, one that runs before its next segment. Again is no error."""
     record = services.cancel(owned_job(services, caller, job_id))
-    job = services.view(record)
+    job = services.job_view(record)
     response.status_code = 200 if record.status is JobState.CANCELED else 202
     response.headers.update(polling_headers(job))
     return job
@@ -134,5 +134,7 @@ async def stream_events(
     `job.succeeded`, `job.failed` and `job.canceled` with the whole job, and the stream ends. With `Last-Event-ID` it
     goes on after that event instead, as long as the event is remembered.
     """
-    story = await run_in_threadpool(lambda: Story(services, owned_job(services, caller, job_id), after=last_event_id))
-    return Response(status_code=204) if story.is_told else EventStream(story)
+    feed = await run_in_threadpool(
+        lambda: JobEventFeed(services, owned_job(services, caller, job_id), after=last_event_id)
+    )
+    return Response(status_code=204) if feed.finished else EventStream(feed)

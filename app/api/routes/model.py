@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends
 
-from app.api.auth.authentication import Entry
+from app.api.auth.authentication import RequireScope
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
 from app.api.schemas import InputLimits, LoadedModel, ModelCard, ScoreMeaning
@@ -37,7 +37,7 @@ LICENCE = (
     "The APEX head is Apache-2.0."
 )
 
-router = APIRouter(tags=["scoring"], dependencies=[Depends(Entry())])
+router = APIRouter(tags=["scoring"], dependencies=[Depends(RequireScope())])
 
 
 @router.get("/model", responses={200: {"headers": headers()}, **problems("unauthorized", "redis_unavailable")})

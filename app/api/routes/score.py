@@ -6,13 +6,13 @@ from app.api.auth.authentication import WriteScores
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems, upload_operation
 from app.api.schemas import Job
-from app.api.submissions.headers import OrderDep
+from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.single import Submission
 
 #: What any accepted submission may carry.
 SUBMITTED = ("Idempotent-Replayed", "RateLimit", "RateLimit-Policy")
 #: For what any submission may be refused as a whole.
-REFUSALS = (
+SUBMISSION_PROBLEMS = (
     "malformed_multipart",
     "missing_file",
     "too_many_files",
@@ -47,10 +47,12 @@ router = APIRouter(tags=["scoring"])
             "headers": headers("Location", "Cache-Control", "Preference-Applied", *SUBMITTED),
         },
         202: {"headers": headers("Location", "Retry-After", "Cache-Control", *SUBMITTED)},
-        **problems(*REFUSALS, "storage_unavailable", "storage_full"),
+        **problems(*SUBMISSION_PROBLEMS, "storage_unavailable", "storage_full"),
     },
 )
-async def score_track(request: Request, services: ServicesDep, caller: WriteScores, order: OrderDep) -> Response:
+async def score_track(
+    request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
+) -> Response:
     """Send a track to be scored.
 
     Either a multipart form with one part named `file`, or the file itself as the body with an `audio/*` or
@@ -58,4 +60,4 @@ async def score_track(request: Request, services: ServicesDep, caller: WriteScor
     own bytes; its name and its declared media type are ignored. Decoding happens later: a track that cannot be decoded
     becomes a failed job. A track that was scored before for the same tenant is answered with those scores.
     """
-    return await Submission(request, services, caller, order).answer()
+    return await Submission(request, services, caller, headers).answer()

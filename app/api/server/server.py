@@ -11,8 +11,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)
-        self.wakeups = app.state.services.wakeups
+        self.notifications = app.state.services.notifications
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self.wakeups.stop()
+        self.notifications.stop()
         await super().shutdown(sockets)

@@ -15,12 +15,12 @@ from fastapi.concurrency import run_in_threadpool
 from redis.exceptions import RedisError
 
 from app.api.auth.rate_limits import Quotas
-from app.api.jobs.wait_estimate import drain_s
-from app.api.request_context import Trace
-from app.api.ttl_cache import Recent
+from app.api.jobs.wait_estimate import processing_time_s
+from app.api.request_context import RequestContext
+from app.api.ttl_cache import TtlCache
 from app.core.callers import Caller
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobStore, Place
+from app.core.jobs.store import JobStore, QueuePosition
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -29,14 +29,14 @@ MIN_RETRY_S, MAX_RETRY_S = 1, 3600
 
 
 @dataclass(frozen=True)
-class Gate:
+class AdmissionControl:
     """`async with gate.admitted(request, caller):` refuses, or counts what the block reads."""
 
     jobs: JobStore
     queue: ScoreQueue
     quotas: Quotas
     max_queued_audio_s: float
-    waiting: Recent[Place]
+    waiting: TtlCache[QueuePosition]
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
@@ -44,41 +44,43 @@ class Gate:
 
         Raises `queue_full` or `quota_exceeded`. A repeated request leads to none, and is only counted.
         """
-        declared, trace = declared_bytes(request), Trace.of(request)
+        declared, context = declared_bytes(request), RequestContext.of(request)
         if jobs:
-            await self._refuse_when_full()
+            await self._check_backlog()
         if caller.key_id is not None:
-            await run_in_threadpool(self._take, trace, caller, declared, jobs)
+            await run_in_threadpool(self._consume, context, caller, declared, jobs)
         try:
             yield
         finally:
-            await asyncio.shield(asyncio.create_task(self._settle(caller, trace.received_bytes - declared)))
+            await asyncio.shield(
+                asyncio.create_task(self._charge_actual_bytes(caller, context.received_bytes - declared))
+            )
 
     def queue_full(self) -> Problem:
         """The refusal of more audio, with the time after which there should be room."""
-        excess_s = self.jobs.waiting().audio_seconds_ahead - self.max_queued_audio_s
-        seconds = drain_s(max(excess_s, 0.0), self.jobs.rate(), self.queue.n_workers())
+        excess_s = self.jobs.next_position().audio_seconds_ahead - self.max_queued_audio_s
+        seconds = processing_time_s(max(excess_s, 0.0), self.jobs.rate(), self.queue.n_workers())
         if seconds is None:
             return Problem("queue_full")
         retry_after_s = min(max(math.ceil(seconds), MIN_RETRY_S), MAX_RETRY_S)
         return Problem("queue_full", headers={"Retry-After": str(retry_after_s)})
 
-    async def _refuse_when_full(self) -> None:
-        waiting = await self.waiting.soon()
+    async def _check_backlog(self) -> None:
+        waiting = await self.waiting.get_async()
         if waiting.audio_seconds_ahead >= self.max_queued_audio_s:
             raise await run_in_threadpool(self.queue_full)
 
-    def _take(self, trace: Trace, caller: Caller, n_bytes: int, jobs: int) -> None:
-        standing = self.quotas.take(caller, n_bytes=n_bytes, jobs=jobs)
-        if standing:
-            trace.headers.update(standing.headers())
-            standing.refuse_reached()
+    def _consume(self, context: RequestContext, caller: Caller, n_bytes: int, jobs: int) -> None:
+        status = self.quotas.consume(caller, n_bytes=n_bytes, jobs=jobs)
+        if status:
+            context.headers.update(status.headers())
+            status.raise_if_exceeded()
 
-    async def _settle(self, caller: Caller, n_bytes: int) -> None:
+    async def _charge_actual_bytes(self, caller: Caller, n_bytes: int) -> None:
         if n_bytes == 0 or caller.key_id is None:
             return
         try:
-            await run_in_threadpool(self.quotas.take, caller, n_bytes=n_bytes, anyhow=True)
+            await run_in_threadpool(self.quotas.consume, caller, n_bytes=n_bytes, force=True)
         except RedisError:
             log.warning("uploaded bytes were not counted", exc_info=True)
 

@@ -15,11 +15,11 @@ from app.api.batches.store import Batch, new_batch_id
 from app.api.batches.views import batch_headers, batch_view
 from app.api.jobs.long_poll import wait_until_done
 from app.api.schemas import BatchQuery, TrackOptions
-from app.api.submissions.create_job import Terms
-from app.api.submissions.headers import DigestedBody
-from app.api.submissions.idempotency import Answer, Claim, fingerprint
-from app.api.submissions.single import Submission, uninterrupted
-from app.api.uploads.receiver import BatchUpload, TrackHead, Upload
+from app.api.submissions.create_job import SubmissionContext
+from app.api.submissions.headers import HashingRequest
+from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
+from app.api.submissions.single import Submission, run_to_completion
+from app.api.uploads.receiver import BatchUpload, Upload, UploadMetadata
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem
 
@@ -31,27 +31,27 @@ class BatchSubmission(Submission):
 
     route: ClassVar[str] = "POST /batches"
 
-    def _examined(self) -> TrackHead:
-        return self.services.uploader.examine_batch(self.request)
+    def _check_headers(self) -> UploadMetadata:
+        return self.services.uploads.check_batch_headers(self.request)
 
-    async def _accepted(self, head: TrackHead, claim: Claim | None) -> Answer:
-        async with self.services.gate.admitted(self.request, self.caller), self._form(head) as upload:
-            batch = await uninterrupted(self._accept, upload, claim)
-        if self.order.wait_s:
+    async def _accepted(self, head: UploadMetadata, claim: Claim | None) -> StoredResponse:
+        async with self.services.admission.admitted(self.request, self.caller), self._form(head) as upload:
+            batch = await run_to_completion(self._accept, upload, claim)
+        if self.headers.wait_s:
             with suppress(RedisError, Problem):  # the jobs are durable, whatever becomes of the wait
                 await self._wait(batch)
-        return await uninterrupted(self._tell_batch, batch, [file.filename for file in upload.files], claim)
+        return await run_to_completion(self._render_batch, batch, [file.filename for file in upload.files], claim)
 
-    async def _print_of_body(self, head: TrackHead) -> str:
+    async def _body_fingerprint_of(self, head: UploadMetadata) -> str:
         async with self._form(head) as upload:
-            return _print(upload)
+            return body_fingerprint(upload)
 
     @asynccontextmanager
-    async def _form(self, head: TrackHead) -> AsyncIterator[BatchUpload]:
+    async def _form(self, head: UploadMetadata) -> AsyncIterator[BatchUpload]:
         """The form, which is what its `Content-Digest` says."""
-        body = DigestedBody(self.request) if self.order.content_sha256 else None
+        body = HashingRequest(self.request) if self.headers.content_sha256 else None
         request = body.request if body else self.request
-        async with self.services.uploader.receive_batch(request, head.boundary or b"") as upload:
+        async with self.services.uploads.receive_batch(request, head.boundary or b"") as upload:
             if body:
                 self._refuse_other_digest(body.sha256)
             yield upload
@@ -69,8 +69,8 @@ class BatchSubmission(Submission):
     def _begun(self, upload: BatchUpload, claim: Claim | None) -> Batch:
         batch_id = f"bat_{claim.job_id.removeprefix('job_')}" if claim else new_batch_id()
         said, tenant = upload.options, self.caller.tenant
-        batch = Batch(batch_id, tenant, said.batch_external_id, said.metadata, fingerprint=_print(upload))
-        made = self.services.batches.get(tenant, batch_id) if claim and claim.retaken else None
+        batch = Batch(batch_id, tenant, said.batch_external_id, said.metadata, fingerprint=body_fingerprint(upload))
+        made = self.services.batches.get(tenant, batch_id) if claim and claim.taken_over else None
         if made and made.fingerprint != batch.fingerprint:
             raise Problem("idempotency_key_reused")
         if claim and not self.services.idempotency.renew(claim):
@@ -83,9 +83,9 @@ class BatchSubmission(Submission):
         """Make a file's job; the problem when it comes to none."""
         if isinstance(outcome, Problem):
             return outcome
-        terms = Terms(self.caller, REQUEST_ID.get(), TRACE_ID.get(), self.order.cancel_after_s)
+        context = SubmissionContext(self.caller, REQUEST_ID.get(), TRACE_ID.get(), self.headers.cancel_after_s)
         try:
-            self.services.acceptance.accept(replace(outcome, options=options), terms)
+            self.services.job_creator.create(replace(outcome, options=options), context)
         except Problem as problem:
             return problem
         return None
@@ -96,23 +96,23 @@ class BatchSubmission(Submission):
         self.services.batches.reject(batch, problem.object(instance="/batches", request_id=REQUEST_ID.get()))
 
     async def _wait(self, batch: Batch) -> None:
-        deadline = time.monotonic() + self.order.wait_s
+        deadline = time.monotonic() + self.headers.wait_s
         for item in await run_in_threadpool(self.services.batches.items, batch):
             if isinstance(item, str):
                 await wait_until_done(self.services, item, timeout_s=max(deadline - time.monotonic(), 0.0))
 
-    def _tell_batch(self, batch: Batch, filenames: list[str | None], claim: Claim | None) -> Answer:
+    def _render_batch(self, batch: Batch, filenames: list[str | None], claim: Claim | None) -> StoredResponse:
         """What the client is told, stored under its key."""
         view = batch_view(self.services, batch, BatchQuery(limit=len(filenames)), filenames=filenames)
-        applied = {"Preference-Applied": f"wait={self.order.wait_s}"} if self.order.wait_s and view.done else {}
+        applied = {"Preference-Applied": f"wait={self.headers.wait_s}"} if self.headers.wait_s and view.done else {}
         headers = {"Location": view.links.itself, **batch_headers(view), **applied}
-        answer = Answer(207, headers, view.model_dump_json(by_alias=True).encode())
+        answer = StoredResponse(207, headers, view.model_dump_json(by_alias=True).encode())
         if claim:
             self._store(claim, answer, batch.fingerprint or "")
         return answer
 
 
-def _print(upload: BatchUpload) -> str:
+def body_fingerprint(upload: BatchUpload) -> str:
     """What the request asks for: the bytes of its files in their order, and what its sender says about them."""
     digests = [file.outcome.part.sha256 if isinstance(file.outcome, Upload) else "-" for file in upload.files]
     return fingerprint(hashlib.sha256("\n".join(digests).encode()).hexdigest(), upload.options)

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError, RedisError, TimeoutError
 
 from app.api.auth.rate_limits import quota_exceeded
 from app.api.jobs.wait_estimate import estimate_duration_s
-from app.api.submissions.admission import Gate
+from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.uploads.receiver import Upload
 from app.core.callers import Caller
@@ -22,9 +22,9 @@ from app.core.jobs.store import (
     JobState,
     JobStore,
     Json,
-    Place,
     QueueFull,
-    TooManyOpenJobs,
+    QueuePosition,
+    TooManyJobsInFlight,
     UnknownBatch,
     new_job_id,
     now_s,
@@ -36,11 +36,11 @@ log = logging.getLogger(__name__)
 
 #: After these a record of the job's id may be there, and need the audio: its reply was lost, or the id is taken.
 #: When there is none, the reconciler deletes the audio later.
-MAY_BE_THERE = (ConnectionError, TimeoutError, JobExists)
+RECORD_MAY_EXIST = (ConnectionError, TimeoutError, JobExists)
 
 
 @dataclass(frozen=True)
-class Terms:
+class SubmissionContext:
     """Under which conditions an upload is accepted, beside its own options."""
 
     caller: Caller
@@ -51,44 +51,44 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Acceptance:
-    """`accept(upload, terms)` makes the job. Blocking."""
+class JobCreator:
+    """`accept(upload, context)` makes the job. Blocking."""
 
     jobs: JobStore
     queue: ScoreQueue
     storage: AudioStorage
     keys: IdempotencyKeys
-    gate: Gate
+    admission: AdmissionControl
     max_duration_s: float
     model: Callable[[], Json | None]
 
-    def accept(self, upload: Upload, terms: Terms) -> tuple[Job, Place | None]:
+    def create(self, upload: Upload, context: SubmissionContext) -> tuple[Job, QueuePosition | None]:
         """The job: a new one, a finished one when the track's scores are known, or the one that the claim's key made.
 
         With the place of a new one in the queue, which costs nothing to tell when it is made.
         Raises `quota_exceeded`, `queue_full`, `validation_error` for a model that is not there, and the problems of an
         idempotency key.
         """
-        job = self._planned(upload, terms)
-        if terms.claim and (made := self._made_before(job, terms.claim)):
+        job = self._build_job(upload, context)
+        if context.claim and (made := self._existing_job(job, context.claim)):
             return made, None
-        self._refuse_other_model(upload.options.model_version)
-        if cached := self._scored(job):
-            return cached, self._created(cached, terms)
+        self._check_model_version(upload.options.model_version)
+        if cached := self._cached_result(job):
+            return cached, self._created(cached, context)
         upload.part.commit(job.storage_key)
-        return job, self._created_and_queued(job, terms)
+        return job, self._created_and_queued(job, context)
 
-    def _planned(self, upload: Upload, terms: Terms) -> Job:
-        job_id = terms.claim.job_id if terms.claim else new_job_id()
+    def _build_job(self, upload: Upload, context: SubmissionContext) -> Job:
+        job_id = context.claim.job_id if context.claim else new_job_id()
         part, options, created_at = upload.part, upload.options, now_s()
         return Job(
             id=job_id,
             storage_key=job_id,
-            tenant=terms.caller.tenant,
+            tenant=context.caller.tenant,
             created_at=created_at,
-            deadline=created_at + terms.cancel_after_s if terms.cancel_after_s else None,
-            request_id=terms.request_id,
-            trace_id=terms.trace_id,
+            deadline=created_at + context.cancel_after_s if context.cancel_after_s else None,
+            request_id=context.request_id,
+            trace_id=context.trace_id,
             external_id=options.external_id,
             batch_id=options.batch_id,
             metadata=options.metadata,
@@ -96,12 +96,12 @@ class Acceptance:
             estimated_s=estimate_duration_s(upload.container, part.size_bytes, self.max_duration_s),
             timings={"upload_s": upload.upload_s},
             fingerprint=fingerprint(part.sha256, options),
-            idempotency=terms.claim.entry if terms.claim else None,
+            idempotency=context.claim.entry if context.claim else None,
         )
 
-    def _made_before(self, job: Job, claim: Claim) -> Job | None:
+    def _existing_job(self, job: Job, claim: Claim) -> Job | None:
         """What an earlier request of the same key made whose answer was lost."""
-        if claim.retaken and (made := self.jobs.get(claim.job_id)):
+        if claim.taken_over and (made := self.jobs.get(claim.job_id)):
             return self._same(made, job)
         # Who lost the claim must not touch the file that the new owner may have written.
         if not self.keys.renew(claim):
@@ -113,7 +113,7 @@ class Acceptance:
             raise Problem("idempotency_key_reused")
         return made
 
-    def _refuse_other_model(self, wanted: str | None) -> None:
+    def _check_model_version(self, wanted: str | None) -> None:
         loaded = self._model_version() if wanted else None
         if wanted != loaded:
             raise invalid_field("model_version", f"The workers run {loaded}." if loaded else "No model is loaded yet.")
@@ -121,47 +121,51 @@ class Acceptance:
     def _model_version(self) -> str | None:
         return (self.model() or {}).get("version")
 
-    def _scored(self, job: Job) -> Job | None:
+    def _cached_result(self, job: Job) -> Job | None:
         """The job as finished, when its tenant has the scores of the same bytes by the model of today."""
         version = self._model_version()
         if version is None:
             return None
-        known = self.jobs.scored(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
+        known = self.jobs.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
         return _finished_like(job, known) if known else None
 
-    def _created_and_queued(self, job: Job, terms: Terms) -> Place | None:
-        if terms.claim:  # an id that was claimed before may have been queued before
-            place = self._created(job, terms)
+    def _created_and_queued(self, job: Job, context: SubmissionContext) -> QueuePosition | None:
+        if context.claim:  # an id that was claimed before may have been queued before
+            place = self._created(job, context)
             self._enqueue(job)
             return place
         try:
             # One step, because each that is waited for costs a sync of Redis's file.
-            return self._created(job, terms, also=lambda pipe: self.queue.add_to(pipe, job.id))
+            return self._created(job, context, also=lambda pipe: self.queue.add_to(pipe, job.id))
         except Problem:
             self.queue.forget(job.id)
             raise
 
-    def _created(self, job: Job, terms: Terms, *, also: Callable[[Pipeline], None] | None = None) -> Place | None:
+    def _created(
+        self, job: Job, context: SubmissionContext, *, also: Callable[[Pipeline], None] | None = None
+    ) -> QueuePosition | None:
         work = not job.status.done
-        max_open = terms.caller.limits.jobs_in_flight if work else None
-        max_backlog_s = self.gate.max_queued_audio_s if work else None
+        max_in_flight = context.caller.limits.jobs_in_flight if work else None
+        max_backlog_s = self.admission.max_queued_audio_s if work else None
         with self._audio_deleted_when_refused(job):
             try:
-                return self.jobs.create(job, max_open=max_open, max_backlog_s=max_backlog_s, also=also)
-            except TooManyOpenJobs:
+                return self.jobs.create(
+                    job, max_in_flight=max_in_flight, max_backlog_s=max_backlog_s, extra_commands=also
+                )
+            except TooManyJobsInFlight:
                 raise quota_exceeded("inflight") from None
             except UnknownBatch:
                 raise invalid_field("batch_id", "There is no such batch.") from None
             except BatchFull:
                 raise invalid_field("batch_id", "The batch has as many items as one may have.") from None
             except QueueFull:
-                raise self.gate.queue_full() from None
+                raise self.admission.queue_full() from None
 
     @contextmanager
     def _audio_deleted_when_refused(self, job: Job) -> Iterator[None]:
         try:
             yield
-        except MAY_BE_THERE:
+        except RECORD_MAY_EXIST:
             raise
         except BaseException:
             self.storage.delete(job.storage_key)

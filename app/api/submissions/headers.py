@@ -22,7 +22,7 @@ _DIGEST = re.compile(r"(?:^|,)[ \t]*sha-256=:(?P<value>[A-Za-z0-9+/]{43}=):[ \t]
 
 
 @dataclass(frozen=True)
-class Order:
+class SubmissionHeaders:
     """What a client asks for. `content_sha256`, in hexadecimal, is what it says of the body's very bytes."""
 
     idempotency_key: str | None = None
@@ -32,7 +32,7 @@ class Order:
 
 
 # A coroutine although it awaits nothing: a plain function would cost a thread for each request.
-async def read_order(
+async def read_submission_headers(
     request: Request,
     wait_s: PreferWait,
     idempotency_key: Annotated[
@@ -60,12 +60,12 @@ async def read_order(
             examples=["10m"],
         ),
     ] = None,
-) -> Order:
-    """The order. Raises `bad_header` for one that cannot be understood."""
+) -> SubmissionHeaders:
+    """The headers. Raises `bad_header` for one that cannot be understood."""
     for name in _ONCE:
         if len(request.headers.getlist(name)) > 1:
             raise Problem("bad_header", f"{name.title()} must be given once.")
-    return Order(
+    return SubmissionHeaders(
         idempotency_key=None if idempotency_key is None else parse_key(idempotency_key),
         content_sha256=None if content_digest is None else parse_digest(content_digest),
         cancel_after_s=None if cancel_after is None else parse_cancel_after(cancel_after),
@@ -73,7 +73,7 @@ async def read_order(
     )
 
 
-OrderDep = Annotated[Order, Depends(read_order)]
+SubmissionHeadersDep = Annotated[SubmissionHeaders, Depends(read_submission_headers)]
 
 
 def parse_key(value: str) -> str:
@@ -106,7 +106,7 @@ def _no_digest() -> str:
     raise Problem("bad_header", "Content-Digest must hold `sha-256=:…:` with 32 bytes of base64.")
 
 
-class DigestedBody:
+class HashingRequest:
     """A request's body, hashed as it is received."""
 
     def __init__(self, request: Request) -> None:

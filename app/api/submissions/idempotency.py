@@ -80,7 +80,7 @@ end
 
 
 @dataclass(frozen=True)
-class Answer:
+class StoredResponse:
     """What a client was told, byte for byte."""
 
     status: int
@@ -89,16 +89,16 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Stored:
+class Completed:
     """An earlier request's answer, the print of what it sent, and of its very bytes where it declared them."""
 
-    answer: Answer
+    response: StoredResponse
     fingerprint: str
-    request_print: str
+    body_fingerprint: str
 
 
 @dataclass(frozen=True)
-class Busy:
+class InProgress:
     """Another request works under this key right now, on a job of this id if it comes to one."""
 
     job_id: str
@@ -106,12 +106,12 @@ class Busy:
 
 @dataclass(frozen=True)
 class Claim:
-    """This request is the one that works under the key. `retaken`: an earlier one may have made the job."""
+    """This request is the one that works under the key. `taken_over`: an earlier one may have made the job."""
 
     entry: str
     token: str
     job_id: str
-    retaken: bool
+    taken_over: bool
 
 
 class IdempotencyKeys:
@@ -126,29 +126,29 @@ class IdempotencyKeys:
         self._finish = redis.register_script(_FINISH)
         self._release = redis.register_script(_RELEASE)
 
-    def begin(self, *, tenant: str, route: str, key: str) -> Claim | Busy | Stored:
+    def begin(self, *, tenant: str, route: str, key: str) -> Claim | InProgress | Completed:
         """Claim a key, or find what became of it."""
         entry, token = entry_key(tenant, route, key), secrets.token_hex(16)
         found = self._begin(keys=[entry], args=[token, str(self.lease_s), str(self.ttl_s), new_job_id()])
         match text(found[0]):
             case "claimed":
-                return Claim(entry, token, text(found[1]), retaken=bool(found[2]))
+                return Claim(entry, token, text(found[1]), taken_over=bool(found[2]))
             case "busy":
-                return Busy(text(found[1]))
-        return _stored(*map(text, found[1:]))
+                return InProgress(text(found[1]))
+        return _completed(*map(text, found[1:]))
 
     def renew(self, claim: Claim) -> bool:
         """Keep a claim for another lease; False when it is another's by now."""
         return bool(self._renew(keys=[claim.entry], args=[claim.token, str(self.lease_s), str(self.ttl_s)]))
 
-    def finish(self, claim: Claim, answer: Answer, *, fingerprint: str, request_print: str) -> None:
+    def finish(self, claim: Claim, answer: StoredResponse, *, fingerprint: str, body_fingerprint: str) -> None:
         """Store what the client is told, for those who ask again."""
         fields = {
             "status": str(answer.status),
             "headers": json.dumps(dict(answer.headers)),
             "body": answer.body.decode(),
             "fingerprint": fingerprint,
-            "request_print": request_print,
+            "request_print": body_fingerprint,
         }
         flat = [item for name, value in fields.items() for item in (name, value)]
         self._finish(keys=[claim.entry], args=[claim.token, str(self.ttl_s), *flat])
@@ -158,7 +158,7 @@ class IdempotencyKeys:
         self._release(keys=[claim.entry], args=[claim.token])
 
     @asynccontextmanager
-    async def held(self, claim: Claim) -> AsyncIterator[None]:
+    async def keep_alive(self, claim: Claim) -> AsyncIterator[None]:
         """Keep a claim alive during the block, and give it up when the block fails."""
         renewing = asyncio.create_task(self._renew_forever(claim), name="claim")
         try:
@@ -197,5 +197,5 @@ def fingerprint(sha256: str, options: BaseModel) -> str:
     return hashlib.sha256(json.dumps([sha256, said], sort_keys=True).encode()).hexdigest()
 
 
-def _stored(status: str, headers: str, body: str, fingerprint: str, request_print: str) -> Stored:
-    return Stored(Answer(int(status), json.loads(headers), body.encode()), fingerprint, request_print)
+def _completed(status: str, headers: str, body: str, fingerprint: str, body_fingerprint: str) -> Completed:
+    return Completed(StoredResponse(int(status), json.loads(headers), body.encode()), fingerprint, body_fingerprint)

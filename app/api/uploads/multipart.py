@@ -29,7 +29,7 @@ Sink = Callable[[bytes | memoryview], None]
 
 
 @dataclass(frozen=True)
-class FormKind:
+class FormSpec:
     """Which parts a form may have: so many files under one name, and the text fields of `options`."""
 
     file_field: str
@@ -37,16 +37,16 @@ class FormKind:
     options: type[BaseModel]
 
 
-TRACK_FORM = FormKind("file", 1, TrackOptions)
-BATCH_FORM = FormKind("files", MAX_BATCH_FILES, BatchOptions)
+TRACK_FORM = FormSpec("file", 1, TrackOptions)
+BATCH_FORM = FormSpec("files", MAX_BATCH_FILES, BatchOptions)
 
 
 class Fields(dict[str, str]):
     """Text fields by name. Unknown names are refused: a field that is dropped in silence is worse than an error."""
 
-    def __init__(self, kind: FormKind = TRACK_FORM) -> None:
+    def __init__(self, spec: FormSpec = TRACK_FORM) -> None:
         super().__init__()
-        self.kind = kind
+        self.kind = spec
 
     def check(self, name: str) -> None:
         """Raise unless a field of this name may be added."""
@@ -61,7 +61,7 @@ class Fields(dict[str, str]):
         self[name] = text
 
 
-class FormBody:
+class MultipartReader:
     """Feed it chunks, then `finish()`. `open_file` is told each file's name, if it has one, and says where it goes.
 
     The parts' number needs no limit of its own: files are counted, each other name is taken once, unknown ones never.

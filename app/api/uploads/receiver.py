@@ -20,10 +20,10 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from app.api.schemas import BatchOptions, TrackOptions
-from app.api.ttl_cache import Recent
-from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, FormBody, Sink
+from app.api.ttl_cache import TtlCache
+from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.problems import Problem, invalid_field, validation_problem
-from app.core.storage.local import AudioStorage, PartFile
+from app.core.storage.local import AudioStorage, PartialUpload
 from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
 
 WRITE_BYTES = 256 * 1024
@@ -47,7 +47,7 @@ class UploadLimits:
 
 
 @dataclass(frozen=True)
-class TrackHead:
+class UploadMetadata:
     """What is known of a body before it is read. `boundary` is a form's, None for a raw body."""
 
     boundary: bytes | None
@@ -58,7 +58,7 @@ class TrackHead:
 class Upload:
     """A track received whole; the end of it is not yet flushed, and nothing is committed."""
 
-    part: PartFile
+    part: PartialUpload
     container: str
     options: TrackOptions
     upload_s: float
@@ -80,61 +80,61 @@ class BatchUpload:
     files: Sequence[BatchFile]
 
 
-class Uploader:
+class UploadReceiver:
     """`async with uploader.receive(request) as upload:` reads a body; what is not committed inside is deleted."""
 
     def __init__(self, storage: AudioStorage, limits: UploadLimits) -> None:
         self.storage = storage
         self.limits = limits
         self._writers = CapacityLimiter(WRITERS)
-        self._has_room = Recent(partial(storage.has_room, limits.max_bytes))
+        self._has_room = TtlCache(partial(storage.has_room, limits.max_bytes))
 
-    def examine(self, request: Request) -> TrackHead:
+    def check_headers(self, request: Request) -> UploadMetadata:
         """What a request says of its body before the body is read; raises when it cannot be taken."""
         options = parse_options(query_fields(request), TrackOptions)
         boundary = form_boundary(request)
-        refuse_declared_length(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
-        return TrackHead(boundary, options)
+        check_declared_length(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
+        return UploadMetadata(boundary, options)
 
     @asynccontextmanager
-    async def receive(self, request: Request, head: TrackHead) -> AsyncIterator[Upload]:
+    async def receive(self, request: Request, head: UploadMetadata) -> AsyncIterator[Upload]:
         """Read the body of a request that was examined. All refusals are `Problem`s."""
         started = time.monotonic()
         fields = query_fields(request)
         await self._require_room()
         with self.storage.receive() as part:
-            audio = self._intake(part)
+            audio = self._writer(part)
             body: Body = RawBody(audio)
             if head.boundary is not None:
-                body = FormBody(head.boundary, fields=fields, open_file=lambda _filename: audio.feed)
+                body = MultipartReader(head.boundary, fields=fields, open_file=lambda _filename: audio.feed)
             await self._read(request, body, [audio], max_bytes=self.limits.max_bytes)
-            container = audio.recognised()
+            container = audio.detected_container()
             yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
 
-    def examine_batch(self, request: Request) -> TrackHead:
+    def check_batch_headers(self, request: Request) -> UploadMetadata:
         """The same for a form of several files."""
         boundary = form_boundary(request)
         if boundary is None:
             raise Problem("unsupported_media_type", "A batch is sent as a form.", accepted=[FORM_TYPE])
         for name in request.query_params:
             raise invalid_field(name, "A batch has its fields in the form.")
-        refuse_declared_length(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
-        return TrackHead(boundary, TrackOptions())
+        check_declared_length(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
+        return UploadMetadata(boundary, TrackOptions())
 
     @asynccontextmanager
     async def receive_batch(self, request: Request, boundary: bytes) -> AsyncIterator[BatchUpload]:
         """Read a form of several files. One that is refused takes no other with it; an unreadable form takes all."""
         started = time.monotonic()
-        fields, intakes = Fields(BATCH_FORM), list[PatientIntake]()
+        fields, intakes = Fields(BATCH_FORM), list[ErrorCapturingWriter]()
         await self._require_room()
         with ExitStack() as parts:
 
             def open_file(filename: str | None) -> Sink:
                 part = parts.enter_context(self.storage.receive())
-                intakes.append(PatientIntake(filename, part, self._intake(part)))
+                intakes.append(ErrorCapturingWriter(filename, part, self._writer(part)))
                 return intakes[-1].feed
 
-            body = FormBody(boundary, fields=fields, open_file=open_file)
+            body = MultipartReader(boundary, fields=fields, open_file=open_file)
             await self._read(request, body, intakes, max_bytes=self.max_batch_bytes)
             options = parse_options(fields, BatchOptions)
             upload_s = round(time.monotonic() - started, 3)
@@ -145,13 +145,13 @@ class Uploader:
         return BATCH_FORM.max_files * self.limits.max_bytes
 
     async def _require_room(self) -> None:
-        if not await self._has_room.soon(self._writers):
+        if not await self._has_room.get_async(self._writers):
             raise Problem("storage_full")
 
-    def _intake(self, part: PartFile) -> "AudioIntake":
-        return AudioIntake(part, max_bytes=self.limits.max_bytes, writers=self._writers)
+    def _writer(self, part: PartialUpload) -> "AudioWriter":
+        return AudioWriter(part, max_bytes=self.limits.max_bytes, writers=self._writers)
 
-    async def _read(self, request: Request, body: "Body", intakes: Sequence["Intake"], *, max_bytes: int) -> None:
+    async def _read(self, request: Request, body: "Body", intakes: Sequence["Writer"], *, max_bytes: int) -> None:
         chunks = body_chunks(request, idle_timeout_s=self.limits.idle_timeout_s, max_bytes=max_bytes + FRAMING_BYTES)
         try:
             async with asyncio.timeout(self.limits.timeout_s):
@@ -164,10 +164,10 @@ class Uploader:
         body.finish()
 
 
-class AudioIntake:
+class AudioWriter:
     """The audio of one upload: counted as it comes, recognised by its first bytes, written in large blocks."""
 
-    def __init__(self, part: PartFile, *, max_bytes: int, writers: CapacityLimiter) -> None:
+    def __init__(self, part: PartialUpload, *, max_bytes: int, writers: CapacityLimiter) -> None:
         self._part = part
         self._max_bytes = max_bytes
         self._writers = writers
@@ -179,7 +179,7 @@ class AudioIntake:
         if self._part.size_bytes > self._max_bytes:
             raise too_large(self._max_bytes, f"The limit is {self._max_bytes} bytes; the file has more.")
         if self._container is None and self._part.size_bytes >= SNIFF_BYTES:
-            self._container = recognise(self._part.pending)
+            self._container = detect_container(self._part.pending)
 
     async def drain(self) -> None:
         """Write what has gathered, once it is worth a thread."""
@@ -190,15 +190,15 @@ class AudioIntake:
         """Write what has gathered."""
         await to_thread.run_sync(self._part.flush, limiter=self._writers)
 
-    def recognised(self) -> str:
+    def detected_container(self) -> str:
         """The container's name; raises when a file that is over began like none."""
-        return self._container or recognise(self._part.pending)
+        return self._container or detect_container(self._part.pending)
 
 
-class PatientIntake:
+class ErrorCapturingWriter:
     """The audio of one file of several: a problem with it is kept, and the rest of it let pass."""
 
-    def __init__(self, filename: str | None, part: PartFile, audio: AudioIntake) -> None:
+    def __init__(self, filename: str | None, part: PartialUpload, audio: AudioWriter) -> None:
         self._filename = filename
         self._part = part
         self._audio = audio
@@ -206,12 +206,12 @@ class PatientIntake:
 
     def feed(self, data: bytes | memoryview) -> None:
         if self._problem is None:
-            with self._keeping_problem():
+            with self._capturing_problem():
                 self._audio.feed(data)
 
     async def drain(self) -> None:
         if self._problem is None:
-            with self._keeping_problem():
+            with self._capturing_problem():
                 await self._audio.drain()
 
     async def finish(self, upload_s: float) -> BatchFile:
@@ -220,14 +220,14 @@ class PatientIntake:
 
     async def _outcome(self, upload_s: float) -> Upload | Problem:
         try:
-            container = self._audio.recognised()
+            container = self._audio.detected_container()
             await self._audio.flush()
             return Upload(self._part, container, TrackOptions(), upload_s)
         except Problem as problem:
             return problem
 
     @contextmanager
-    def _keeping_problem(self) -> Iterator[None]:
+    def _capturing_problem(self) -> Iterator[None]:
         try:
             yield
         except Problem as problem:
@@ -235,7 +235,7 @@ class PatientIntake:
             self._part.discard()
 
 
-class Intake(Protocol):
+class Writer(Protocol):
     """Takes the bytes of one file."""
 
     async def drain(self) -> None:
@@ -256,7 +256,7 @@ class Body(Protocol):
 class RawBody:
     """The body is the file."""
 
-    audio: AudioIntake
+    audio: AudioWriter
 
     def feed(self, chunk: bytes) -> None:
         self.audio.feed(chunk)
@@ -296,7 +296,7 @@ def form_boundary(request: Request) -> bytes | None:
     raise Problem("unsupported_media_type", "The body is neither a form nor a raw file.", accepted=list(BODY_TYPES))
 
 
-def refuse_declared_length(request: Request, max_bytes: int, *, framing_bytes: int) -> None:
+def check_declared_length(request: Request, max_bytes: int, *, framing_bytes: int) -> None:
     """Refuse by the Content-Length header, which may be absent; what really comes is counted anyway."""
     declared = request.headers.getlist("content-length")
     if not declared:
@@ -311,7 +311,7 @@ def too_large(max_bytes: int, detail: str) -> Problem:
     return Problem("payload_too_large", detail, limit_bytes=max_bytes)
 
 
-def recognise(data: bytearray) -> str:
+def detect_container(data: bytearray) -> str:
     """The container that a file begins like; raises when there is none."""
     container = sniff(bytes(data[:SNIFF_BYTES]))
     if container is None:

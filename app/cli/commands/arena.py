@@ -53,7 +53,7 @@ def run(
             on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
     arena_report.write(experiment, out)
-    Console(stderr=True).print(f"{arena_report.claim(experiment.fitted)} See {out / 'report.html'}", highlight=False)
+    Console(stderr=True).print(f"{arena_report.headline(experiment.fitted)} See {out / 'report.html'}", highlight=False)
 
 
 def _beside(battles: Path) -> Path | None:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from app.cli.commands.settings import load_settings
 from app.cli.commands.up import CannotStart, service
-from app.cli.commands.weights import MERT_LICENCE, obtain
+from app.cli.commands.weights import MERT_LICENCE, ensure_weights
 from app.core.settings import WorkerSettings
 from model.audio import synthesizer
 from model.domain import ApexError
@@ -32,7 +32,7 @@ console = Console()
 
 def run() -> None:
     """Start, score, show, stop. Raises `ApexError` when any of it fails."""
-    directory = obtain(load_settings(WorkerSettings).weights_dir)
+    directory = ensure_weights(load_settings(WorkerSettings).weights_dir)
     with tempfile.TemporaryDirectory(prefix="apex-demo-") as data_dir:
         os.environ |= {
             "APEX_WEIGHTS_DIR": str(directory),

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from app.cli.commands.progress import progress
 from model.reports.html import shown
-from model.training.evaluate import Evaluation, evaluate, summary, verdict, write
+from model.training.evaluate import Evaluation, baseline_summary, evaluate, summary, write
 from model.training.run import chosen_device
 
 
@@ -46,4 +46,4 @@ def _show(evaluation: Evaluation) -> None:
         table.add_row(*map(shown, row))
     console = Console()
     console.print(table)
-    console.print(verdict(evaluation), highlight=False)
+    console.print(baseline_summary(evaluation), highlight=False)

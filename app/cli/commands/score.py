@@ -19,7 +19,7 @@ from app.cli.commands.settings import load_settings
 from app.cli.commands.up import require_weights
 from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
-from model.audio.prefetch import AheadTrack, decode_ahead
+from model.audio.prefetch import PrefetchedTrack, prefetch
 from model.domain import SEGMENT_S
 from model.inference.scorer import Scorer, TrackError
 from worker.environment import usable_cores
@@ -51,10 +51,10 @@ def score_files(
     file gets alone.
     """
     bar = Bar(progress, len(files))
-    taken: deque[AheadTrack] = deque()
+    taken: deque[PrefetchedTrack] = deque()
 
-    def tracks() -> Iterator[AheadTrack]:
-        for track in decode_ahead(files, decoder, n_threads=usable_cores()):
+    def tracks() -> Iterator[PrefetchedTrack]:
+        for track in prefetch(files, decoder, n_threads=usable_cores()):
             taken.append(track)
             yield track
 
@@ -71,7 +71,7 @@ def score_file(file: Path, decoder: Decoder, scorer: Scorer, progress: Progress)
     return outcome
 
 
-def _outcome(track: AheadTrack, outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
+def _outcome(track: PrefetchedTrack, outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
     if isinstance(outcome, TrackError):
         return {"file": str(track.file), "error": {"code": outcome.code, "detail": str(outcome)}}
     facts = asdict(track.facts) if track.facts else {}
@@ -91,7 +91,7 @@ class Bar:
         rate = n_segments * SEGMENT_S / (time.monotonic() - self._started_at)
         self._progress.update(self._task, completed=n_segments, rate=f"{rate:.1f} × real time")
 
-    def track_done(self, track: AheadTrack) -> None:
+    def track_done(self, track: PrefetchedTrack) -> None:
         self._n_done += 1
         self._n_segments += track.n_segments
         expected = round(self._n_segments * self._n_tracks / self._n_done)

@@ -14,7 +14,7 @@ from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from app.core.logging import configure_logging
 from app.core.settings import ApiSettings, WorkerSettings
 from model.domain import ApexError
-from worker.main import SLOT_COMMAND, slots, supervised
+from worker.main import PROCESS_COMMAND, processes, supervised
 from worker.supervisor import Child, Misconfigured, Supervisor
 
 API_COMMAND = (sys.executable, "-m", "app.cli", "api")
@@ -27,9 +27,9 @@ class CannotStart(ApexError):
 def run(*, or_stand_in: bool) -> None:
     """Serve until Ctrl-C or SIGTERM; then stop everything that was started."""
     if or_stand_in:
-        from app.cli.commands.weights import obtain  # brings torch, which this process can else do without
+        from app.cli.commands.weights import ensure_weights  # brings torch, which this process can else do without
 
-        os.environ["APEX_WEIGHTS_DIR"] = str(obtain(load_settings(WorkerSettings).weights_dir))
+        os.environ["APEX_WEIGHTS_DIR"] = str(ensure_weights(load_settings(WorkerSettings).weights_dir))
     with service() as (supervisor, url):
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"[bold]APEX[/bold] at [link]{url}[/link]   docs {url}/docs   Ctrl-C stops everything")
@@ -40,7 +40,7 @@ def run(*, or_stand_in: bool) -> None:
 
 
 @contextmanager
-def service(slot_command: Sequence[str] = SLOT_COMMAND) -> Iterator[tuple[Supervisor, str]]:
+def service(slot_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[Supervisor, str]]:
     """The service, not yet running, and its address. Its Redis runs as long as the block."""
     settings, api = load_settings(WorkerSettings), load_settings(ApiSettings)
     configure_logging(settings.log_level)
@@ -49,7 +49,7 @@ def service(slot_command: Sequence[str] = SLOT_COMMAND) -> Iterator[tuple[Superv
     try:
         with EmbeddedRedis(settings.data_dir / "redis") as redis:
             os.environ |= {"APEX_REDIS_URL": redis.url, "APEX_PORT": str(port)}
-            children = [Child(name="api", command=API_COMMAND), *slots(settings, command=slot_command)]
+            children = [Child(name="api", command=API_COMMAND), *processes(settings, command=slot_command)]
             supervisor = supervised(load_settings(WorkerSettings), children, on_poll=redis.revive)
             yield supervisor, f"http://{api.host}:{port}"
     except EmbeddedRedisError as error:

@@ -32,7 +32,7 @@ def pull(directory: Path, *, endpoint: str | None) -> None:
     _show(directory, manifest)
 
 
-def obtain(directory: Path) -> Path:
+def ensure_weights(directory: Path) -> Path:
     """The given weights if they are there, else the published ones, else untrained ones beside them."""
     if (directory / "mert").is_dir():
         return directory

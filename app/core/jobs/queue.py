@@ -17,10 +17,10 @@ from app.core.jobs.store import text
 TASK_NAME = "worker.tasks.score_track"
 
 #: RQ is told to forget soon: its status is never shown to anybody.
-RESIDUE_TTL_S = 300
+STALE_RQ_STATE_TTL_S = 300
 
 #: A worker says every few seconds that it lives, busy or not.
-ALIVE_S = 20
+HEARTBEAT_MAX_AGE_S = 20
 
 
 class ScoreQueue:
@@ -53,7 +53,7 @@ class ScoreQueue:
     def n_workers(self) -> int:
         """Workers that gave a sign of life lately."""
         # RQ keeps the key of a worker that was killed for more than a minute; its own last sign is seconds old at most.
-        oldest = datetime.now(UTC) - timedelta(seconds=ALIVE_S)
+        oldest = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_MAX_AGE_S)
         with self.rq.connection.pipeline(transaction=False) as pipe:
             for key in self.rq.connection.smembers(WORKERS_BY_QUEUE_KEY % self.rq.name):
                 pipe.hget(key, "last_heartbeat")

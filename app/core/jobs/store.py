@@ -17,27 +17,27 @@ from typing import Any, cast
 from redis import Redis
 from redis.client import Pipeline
 
-from app.core.callers import OPEN_TENANT
+from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs import scripts
 
 log = logging.getLogger(__name__)
 
 RECORD_VERSION = 1
 
-OPEN_KEY = "apex:jobs:open"
+UNFINISHED_KEY = "apex:jobs:open"
 WAITING_KEY = "apex:jobs:waiting"
 DEADLINES_KEY = "apex:jobs:deadlines"
 RUNNING_KEY = "apex:jobs:running"
-TICKET_KEY = "apex:queue:ticket"
+QUEUED_AUDIO_TOTAL_KEY = "apex:queue:ticket"
 MODEL_KEY = "apex:model"
-MISSING_WALLS_KEY = "apex:missing_walls"
-RATE_KEY = "apex:rate"
+MISSING_SANDBOX_LAYERS_KEY = "apex:missing_walls"
+THROUGHPUT_KEY = "apex:rate"
 
 #: The one event that does not end a job.
 PROGRESS = "job.progress"
 
 #: Weight of the newest track in the measured rate.
-RATE_SMOOTHING = 0.2
+THROUGHPUT_SMOOTHING = 0.2
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
-class Answer(StrEnum):
+class RunSignal(StrEnum):
     """What a run is told when it reports: carry on, or why to stop."""
 
     OK = "ok"
@@ -80,7 +80,7 @@ class Job:
     """One request and what came of it. Times are epoch seconds; `attempt` counts the runs begun.
 
     `lease_until`: a running job whose lease is over has lost its worker. `worker` names the process that holds it.
-    `handed_back` counts the runs that ended early through no fault of the job. `deadline`: not run after this.
+    `preemptions` counts the runs that ended early through no fault of the job. `deadline`: not run after this.
     `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
     stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
     `estimated_s` guesses the track's length before it is decoded. `cached`: the scores are an earlier job's.
@@ -89,7 +89,7 @@ class Job:
 
     id: str
     storage_key: str
-    tenant: str = OPEN_TENANT
+    tenant: str = ANONYMOUS_TENANT
     status: JobState = JobState.QUEUED
     status_reason: str | None = None
     attempt: int = 0
@@ -115,16 +115,18 @@ class Job:
     idempotency: str | None = None
     lease_until: float = 0.0
     worker: str | None = None
-    handed_back: int = 0
+    preemptions: int = 0
     version: int = RECORD_VERSION
 
     @property
     def attempts_used(self) -> int:
         """Runs that count against the attempts that a job has."""
-        return self.attempt - self.handed_back
+        return self.attempt - self.preemptions
 
 
-FIELD_NAMES = frozenset(f.name for f in fields(Job))
+#: Fields that are stored under another name than they have here: records outlive a release.
+STORED_NAMES = {"preemptions": "handed_back"}
+STORED_FIELDS = {f.name: STORED_NAMES.get(f.name, f.name) for f in fields(Job)}
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Place:
+class QueuePosition:
     """Where a queued job stands: how many are before it, and how many seconds of audio they hold, by estimate."""
 
     position: int
@@ -156,7 +158,7 @@ class AttemptsExhausted(Exception):
     """The job has been begun as often as it may be; every run died before its end."""
 
 
-class TooManyOpenJobs(Exception):
+class TooManyJobsInFlight(Exception):
     """The tenant has as many jobs in flight as it may have."""
 
 
@@ -177,8 +179,8 @@ class JobExists(ValueError):
 
 
 #: What the script that makes a record says when it makes none.
-REFUSALS: Mapping[str, type[Exception]] = {
-    "held": TooManyOpenJobs,
+CREATE_ERRORS: Mapping[str, type[Exception]] = {
+    "held": TooManyJobsInFlight,
     "backlog": QueueFull,
     "no_batch": UnknownBatch,
     "batch_full": BatchFull,
@@ -207,36 +209,36 @@ class JobStore:
         self,
         job: Job,
         *,
-        max_open: int | None = None,
+        max_in_flight: int | None = None,
         max_backlog_s: float | None = None,
-        also: Callable[[Pipeline], None] | None = None,
-    ) -> Place | None:
+        extra_commands: Callable[[Pipeline], None] | None = None,
+    ) -> QueuePosition | None:
         """Write a new record, which may be terminal already; where an open one stands. Does not enqueue by itself.
 
         `also` adds commands that follow the record in one step with it. They are carried out when the record is refused
         as well, and when they fail that is only logged.
-        Raises `TooManyOpenJobs` or `QueueFull` when a limit is given and reached, `UnknownBatch` or `BatchFull` for a
-        batch that cannot be joined, `JobExists` when the id is taken.
+        Raises `TooManyJobsInFlight` or `QueueFull` when a limit is given and reached, `UnknownBatch` or `BatchFull` for
+        a batch that cannot be joined, `JobExists` when the id is taken.
         """
-        limits = ["" if limit is None else str(limit) for limit in (max_open, max_backlog_s)]
+        limits = ["" if limit is None else str(limit) for limit in (max_in_flight, max_backlog_s)]
         values = {f.name: getattr(job, f.name) for f in fields(job)}
         batch = batch_key(job.tenant, job.batch_id) if job.batch_id else ""
         head = [job.id, str(job.created_at), str(job.estimated_s), *limits, str(self.result_ttl_s), batch]
         args = [*head, *_flat(values)]
-        said = self._created(_keys(job.id, job.tenant), args, also)
+        said = self._created(_keys(job.id, job.tenant), args, extra_commands)
         if isinstance(said, list):
             _, position, ahead_s = said
-            return Place(int(position), float(ahead_s))
-        if refusal := REFUSALS.get(text(said)):
+            return QueuePosition(int(position), float(ahead_s))
+        if refusal := CREATE_ERRORS.get(text(said)):
             raise refusal(job.id)
         return None
 
-    def _created(self, keys: list[str], args: list[str], also: Callable[[Pipeline], None] | None) -> Any:
-        if also is None:
+    def _created(self, keys: list[str], args: list[str], extra_commands: Callable[[Pipeline], None] | None) -> Any:
+        if extra_commands is None:
             return self._create(keys=keys, args=args)
         with self.redis.pipeline() as pipe:
             pipe.eval(scripts.CREATE, len(keys), *keys, *args)
-            also(pipe)
+            extra_commands(pipe)
             said, *rest = pipe.execute(raise_on_error=False)
         if isinstance(said, Exception):
             raise said
@@ -251,7 +253,7 @@ class JobStore:
 
     def expired_at(self, job_id: str, *, tenant: str) -> float | None:
         """When a job of this tenant went away, None when there never was one."""
-        raw = self.redis.get(_gone_key(job_id))
+        raw = self.redis.get(_tombstone_key(job_id))
         tombstone = json.loads(raw) if raw else {}
         return cast(float, tombstone["expired_at"]) if tombstone.get("tenant") == tenant else None
 
@@ -263,7 +265,9 @@ class JobStore:
         """Forget a job, whatever its state: a run in progress finds that it has lost it. Only a tombstone stays."""
         self._purge(keys=_keys(job.id, job.tenant), args=[job.id, job.tenant, str(self.result_ttl_s)])
 
-    def listed(self, tenant: str, *, newest: float = float("inf"), oldest: float = 0.0) -> Iterator[tuple[float, str]]:
+    def list_by_created(
+        self, tenant: str, *, newest: float = float("inf"), oldest: float = 0.0
+    ) -> Iterator[tuple[float, str]]:
         """Creation time and id of a tenant's jobs between two times, newest first, a page at a time.
 
         Of equal times the greater id comes first. Ids of expired records may be among them.
@@ -291,7 +295,7 @@ class JobStore:
                 pipe.hget(_record_key(job_id), "status")
             return [JobState(json.loads(raw)) if raw else None for raw in pipe.execute()]
 
-    def peek(self, job_ids: Iterable[str], names: Sequence[str]) -> list[Json | None]:
+    def get_fields(self, job_ids: Iterable[str], names: Sequence[str]) -> list[Json | None]:
         """Some fields of several records in their order, None for a record that is not there; in one round trip."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
@@ -303,11 +307,11 @@ class JobStore:
     def forget_listed(self, tenant: str, *job_ids: str) -> None:
         """Drop ids whose records have expired from their tenant's list."""
         if job_ids:
-            self.redis.zrem(_listed_key(tenant), *job_ids)
+            self.redis.zrem(_by_created_key(tenant), *job_ids)
 
-    def scored(self, *, tenant: str, sha256: str, model_version: str) -> Job | None:
+    def cached_result(self, *, tenant: str, sha256: str, model_version: str) -> Job | None:
         """A tenant's succeeded job of the same bytes and model, if there is one."""
-        job_id = self.redis.get(_scored_key(tenant, sha256, model_version))
+        job_id = self.redis.get(_cached_result_key(tenant, sha256, model_version))
         return self.get(text(job_id)) if job_id else None
 
     def events(self, job_id: str, *, after: str = "-") -> list[Event]:
@@ -343,12 +347,12 @@ class JobStore:
         """Say that a run is alive for another `lease_s`; False when the run has lost its job."""
         return bool(self._renew(keys=_keys(job.id, job.tenant), args=[str(job.attempt), str(lease_s)]))
 
-    def report(self, job: Job, **changes: Any) -> Answer:
+    def report(self, job: Job, **changes: Any) -> RunSignal:
         """Update fields of a run in progress, and hear whether to carry on."""
         args = [job.id, str(job.attempt), *_flat(changes)]
-        return Answer(text(self._report(keys=_keys(job.id, job.tenant), args=args)))
+        return RunSignal(text(self._report(keys=_keys(job.id, job.tenant), args=args)))
 
-    def release(self, job: Job, *, counted: bool = True) -> bool:
+    def requeue(self, job: Job, *, counted: bool = True) -> bool:
         """Give a run's job back to the reconciler's care; False when the run has lost its job.
 
         A run that is not `counted` leaves the job as many attempts as before.
@@ -360,31 +364,31 @@ class JobStore:
         """End a run with its result; False when the run has lost its job."""
         version = (changes.get("model") or {}).get("version")
         sha256 = job.audio.get("sha256")
-        scored = _scored_key(job.tenant, sha256, version) if sha256 and version else ""
+        scored = _cached_result_key(job.tenant, sha256, version) if sha256 and version else ""
         return self._ended(job, JobState.SUCCEEDED, changes, scored=scored, allow_queued=False)
 
     def fail(self, job: Job, *, error: Json, **changes: Any) -> bool:
         """End a job, running or still queued, with a problem; False when it has moved on."""
         return self._ended(job, JobState.FAILED, {"error": error, **changes}, allow_queued=True)
 
-    def stop(self, job: Job, *, reason: Answer, **changes: Any) -> bool:
+    def stop(self, job: Job, *, reason: RunSignal, **changes: Any) -> bool:
         """End a job that was asked to stop or is overdue; False when it has moved on."""
         return self._ended(job, JobState.CANCELED, {"status_reason": reason, **changes}, allow_queued=True)
 
     # What keeps the service whole.
 
-    def open_ids(self) -> list[str]:
+    def unfinished_ids(self) -> list[str]:
         """Ids of all jobs that are not over, oldest first."""
-        return [text(job_id) for job_id in cast(list[bytes], self.redis.zrange(OPEN_KEY, 0, -1))]
+        return [text(job_id) for job_id in cast(list[bytes], self.redis.zrange(UNFINISHED_KEY, 0, -1))]
 
-    def abandoned(self, job: Job) -> bool:
+    def is_orphaned(self, job: Job) -> bool:
         """Whether no live worker holds the job: it waits, or its worker's lease is over."""
         seconds, microseconds = self.redis.time()
         return job.status is JobState.QUEUED or job.lease_until < seconds + microseconds / 1e6
 
-    def forget_open(self, job_id: str) -> None:
+    def drop_unfinished(self, job_id: str) -> None:
         """Drop an id without a record from the sets of open jobs."""
-        self.redis.zrem(OPEN_KEY, job_id)
+        self.redis.zrem(UNFINISHED_KEY, job_id)
         self.redis.zrem(WAITING_KEY, job_id)
         self.redis.zrem(DEADLINES_KEY, job_id)
         self.redis.hdel(RUNNING_KEY, job_id)
@@ -398,28 +402,28 @@ class JobStore:
 
     # The queue as a whole.
 
-    def place(self, job: Job) -> Place | None:
+    def queue_position(self, job: Job) -> QueuePosition | None:
         """Where a queued job stands, None when it does not wait."""
-        return self.places([job])[0]
+        return self.queue_positions([job])[0]
 
-    def places(self, jobs: Iterable[Job]) -> list[Place | None]:
+    def queue_positions(self, jobs: Iterable[Job]) -> list[QueuePosition | None]:
         """Where several jobs stand, in one round trip."""
         pipe = self.redis.pipeline(transaction=False)
         pipe.zrange(WAITING_KEY, 0, 0, withscores=True)
         for job in jobs:
             pipe.zrank(WAITING_KEY, job.id, withscore=True)
         first, *found = pipe.execute()
-        return [_place(rank, first) for rank in found]
+        return [_queue_position(rank, first) for rank in found]
 
-    def waiting(self) -> Place:
+    def next_position(self) -> QueuePosition:
         """Where the next job would stand."""
         pipe = self.redis.pipeline(transaction=False)
         pipe.zcard(WAITING_KEY)
         pipe.zrange(WAITING_KEY, 0, 0, withscores=True)
-        pipe.get(TICKET_KEY)
+        pipe.get(QUEUED_AUDIO_TOTAL_KEY)
         count, first, ticket = pipe.execute()
         ahead_s = float(ticket or 0.0) - first[0][1] if first else 0.0
-        return Place(position=count + 1, audio_seconds_ahead=max(ahead_s, 0.0))
+        return QueuePosition(position=count + 1, audio_seconds_ahead=max(ahead_s, 0.0))
 
     def running(self) -> list[Run]:
         """The runs in progress, those of workers that died unnoticed among them."""
@@ -428,17 +432,17 @@ class JobStore:
 
     def open_count(self, tenant: str) -> int:
         """Jobs of a tenant that are not over."""
-        return int(self.redis.zcard(held_key(tenant)))
+        return int(self.redis.zcard(in_flight_key(tenant)))
 
-    def note_rate(self, audio_s_per_s: float) -> None:
+    def record_throughput(self, audio_s_per_s: float) -> None:
         """Note how fast one worker scored a track; a smoothed rate is kept."""
         before = self.rate()
-        rate = audio_s_per_s if before is None else before + RATE_SMOOTHING * (audio_s_per_s - before)
-        self.redis.set(RATE_KEY, rate)
+        throughput = audio_s_per_s if before is None else before + THROUGHPUT_SMOOTHING * (audio_s_per_s - before)
+        self.redis.set(THROUGHPUT_KEY, throughput)
 
     def rate(self) -> float | None:
         """Seconds of audio that one worker scores in a second, None before the first track."""
-        raw = self.redis.get(RATE_KEY)
+        raw = self.redis.get(THROUGHPUT_KEY)
         return float(raw) if raw else None
 
     def publish_model(self, card: Json) -> None:
@@ -450,13 +454,13 @@ class JobStore:
         raw = self.redis.get(MODEL_KEY)
         return json.loads(raw) if raw else None
 
-    def publish_missing_walls(self, names: Iterable[str]) -> None:
+    def publish_missing_sandbox_layers(self, names: Iterable[str]) -> None:
         """Say which walls around the decoder this worker's machine cannot have."""
-        self.redis.set(MISSING_WALLS_KEY, json.dumps(list(names)))
+        self.redis.set(MISSING_SANDBOX_LAYERS_KEY, json.dumps(list(names)))
 
     def _page(self, tenant: str, newest: float, oldest: float, start: int, count: int) -> list[tuple[bytes, float]]:
         found = self.redis.zrange(
-            _listed_key(tenant), newest, oldest, desc=True, byscore=True, offset=start, num=count, withscores=True
+            _by_created_key(tenant), newest, oldest, desc=True, byscore=True, offset=start, num=count, withscores=True
         )
         return cast(list[tuple[bytes, float]], found)
 
@@ -467,7 +471,7 @@ class JobStore:
         return bool(self._end(keys=_keys(job.id, job.tenant), args=[*head, *_flat(changes)]))
 
 
-def moved_channel(job_id: str) -> str:
+def updates_channel(job_id: str) -> str:
     """Pub/sub channel on which every change of a job is told."""
     return f"apex:moved:{job_id}"
 
@@ -490,19 +494,19 @@ def _events_key(job_id: str) -> str:
     return f"apex:events:{job_id}"
 
 
-def _gone_key(job_id: str) -> str:
+def _tombstone_key(job_id: str) -> str:
     return f"apex:gone:{job_id}"
 
 
-def _listed_key(tenant: str) -> str:
+def _by_created_key(tenant: str) -> str:
     return f"apex:jobs:of:{tenant}"
 
 
-def held_key(tenant: str) -> str:
+def in_flight_key(tenant: str) -> str:
     return f"apex:jobs:held:{tenant}"
 
 
-def _scored_key(tenant: str, sha256: str, model_version: str) -> str:
+def _cached_result_key(tenant: str, sha256: str, model_version: str) -> str:
     return f"apex:scored:{tenant}:{sha256}:{model_version}"
 
 
@@ -510,22 +514,22 @@ def _keys(job_id: str, tenant: str) -> list[str]:
     """All that a script may touch, in the order in which `app.core.jobs.scripts` names it."""
     return [
         _record_key(job_id),
-        OPEN_KEY,
+        UNFINISHED_KEY,
         WAITING_KEY,
-        held_key(tenant),
+        in_flight_key(tenant),
         _events_key(job_id),
-        _gone_key(job_id),
-        _listed_key(tenant),
+        _tombstone_key(job_id),
+        _by_created_key(tenant),
         DEADLINES_KEY,
         RUNNING_KEY,
     ]
 
 
-def _place(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]]) -> Place | None:
+def _queue_position(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]]) -> QueuePosition | None:
     if rank is None or not first:
         return None
     position, ticket = rank
-    return Place(position=int(position) + 1, audio_seconds_ahead=max(float(ticket) - first[0][1], 0.0))
+    return QueuePosition(position=int(position) + 1, audio_seconds_ahead=max(float(ticket) - first[0][1], 0.0))
 
 
 def _json(value: Any) -> str:
@@ -533,10 +537,10 @@ def _json(value: Any) -> str:
 
 
 def _flat(values: Mapping[str, Any]) -> list[str]:
-    return [item for name, value in values.items() for item in (name, _json(value))]
+    return [item for name, value in values.items() for item in (STORED_NAMES.get(name, name), _json(value))]
 
 
 def _job(raw: Mapping[bytes | str, bytes | str]) -> Job:
     values = {text(name): json.loads(value) for name, value in raw.items()}
-    known = {name: value for name, value in values.items() if name in FIELD_NAMES}
+    known = {name: values[stored] for name, stored in STORED_FIELDS.items() if stored in values}
     return Job(**known | {"status": JobState(known["status"])})

@@ -22,7 +22,7 @@ from app.core.problems import Problem
 
 PART_SUFFIX = ".part"
 #: Uploads are taken as long as so many of the largest size fit: others are under way at the same time.
-ROOM_FOR_UPLOADS = 2
+MIN_FREE_UPLOADS = 2
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -34,9 +34,9 @@ class AudioStorage:
         self.directory = directory
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def receive(self) -> "PartFile":
+    def receive(self) -> "PartialUpload":
         """A new file to write into; use it in a `with` block, which deletes it unless it was committed."""
-        return PartFile(self, self.path(secrets.token_hex(16) + PART_SUFFIX))
+        return PartialUpload(self, self.path(secrets.token_hex(16) + PART_SUFFIX))
 
     def path(self, key: str) -> Path:
         """Where a key's bytes are or will be. Raises `ValueError` for anything that could leave the directory."""
@@ -71,7 +71,7 @@ class AudioStorage:
     def has_room(self, upload_bytes: int) -> bool:
         """Whether an upload of this size could surely be finished."""
         with storage_problems():
-            return self.free_bytes() > ROOM_FOR_UPLOADS * upload_bytes
+            return self.free_bytes() > MIN_FREE_UPLOADS * upload_bytes
 
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
@@ -88,7 +88,7 @@ class AudioStorage:
             os.close(descriptor)
 
 
-class PartFile:
+class PartialUpload:
     """Bytes on their way in, counted as they come and hashed as they are written; deleted at the end unless committed.
 
     The first flush makes the file: what is refused at its first bytes never touches the disk. Methods that touch it

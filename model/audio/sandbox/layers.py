@@ -11,13 +11,13 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from model.audio.sandbox.seccomp import keep_only
+from model.audio.sandbox.seccomp import install_seccomp_filter
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
-_NOBODY = 65534
+_NOBODY_UID = 65534
 
 # The same numbers on every architecture that Python runs on under Linux.
 _SYS_LANDLOCK_CREATE_RULESET = 444
@@ -31,7 +31,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class ResourceLimits:
     """What the process may use: address space, processor time, and the length of a file it writes."""
 
     memory_bytes: int
@@ -54,7 +54,7 @@ def _prctl(option: int, *values: int) -> None:
     _call("prctl", option, *(ctypes.c_ulong(value) for value in (*values, 0, 0, 0, 0)[:4]))
 
 
-def _silence(_: Ceilings) -> None:
+def _silence(_: ResourceLimits) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
@@ -62,23 +62,23 @@ def _silence(_: Ceilings) -> None:
         os.close(null)
 
 
-def _leave_network(_: Ceilings) -> None:
+def _leave_network(_: ResourceLimits) -> None:
     # A new user namespace is how an unprivileged account gets one; root keeps its own, to become nobody below.
     _call("unshare", _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
 
 
-def _drop_root(_: Ceilings) -> None:
+def _drop_root(_: ResourceLimits) -> None:
     if os.geteuid() == 0:
         os.setgroups([])
-        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresgid(_NOBODY_UID, _NOBODY_UID, _NOBODY_UID)
+        os.setresuid(_NOBODY_UID, _NOBODY_UID, _NOBODY_UID)
 
 
-def _forbid_new_privileges(_: Ceilings) -> None:
+def _forbid_new_privileges(_: ResourceLimits) -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _leave_filesystem(_: Ceilings) -> None:
+def _leave_filesystem(_: ResourceLimits) -> None:
     version = _call("syscall", _SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION)
     counts = next(counts for since, *counts in reversed(_LANDLOCK_RIGHTS) if since <= version)
     rules = _LandlockRuleset(*((1 << count) - 1 for count in counts))
@@ -100,19 +100,19 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
-def _forbid_processes(_: Ceilings) -> None:
+def _forbid_processes(_: ResourceLimits) -> None:
     _limit(resource.RLIMIT_NPROC, 0)
     if os.geteuid() == 0:
         raise PermissionError("root is not bound by this limit")
 
 
-def _die_with_parent(_: Ceilings) -> None:
+def _die_with_parent(_: ResourceLimits) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 #: In the order they go up. Landlock needs a file descriptor, so the limit on those comes after it; a change of user
 #: clears the parent-death signal, so that comes after it; the last takes away the calls that put up the others.
-LAYERS: dict[str, Callable[[Ceilings], None]] = {
+LAYERS: dict[str, Callable[[ResourceLimits], None]] = {
     "silence": _silence,
     "network": _leave_network,
     "unprivileged": _drop_root,
@@ -125,21 +125,21 @@ LAYERS: dict[str, Callable[[Ceilings], None]] = {
     "descriptors": lambda _: _limit(resource.RLIMIT_NOFILE, 0),  # no open() and no socket() at all
     "processes": _forbid_processes,
     "parent_death": _die_with_parent,
-    "syscalls": lambda _: keep_only(_prctl),
+    "syscalls": lambda _: install_seccomp_filter(_prctl),
 }
 
 
-def enter(ceilings: Ceilings) -> tuple[str, ...]:
+def enter(limits: ResourceLimits) -> tuple[str, ...]:
     """Walls this process in for good and returns the names of the `LAYERS` that are up.
 
     Descriptors that are open stay usable; new ones, new processes and modules not yet imported are out of reach.
     """
-    return tuple(name for name, put_up in LAYERS.items() if _is_up(put_up, ceilings))
+    return tuple(name for name, apply in LAYERS.items() if _applies(apply, limits))
 
 
-def _is_up(put_up: Callable[[Ceilings], None], ceilings: Ceilings) -> bool:
+def _applies(apply: Callable[[ResourceLimits], None], limits: ResourceLimits) -> bool:
     try:
-        put_up(ceilings)
+        apply(limits)
     except (OSError, ValueError):
         return False
     return True

@@ -65,7 +65,7 @@ class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_uint16), ("instructions", ctypes.POINTER(_Instruction))]
 
 
-def keep_only(prctl: Callable[..., None]) -> None:
+def install_seccomp_filter(prctl: Callable[..., None]) -> None:
     """Denies this process every system call but `SYSCALLS`, for good. Raises OSError where that cannot be had."""
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:

@@ -13,7 +13,7 @@ from torch import cuda
 
 from model.domain import DeviceError
 from model.inference.engines.torch import BATCHES, TorchEngine
-from model.networks.mert import Encoder
+from model.networks.mert import EncoderSource
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Engine(Protocol):
 
 
 def open_engine(
-    encoder: Encoder,
+    encoder: EncoderSource,
     *,
     device: str = "auto",
     engine: str = "auto",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from model.domain import SEGMENT_SAMPLES, PrecisionUnavailable
 from model.inference.engines.cache import Blob, Cache
-from model.networks.mert import Encoder, PooledMert, fold_weight_norm
+from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 
 # OpenVINO looks for this package and does without it. Consent is asked for in dialogs only, but none is to be had here.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -46,7 +46,7 @@ class OpenVinoEngine:
     name = "openvino"
     device = "cpu"
 
-    def __init__(self, encoder: Encoder, *, precision: str = "fp32", cache_dir: Path) -> None:
+    def __init__(self, encoder: EncoderSource, *, precision: str = "fp32", cache_dir: Path) -> None:
         self.precision = precision
         core = openvino.Core()
         _require(core, precision)
@@ -78,7 +78,9 @@ def _require(core: openvino.Core, precision: str) -> None:
         raise PrecisionUnavailable(f"this CPU cannot compute in {precision}")
 
 
-def _load(core: openvino.Core, encoder: Encoder, options: Options, cache: Cache) -> tuple[Blob, openvino.CompiledModel]:
+def _load(
+    core: openvino.Core, encoder: EncoderSource, options: Options, cache: Cache
+) -> tuple[Blob, openvino.CompiledModel]:
     key = _key(core, encoder)
     blob = cache.obtain(key, lambda: _compiled(core, encoder, options))
     try:
@@ -104,14 +106,14 @@ def _imported(core: openvino.Core, blob: Blob, options: Options) -> openvino.Com
     return core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", options)
 
 
-def _compiled(core: openvino.Core, encoder: Encoder, options: Options) -> Blob:
+def _compiled(core: openvino.Core, encoder: EncoderSource, options: Options) -> Blob:
     """The network for this processor, as bytes. It serves every precision: that is decided when it is read back."""
     log.info("compiling the encoder for this CPU; the next start finds it compiled")
     compiled = core.compile_model(_converted(encoder), "CPU", options)
     return np.frombuffer(compiled.export_model().getbuffer(), np.uint8)
 
 
-def _converted(encoder: Encoder) -> openvino.Model:
+def _converted(encoder: EncoderSource) -> openvino.Model:
     network = PooledMert(fold_weight_norm(encoder.load()))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # what torch says of its own internals while it exports
@@ -119,7 +121,7 @@ def _converted(encoder: Encoder) -> openvino.Model:
         return openvino.convert_model(exported, input=[MERT_SEGMENTS])
 
 
-def _key(core: openvino.Core, encoder: Encoder) -> str:
+def _key(core: openvino.Core, encoder: EncoderSource) -> str:
     """Names all that the compiled network depends on: weights, versions, processor."""
     libraries = [f"{name}-{version(name)}" for name in ("openvino", "torch", "transformers")]
     parts = [str(EXPORT_VERSION), encoder.digest, *libraries, core.get_property("CPU", "FULL_DEVICE_NAME"), *_cpu()]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.domain import DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
-from model.networks.mert import Encoder, PooledMert, fold_weight_norm
+from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 
 #: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
 #: means and the head, and PyTorch itself keeps it for sums within a layer.
@@ -33,7 +33,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self, encoder: Encoder, *, device: str = "cpu", precision: str = "fp32", compiled: bool = False
+        self, encoder: EncoderSource, *, device: str = "cpu", precision: str = "fp32", compiled: bool = False
     ) -> None:
         self.device, self.precision = device, precision
         kind = torch.device(device).type

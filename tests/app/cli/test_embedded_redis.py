@@ -61,7 +61,7 @@ def test_a_long_folder_name_is_no_trouble(tmp_path: Path) -> None:
 
 def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded_redis, "RESTART_EVERY_S", 0.0)
-    with EmbeddedRedis(tmp_path) as server, connect(server.url, patience=20) as redis:
+    with EmbeddedRedis(tmp_path) as server, connect(server.url, max_retries=20) as redis:
         redis.set("job", "1")
         server.revive()
         first = server.process
@@ -110,7 +110,7 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
     acknowledged: list[str] = []
 
     def storm(url: str) -> None:
-        with connect(url, patience=0) as redis, suppress(RedisError):
+        with connect(url, max_retries=0) as redis, suppress(RedisError):
             store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
             while True:
                 job = Job(id=new_job_id(), storage_key="key")
@@ -130,8 +130,8 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
             for thread in threads:
                 thread.join()
             server.start()
-        with connect(server.url, patience=1) as redis:
+        with connect(server.url, max_retries=1) as redis:
             store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
             assert len(acknowledged) > 100
-            assert set(acknowledged) <= set(store.open_ids())
+            assert set(acknowledged) <= set(store.unfinished_ids())
             assert set(acknowledged) <= set(queue.rq.job_ids)

@@ -58,7 +58,7 @@ def test_scores_of_clips_are_kept_unless_another_head_gave_them(tmp_path: Path) 
 
 
 def test_without_the_extra_a_command_says_what_to_install() -> None:
-    code = "import sys; sys.modules['pyarrow'] = None; from app.cli import main; main()"
+    code = "import sys; sys.modules['pyarrow'] = None; from app.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "labels", "a.csv"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "'apex labels' needs the package pyarrow: pip install" in done.stderr
@@ -66,7 +66,7 @@ def test_without_the_extra_a_command_says_what_to_install() -> None:
 
 def test_importing_the_commands_loads_no_package_of_the_extra() -> None:
     heavy = "{'torch', 'pyarrow', 'ray', 'sklearn', 'xgboost', 'matplotlib', 'tensorboard', 'scipy', 'pandas'}"
-    code = f"import sys, app.cli, app.training_cli; print(sorted({heavy} & sys.modules.keys()))"
+    code = f"import sys, app.cli.main; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from model.audio.decoder_child import Decoded, decode_file, run
 from model.audio.sandbox.forkserver import Target
-from model.audio.sandbox.layers import LAYERS, Ceilings, enter
+from model.audio.sandbox.layers import LAYERS, ResourceLimits, enter
 from model.domain import AudioLimits
 
 TROUBLE = b"trouble"
@@ -68,7 +68,7 @@ def escape(request: dict[str, Any]) -> dict[str, Any]:
     """Puts up some walls and tries every way out: names those that were open."""
     for name in set(LAYERS) - set(request["layers"]):
         del LAYERS[name]
-    up = enter(Ceilings(memory_bytes=1 << 30, cpu_s=20, file_bytes=1 << 20))
+    up = enter(ResourceLimits(memory_bytes=1 << 30, cpu_s=20, file_bytes=1 << 20))
     ways = {
         "read": lambda: Path("/etc/passwd").read_bytes(),
         "list": lambda: os.listdir("/"),

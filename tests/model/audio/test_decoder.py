@@ -18,7 +18,7 @@ import soundfile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.audio.decode_errors import REFUSALS
+from model.audio.decode_errors import DECODE_ERRORS
 from model.audio.decoder import DecodedTrack, Decoder
 from model.audio.pcm import mono, resample
 from model.audio.sandbox.forkserver import ForkServerError
@@ -310,7 +310,7 @@ def test_a_mutated_file_decodes_or_ends_in_an_audio_error(
         # Squared, for most of what there is to break is at the front.
         at = int(where**2 * len(data))
         data = data[:at] + new + data[at + n_removed :]
-    assert decoding_error(decoder, data) != REFUSALS["crash"][1]
+    assert decoding_error(decoder, data) != DECODE_ERRORS["crash"][1]
 
 
 # Misbehaving children
@@ -327,9 +327,9 @@ def test_a_child_that_goes_wrong_fails_its_track_and_no_other(
     strange: Callable[..., Decoder], capfd: pytest.CaptureFixture[str], target: str, reason: str
 ) -> None:
     decoder = strange(target, timeout_s=1.5)
-    with pytest.raises(REFUSALS[reason][0]) as caught:
+    with pytest.raises(DECODE_ERRORS[reason][0]) as caught:
         decode(decoder, TROUBLE)
-    assert str(caught.value) == REFUSALS[reason][1]
+    assert str(caught.value) == DECODE_ERRORS[reason][1]
     assert facts(decoder, track_file("wav-16")).duration_s == 1.5
     assert capfd.readouterr() == ("", "")
 
@@ -435,7 +435,7 @@ def test_a_decoder_knows_its_walls_once_it_is_entered(tmp_path: Path) -> None:
 
 
 def test_every_refusal_is_a_sentence_without_a_gap() -> None:
-    for error, sentence in REFUSALS.values():
+    for error, sentence in DECODE_ERRORS.values():
         assert issubclass(error, AudioError)
         assert sentence[0].isupper()
         assert sentence.endswith(".")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from model.audio.decode_errors import REFUSALS, refusal
+from model.audio.decode_errors import DECODE_ERRORS, decode_error
 from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
 from tests.model.audio.hostile import BOMBS, DECODES, LIES, POLYGLOTS, Build, readers
@@ -23,7 +23,7 @@ from tests.strace import attached
 LIMITS = AudioLimits(max_duration_s=120.0)
 #: As little as a worker may be told to give: the settings' floor.
 MEMORY_BYTES = 256 << 20
-REASONS = {str(refusal(reason, LIMITS)): reason for reason in REFUSALS}
+REASONS = {str(decode_error(reason, LIMITS)): reason for reason in DECODE_ERRORS}
 MIB = 1024 * 1024
 
 

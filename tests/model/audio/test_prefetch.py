@@ -11,7 +11,7 @@ import pytest
 
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
-from model.audio.prefetch import FileUnreadable, decode_ahead
+from model.audio.prefetch import FileUnreadable, prefetch
 from model.domain import AudioFacts, AudioUndecodable
 
 
@@ -70,7 +70,7 @@ def files(folder: Path, *contents: object) -> list[Path]:
 
 
 def test_tracks_come_in_order_with_their_facts_and_are_closed(tmp_path: Path, decoder: FakeDecoder) -> None:
-    tracks = list(decode_ahead(files(tmp_path, *range(7)), cast(Decoder, decoder), n_threads=3))
+    tracks = list(prefetch(files(tmp_path, *range(7)), cast(Decoder, decoder), n_threads=3))
     assert [segment[0] for track in tracks for segment in track] == list(range(7))
     assert [track.facts.duration_s for track in tracks if track.facts] == list(range(7))
     assert decoder.closed == list(range(7))
@@ -78,7 +78,7 @@ def test_tracks_come_in_order_with_their_facts_and_are_closed(tmp_path: Path, de
 
 
 def test_no_more_are_decoded_than_there_are_threads_to_spare(tmp_path: Path, decoder: FakeDecoder) -> None:
-    tracks = decode_ahead(files(tmp_path, *range(9)), cast(Decoder, decoder), n_threads=2)
+    tracks = prefetch(files(tmp_path, *range(9)), cast(Decoder, decoder), n_threads=2)
     next(tracks)
     time.sleep(0.2)
     assert sorted(decoder.begun) == [0, 1]
@@ -87,7 +87,7 @@ def test_no_more_are_decoded_than_there_are_threads_to_spare(tmp_path: Path, dec
 
 def test_a_files_fault_is_told_when_it_is_read(tmp_path: Path, decoder: FakeDecoder) -> None:
     paths = [*files(tmp_path, 0, "broken"), tmp_path / "absent.wav"]
-    good, broken, absent = decode_ahead(paths, cast(Decoder, decoder), n_threads=2)
+    good, broken, absent = prefetch(paths, cast(Decoder, decoder), n_threads=2)
     assert len(list(good)) == 1
     with pytest.raises(AudioUndecodable):
         list(broken)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
 from model.inference.engines import Engine
-from model.inference.precision import broken, deviations, faithful_engine, probe
+from model.inference.precision import deviations, exceeded_tolerances, probe, select_engine
 
 EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}
 
@@ -37,7 +37,7 @@ def moving(**moves: float) -> Callable[[Engine, Samples], dict[str, float]]:
 
 @pytest.mark.parametrize("moves", [{}, {"score_streams": 0.19}, {"score_streams": -0.19, "clarity": 0.009}])
 def test_a_precision_that_keeps_the_scores_is_used(moves: dict[str, float]) -> None:
-    engine, moved = faithful_engine(FakeEngine, "bf16", moving(**moves))
+    engine, moved = select_engine(FakeEngine, "bf16", moving(**moves))
     assert engine.precision == "bf16"
     assert moved == {name: pytest.approx(abs(moves.get(name, 0.0))) for name in EXACT_SCORES}
 
@@ -46,7 +46,7 @@ def test_a_precision_that_keeps_the_scores_is_used(moves: dict[str, float]) -> N
 def test_a_precision_that_moves_any_score_too_far_is_refused(
     moves: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, moved = faithful_engine(FakeEngine, "bf16", moving(**moves))
+    engine, moved = select_engine(FakeEngine, "bf16", moving(**moves))
     assert (engine.precision, moved) == ("fp32", {})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "running in fp32, not in bf16" in record.getMessage()
@@ -59,7 +59,7 @@ def test_a_precision_that_gives_no_numbers_is_refused() -> None:
             raise ModelOutputInvalid("not finite")
         return EXACT_SCORES
 
-    assert faithful_engine(FakeEngine, "fp16", score)[0].precision == "fp32"
+    assert select_engine(FakeEngine, "fp16", score)[0].precision == "fp32"
 
 
 def test_a_segment_that_overflows_in_fp16_is_embedded_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
@@ -70,7 +70,7 @@ def test_a_segment_that_overflows_in_fp16_is_embedded_in_fp32(caplog: pytest.Log
     def open_at(precision: str) -> Engine:
         return Overflowing(precision) if precision == "fp16" else FakeEngine(precision)
 
-    engine, _ = faithful_engine(open_at, "fp16", moving())
+    engine, _ = select_engine(open_at, "fp16", moving())
     states = engine.embed(np.array([[[1, 1]], [[1, 3]], [[2, 2]]], np.float32))
     assert states.tolist() == [[[2, 2]], [[1, 3]], [[3, 3]]]
     assert engine.precision == "fp16"
@@ -83,11 +83,11 @@ def test_a_precision_that_is_not_there_is_refused() -> None:
             raise PrecisionUnavailable(precision)
         return FakeEngine(precision)
 
-    assert faithful_engine(open_at, "tf32", moving())[0].precision == "fp32"
+    assert select_engine(open_at, "tf32", moving())[0].precision == "fp32"
 
 
 def test_fp32_needs_no_probe() -> None:
-    engine, moved = faithful_engine(FakeEngine, "fp32", lambda *_: pytest.fail("it was probed"))
+    engine, moved = select_engine(FakeEngine, "fp32", lambda *_: pytest.fail("it was probed"))
     assert (engine.precision, moved) == ("fp32", {})
 
 
@@ -104,4 +104,4 @@ def test_the_largest_move_of_each_score_counts() -> None:
 
 
 def test_what_is_broken_is_named_with_its_limit() -> None:
-    assert broken({"score_likes": 0.5, "clarity": 0.001}) == ["score_likes by 0.5, more than 0.2"]
+    assert exceeded_tolerances({"score_likes": 0.5, "clarity": 0.001}) == ["score_likes by 0.5, more than 0.2"]

@@ -24,7 +24,7 @@ from model.domain import (
 from model.inference.engines import open_engine
 from model.inference.scorer import Scorer
 from model.networks.head import load_head, save_head
-from model.networks.mert import Encoder, load_mert, pooled_states
+from model.networks.mert import EncoderSource, load_mert, pooled_states
 from model.weights.directory import FileEntry, read_manifest, write_manifest, write_stand_in
 from tests.model import reference
 from tests.model.conftest import make_track
@@ -295,6 +295,6 @@ def test_numbers_that_are_not_finite_fail_only_their_track(scorer: Scorer) -> No
 @pytest.mark.gpu
 def test_cuda_gives_the_numbers_of_the_cpu(tiny_weights: Path) -> None:
     batch = np.stack(noise_segments(2))
-    encoder = Encoder(tiny_weights / "mert", "")
+    encoder = EncoderSource(tiny_weights / "mert", "")
     on_cpu, on_cuda = (open_engine(encoder, engine="torch", device=device) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(on_cuda.embed(batch), on_cpu.embed(batch), atol=1e-4)

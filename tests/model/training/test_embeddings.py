@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from model.training.embeddings import pack, pack_splits, parquet_files, read_songs, refuse_overlap, split_path
+from model.training.embeddings import check_no_overlap, pack, pack_splits, parquet_files, read_songs, split_path
 from model.training.labels import AESTHETICS
 from model.training.tables import DataError
 from tests.model.catalogue import packed, rows, write_split, write_splits
@@ -114,7 +114,7 @@ def test_a_song_in_two_splits_is_refused(tmp_path: Path) -> None:
     first = packed(tmp_path / "a", rows(4)).songs
     val = write_split(tmp_path / "val", pa.concat_tables([rows(3, seed=1), rows(4).slice(2)]))
     with pytest.raises(DataError, match=r"part-000001.parquet: column 'audio_id', row 4: 'song0-2' is in another"):
-        refuse_overlap(first, read_songs(val, "full"), val)
+        check_no_overlap(first, read_songs(val, "full"), val)
 
 
 def test_no_two_of_three_splits_share_a_song(tmp_path: Path) -> None:

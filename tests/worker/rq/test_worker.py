@@ -69,7 +69,7 @@ def test_a_long_job_stays_in_the_hands_of_its_worker(store: JobStore, queue: Sco
 
     def slow_segment() -> None:
         time.sleep(0.9)
-        held.append(not store.abandoned(outcome(store, job)))
+        held.append(not store.is_orphaned(outcome(store, job)))
 
     task = score_track(store, data_dir, on_segment=slow_segment, lease_s=1)
     worker(task).work(burst=True, logging_level="WARNING")

@@ -80,7 +80,7 @@ def test_what_cannot_be_is_not_made(keys: KeyStore) -> None:
 
 
 def test_a_limit_that_a_key_lacks_is_the_services() -> None:
-    assert Limits(jobs_in_flight=1).over(Limits(10, 20, 30)) == Limits(10, 1, 30)
+    assert Limits(jobs_in_flight=1).with_defaults(Limits(10, 20, 30)) == Limits(10, 1, 30)
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
-from app.api.auth.authentication import LOOK_EVERY_S, Door
+from app.api.auth.authentication import RECHECK_INTERVAL_S, Authenticator
 from app.api.dependencies import Services
 from app.core.callers import SCOPES, Limits
 from app.core.problems import Problem
@@ -201,18 +201,18 @@ async def test_without_keys_everybody_is_the_open_tenant_and_has_no_limits(clien
     assert "ratelimit" not in answer.headers
 
 
-def door(redis: Redis, *, required: bool = False) -> Door:
-    return Door(KeyStore(redis), required=required, limits=Limits(1, 1, 1))
+def door(redis: Redis, *, required: bool = False) -> Authenticator:
+    return Authenticator(KeyStore(redis), required=required, limits=Limits(1, 1, 1))
 
 
 def test_the_first_key_closes_the_door_within_a_second(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     open_door = door(redis)
     assert open_door.caller(None).tenant == "open"
     KeyStore(redis).create(tenant="acme")
-    assert open_door.is_known_open()
+    assert open_door.is_known_anonymous()
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + LOOK_EVERY_S)
-    assert not open_door.is_known_open()
+    monkeypatch.setattr(time, "monotonic", lambda: now + RECHECK_INTERVAL_S)
+    assert not open_door.is_known_anonymous()
     with pytest.raises(Problem, match="unauthorized"):
         open_door.caller(None)
 

@@ -21,18 +21,18 @@ def quotas(redis: Redis) -> Quotas:
 
 
 def left(quotas: Quotas) -> dict[str, int]:
-    standing = quotas.take(CALLER)
+    standing = quotas.consume(CALLER)
     assert standing
-    return {each.policy: each.left for each in standing.left}
+    return {each.policy: each.remaining for each in standing.limits}
 
 
 def test_a_caller_without_a_key_has_no_limits(quotas: Quotas) -> None:
-    assert quotas.take(Caller(), requests=10**9) is None
+    assert quotas.consume(Caller(), requests=10**9) is None
 
 
 def test_the_headers_say_limits_and_what_is_left(quotas: Quotas, store: JobStore) -> None:
     queued(store, tenant="acme")
-    standing = quotas.take(CALLER, requests=1, n_bytes=250)
+    standing = quotas.consume(CALLER, requests=1, n_bytes=250)
     assert standing
     assert standing.headers() == {
         "RateLimit-Policy": '"burst";q=60;w=60, "inflight";q=2;qu="concurrent-requests", '
@@ -42,80 +42,80 @@ def test_the_headers_say_limits_and_what_is_left(quotas: Quotas, store: JobStore
 
 
 def test_exactly_the_limit_can_be_taken_at_once(quotas: Quotas) -> None:
-    standings = [quotas.take(CALLER, requests=1) for _ in range(61)]
-    assert [bool(standing and standing.reached) for standing in standings] == [False] * 60 + [True]
+    standings = [quotas.consume(CALLER, requests=1) for _ in range(61)]
+    assert [bool(standing and standing.exceeded) for standing in standings] == [False] * 60 + [True]
     last = standings[-1]
     assert last
-    assert (last.reached, last.retry_after_s) == (("burst",), 1)
+    assert (last.exceeded, last.retry_after_s) == (("burst",), 1)
 
 
 def test_after_the_promised_time_there_is_room_again(quotas: Quotas) -> None:
     for _ in range(60):
-        quotas.take(CALLER, requests=1)
-    refused = quotas.take(CALLER, requests=1)
+        quotas.consume(CALLER, requests=1)
+    refused = quotas.consume(CALLER, requests=1)
     assert refused
     time.sleep(refused.retry_after_s)
-    again = quotas.take(CALLER, requests=1)
+    again = quotas.consume(CALLER, requests=1)
     assert again
-    assert not again.reached
+    assert not again.exceeded
 
 
 def test_a_refusal_takes_nothing(quotas: Quotas) -> None:
-    quotas.take(CALLER, requests=60)
-    quotas.take(CALLER, requests=1, n_bytes=500)
+    quotas.consume(CALLER, requests=60)
+    quotas.consume(CALLER, requests=1, n_bytes=500)
     assert left(quotas)["bytes"] == 1000
 
 
 def test_bytes_can_be_given_back_and_overdrawn(quotas: Quotas) -> None:
-    quotas.take(CALLER, n_bytes=1000)
+    quotas.consume(CALLER, n_bytes=1000)
     assert left(quotas)["bytes"] == 0
-    quotas.take(CALLER, n_bytes=-600, anyhow=True)
+    quotas.consume(CALLER, n_bytes=-600, force=True)
     assert left(quotas)["bytes"] == 600
-    quotas.take(CALLER, n_bytes=1600, anyhow=True)
+    quotas.consume(CALLER, n_bytes=1600, force=True)
     assert left(quotas)["bytes"] == 0
-    refused = quotas.take(CALLER, n_bytes=1)
+    refused = quotas.consume(CALLER, n_bytes=1)
     assert refused
-    assert refused.reached == ("bytes",)
+    assert refused.exceeded == ("bytes",)
     assert DAY_S - 100 < refused.retry_after_s <= DAY_S + 1
 
 
 def test_more_than_was_taken_cannot_be_given_back(quotas: Quotas) -> None:
-    quotas.take(CALLER, n_bytes=-(10**6), anyhow=True)
+    quotas.consume(CALLER, n_bytes=-(10**6), force=True)
     assert left(quotas)["bytes"] == 1000
 
 
 def test_unfinished_jobs_of_the_tenant_count_themselves(quotas: Quotas, store: JobStore) -> None:
     jobs = [queued(store, tenant="acme") for _ in range(2)]
-    refused = quotas.take(CALLER, jobs=1)
+    refused = quotas.consume(CALLER, jobs=1)
     assert refused
-    assert refused.reached == ("inflight",)
+    assert refused.exceeded == ("inflight",)
     with pytest.raises(Problem) as caught:
-        refused.refuse_reached()
+        refused.raise_if_exceeded()
     assert caught.value.extensions == {"violated_policies": ["inflight"]}
     assert int(caught.value.headers["Retry-After"]) >= 1
     store.cancel(jobs[0])
-    allowed = quotas.take(CALLER, jobs=1)
+    allowed = quotas.consume(CALLER, jobs=1)
     assert allowed
-    assert not allowed.reached
+    assert not allowed.exceeded
 
 
 def test_every_limit_that_is_reached_is_named(quotas: Quotas, store: JobStore) -> None:
     for _ in range(2):
         queued(store, tenant="acme")
-    quotas.take(CALLER, requests=60, n_bytes=1000)
-    refused = quotas.take(CALLER, requests=1, n_bytes=1, jobs=1)
+    quotas.consume(CALLER, requests=60, n_bytes=1000)
+    refused = quotas.consume(CALLER, requests=1, n_bytes=1, jobs=1)
     assert refused
-    assert refused.reached == ("burst", "bytes", "inflight")
+    assert refused.exceeded == ("burst", "bytes", "inflight")
 
 
 def test_keys_do_not_share_requests_or_bytes(quotas: Quotas) -> None:
-    quotas.take(CALLER, requests=60, n_bytes=1000)
-    other = quotas.take(Caller("acme", "key2", limits=LIMITS), requests=1, n_bytes=1)
+    quotas.consume(CALLER, requests=60, n_bytes=1000)
+    other = quotas.consume(Caller("acme", "key2", limits=LIMITS), requests=1, n_bytes=1)
     assert other
-    assert not other.reached
+    assert not other.exceeded
 
 
 def test_what_is_counted_is_forgotten_when_it_has_drained(quotas: Quotas, redis: Redis) -> None:
-    quotas.take(CALLER, requests=60, n_bytes=1000)
+    quotas.consume(CALLER, requests=60, n_bytes=1000)
     assert MINUTE_S - 2 <= redis.ttl("apex:quota:requests:key1") <= MINUTE_S + 1
     assert DAY_S - 2 <= redis.ttl("apex:quota:bytes:key1") <= DAY_S + 1

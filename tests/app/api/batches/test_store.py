@@ -8,12 +8,12 @@ from redis import Redis
 from app.api.batches.store import Batch, BatchStore, counts, new_batch_id
 from app.core.jobs import scripts
 from app.core.jobs.store import (
-    Answer,
     BatchFull,
     Job,
     JobExists,
     JobState,
     JobStore,
+    RunSignal,
     UnknownBatch,
     batch_key,
     new_job_id,
@@ -101,7 +101,7 @@ ENDS = {
     "succeeded": lambda store, job: store.succeed(started(store, job), result={}),
     "failed": lambda store, job: store.fail(started(store, job), error={}),
     "canceled while it waits": lambda store, job: store.cancel(job),
-    "canceled while it runs": lambda store, job: store.stop(started(store, job), reason=Answer.BY_CLIENT),
+    "canceled while it runs": lambda store, job: store.stop(started(store, job), reason=RunSignal.BY_CLIENT),
     "purged": lambda store, job: store.purge(job),
 }
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api import schemas
-from app.api.compare.ranking import BASIS, TIE_BANDS, compare, delta, ranks_of, shares_of, track_of
+from app.api.compare.ranking import BASIS, SCORE_TOLERANCES, compare, delta, ranked_job, ranks_of, shares_of
 from app.core.jobs.store import Job, JobState
 from app.core.problems import Problem
 from model.domain import SCORE_RANGES
@@ -60,7 +60,7 @@ def test_each_score_counts_from_its_lowest_to_its_highest() -> None:
         assert [(entry.job_id, entry.value) for entry in ranking] == [("job_high", 1.0), ("job_low", 0.0)]
 
 
-@pytest.mark.parametrize(("name", "band"), TIE_BANDS.items())
+@pytest.mark.parametrize(("name", "band"), SCORE_TOLERANCES.items())
 def test_a_difference_of_the_band_is_a_tie_and_one_above_it_is_not(name: str, band: float) -> None:
     low = SCORE_RANGES[name][0] + 0.1  # a number that binary fractions miss
     first, second, third = (round(low + more, 4) for more in (0, band, band + 0.0001))
@@ -128,7 +128,7 @@ def test_precision_and_device_may_differ() -> None:
 
 
 def test_every_score_has_a_band_and_a_place_in_a_delta() -> None:
-    assert set(TIE_BANDS) == set(SCORE_RANGES)
+    assert set(SCORE_TOLERANCES) == set(SCORE_RANGES)
     assert set(schemas.Delta.model_fields) == {"a", "b", "within_noise", *SCORE_RANGES}
 
 
@@ -184,7 +184,7 @@ def test_the_scale_of_the_weights_changes_nothing(tracks: list[dict[str, float]]
 
 @given(SCORES, SCORES)
 def test_a_delta_turned_around_changes_its_sign(first: dict[str, float], second: dict[str, float]) -> None:
-    a, b = (track_of(job, shares_of(dict.fromkeys(SCORE_RANGES, 1))) for job in jobs_of([first, second]))
+    a, b = (ranked_job(job, shares_of(dict.fromkeys(SCORE_RANGES, 1))) for job in jobs_of([first, second]))
     forth, back = delta(a, b), delta(b, a)
     assert (forth["a"], forth["b"], forth["within_noise"]) == (back["b"], back["a"], back["within_noise"])
     assert all(forth[name] == -back[name] for name in SCORE_RANGES)

@@ -170,7 +170,7 @@ def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStore) -> N
     with live(app) as server:
         with server.client() as client, pytest.raises(httpx.ReadTimeout):
             client.get(f"/jobs/{run.id}?wait=20", timeout=0.3)
-        eventually(lambda: server.services.wakeups._count == 0, 2)
+        eventually(lambda: server.services.notifications._count == 0, 2)
         eventually(lambda: not server.server.server_state.tasks)
 
 

@@ -2,8 +2,15 @@
 
 import pytest
 
-from app.api.jobs.wait_estimate import BYTES_PER_S, Load, QueueView, drain_s, estimate_duration_s, polling_pace_s
-from app.core.jobs.store import Job, Place, Run
+from app.api.jobs.wait_estimate import (
+    BYTES_PER_S,
+    QueueEstimate,
+    QueueLoad,
+    estimate_duration_s,
+    processing_time_s,
+    retry_after_s,
+)
+from app.core.jobs.store import Job, QueuePosition, Run
 from model.audio.containers import BY_NAME
 
 NOW = 1_000.0
@@ -18,37 +25,37 @@ def test_a_tracks_length_is_guessed_from_its_container_and_never_over_the_limit(
 
 
 def test_a_queue_drains_at_the_rate_of_all_workers() -> None:
-    assert drain_s(600, 20.0, 3) == 10.0
+    assert processing_time_s(600, 20.0, 3) == 10.0
 
 
 @pytest.mark.parametrize(("rate", "n_workers"), [(None, 1), (20.0, 0), (0.0, 1)])
 def test_without_a_rate_or_a_worker_nobody_knows(rate: float | None, n_workers: int) -> None:
-    assert drain_s(600, rate, n_workers) is None
-    load = Load(NOW, rate, n_workers, ())
+    assert processing_time_s(600, rate, n_workers) is None
+    load = QueueLoad(NOW, rate, n_workers, ())
     assert load.wait_s(10) is None
     job = Job(id="job_1", storage_key="1", estimated_s=30)
-    assert load.view(job, Place(2, 10.04)) == QueueView(2, 10.0, None, None)
+    assert load.estimate(job, QueuePosition(2, 10.04)) == QueueEstimate(2, 10.0, None, None)
 
 
 def test_a_job_starts_when_what_runs_and_what_waits_before_it_is_done() -> None:
-    one_busy = Load(NOW, rate=10.0, n_workers=1, running=[Run(started_at=NOW - 5, audio_s=300)])
+    one_busy = QueueLoad(NOW, rate=10.0, n_workers=1, running=[Run(started_at=NOW - 5, audio_s=300)])
     job = Job(id="job_1", storage_key="1", estimated_s=50)
-    assert one_busy.view(job, Place(3, 200.0)) == QueueView(3, 200.0, 1045, 1050)
+    assert one_busy.estimate(job, QueuePosition(3, 200.0)) == QueueEstimate(3, 200.0, 1045, 1050)
     assert one_busy.wait_s(200.0) == 45
 
 
 def test_an_idle_worker_begins_at_once() -> None:
-    assert Load(NOW, rate=10.0, n_workers=2, running=()).starts_at(0.0) == NOW
+    assert QueueLoad(NOW, rate=10.0, n_workers=2, running=()).starts_at(0.0) == NOW
 
 
 def test_the_estimate_stands_still_until_something_moves() -> None:
     running = [Run(NOW - 10, 300), Run(NOW - 20, 300)]
-    estimates = {Load(NOW + later, 10.0, 2, running).starts_at(400) for later in (0, 1, 5)}
+    estimates = {QueueLoad(NOW + later, 10.0, 2, running).starts_at(400) for later in (0, 1, 5)}
     assert estimates == {NOW - 15 + 50}
 
 
 def test_a_start_that_is_overdue_is_now() -> None:
-    assert Load(NOW, 10.0, 1, [Run(NOW - 500, 300)]).wait_s(0) == 0
+    assert QueueLoad(NOW, 10.0, 1, [Run(NOW - 500, 300)]).wait_s(0) == 0
 
 
 @pytest.mark.parametrize(
@@ -56,4 +63,4 @@ def test_a_start_that_is_overdue_is_now() -> None:
     [(0, 1, 1), (3, 1, 1), (20, 4, 5), (3600, 900, 15), (None, 1, 1), (None, 7, 7), (None, 900, 15)],
 )
 def test_clients_look_often_near_the_front_and_seldom_behind(wait_s: float | None, position: int, pace_s: int) -> None:
-    assert polling_pace_s(wait_s, position=position) == pace_s
+    assert retry_after_s(wait_s, position=position) == pace_s

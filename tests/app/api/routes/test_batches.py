@@ -27,7 +27,7 @@ from app.core.callers import Limits
 from app.core.jobs.store import Job, JobStore, new_job_id
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartFile
+from app.core.storage.local import PartialUpload
 from app.main import create_app
 from model.domain import SCORE_RANGES
 from tests.app.api.asgi import FORM, RAW, WAV, Client, body_messages, form, part
@@ -72,7 +72,12 @@ async def read(client: httpx.AsyncClient, batch: Json, **query: Any) -> Json:
 def left_behind(app: FastAPI) -> list[Any]:
     services: Services = app.state.services
     batches = sorted(services.redis.scan_iter("apex:batch:*"))
-    return [*services.storage.directory.iterdir(), *services.jobs.open_ids(), *services.queue.rq.job_ids, *batches]
+    return [
+        *services.storage.directory.iterdir(),
+        *services.jobs.unfinished_ids(),
+        *services.queue.rq.job_ids,
+        *batches,
+    ]
 
 
 def finish(jobs: JobStore, job_id: str) -> None:
@@ -158,14 +163,14 @@ async def test_a_file_beyond_the_callers_jobs_in_flight_is_refused_alone(setting
 async def test_a_file_that_cannot_be_stored_is_refused_alone(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = PartFile.commit
+    real = PartialUpload.commit
 
-    def commit(file: PartFile, key: str) -> None:
+    def commit(file: PartialUpload, key: str) -> None:
         if file.size_bytes > len(WAV):
             raise Problem("storage_full") from OSError(errno.ENOSPC, "full")
         real(file, key)
 
-    monkeypatch.setattr(PartFile, "commit", commit)
+    monkeypatch.setattr(PartialUpload, "commit", commit)
     batch = await send(client, WAV, wav(1))
     assert [item["status"] for item in batch["items"]] == [202, 507]
 
@@ -332,7 +337,7 @@ async def test_the_end_is_estimated_from_the_last_job(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await send(client, wav(1)))["estimated_done_at"] is None
-    services.jobs.note_rate(10.0)
+    services.jobs.record_throughput(10.0)
     monkeypatch.setattr(type(services.queue), "n_workers", lambda _queue: 1)
     sent = await send(client, *map(wav, range(2, 5)))
     last = sent["items"][2]["job"]
@@ -447,7 +452,7 @@ async def test_concurrent_requests_with_one_key_make_one_batch(client: httpx.Asy
     assert {answer.status_code for answer in answers} <= {207, 409}
     assert len({answer.json()["id"] for answer in answers if answer.status_code == 207}) == 1
     services: Services = app.state.services
-    assert len(services.jobs.open_ids()) == 2
+    assert len(services.jobs.unfinished_ids()) == 2
 
 
 async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
@@ -469,7 +474,7 @@ async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
     batch = (await client.post("/batches", files=files_of(*contents), headers=KEY)).json()
     assert [item["status"] for item in batch["items"]] == [202, 415, 202, 202, 202]
     assert [item["job"]["id"] for item in batch["items"] if "job" in item][:2] == made
-    assert len(services.jobs.open_ids()) == 4
+    assert len(services.jobs.unfinished_ids()) == 4
 
 
 async def test_a_half_made_batch_is_not_completed_with_other_files(
@@ -512,10 +517,10 @@ async def test_a_deadline_is_that_of_every_job(client: httpx.AsyncClient) -> Non
 async def test_a_preferred_wait_ends_with_the_last_job(client: httpx.AsyncClient, services: Services) -> None:
     sending = client.post("/batches", files=files_of(wav(1), TEXT, wav(2)), headers={"Prefer": "wait=20"})
     waiting = asyncio.create_task(sending)
-    while len(services.jobs.open_ids()) < 2:
+    while len(services.jobs.unfinished_ids()) < 2:
         await asyncio.sleep(0.01)
     began = time.monotonic()
-    for job_id in services.jobs.open_ids():
+    for job_id in services.jobs.unfinished_ids():
         finish(services.jobs, job_id)
     answer = await waiting
     assert time.monotonic() - began < 5

@@ -5,7 +5,7 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.core.jobs.store import Answer, JobStore, text
+from app.core.jobs.store import JobStore, RunSignal, text
 from app.core.problems import problem_object
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
 
@@ -39,7 +39,7 @@ async def test_a_running_job_is_asked_to_stop(client: httpx.AsyncClient, service
     assert (answer.status_code, answer.json()["status"]) == (202, "running")
     assert answer.json()["cancel_requested_at"]
     assert answer.headers["retry-after"] == "1"
-    assert jobs.report(run, progress={}) is Answer.BY_CLIENT
+    assert jobs.report(run, progress={}) is RunSignal.BY_CLIENT
     assert len(list(services.storage.directory.iterdir())) == 1, "the run still reads it"
 
 
@@ -91,7 +91,7 @@ async def test_a_deleted_job_is_gone_with_all_that_it_owned(
 async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, jobs: JobStore) -> None:
     run = running(jobs)
     await client.delete(f"/jobs/{run.id}")
-    assert jobs.report(run, progress={}) is Answer.LOST
+    assert jobs.report(run, progress={}) is RunSignal.LOST
     assert not jobs.succeed(run, result={})
     assert (await client.get(f"/jobs/{run.id}")).status_code == 410
 

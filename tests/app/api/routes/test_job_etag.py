@@ -50,7 +50,7 @@ async def test_a_place_in_a_queue_that_stands_still_is_no_change(
     client: httpx.AsyncClient, jobs: JobStore, redis: Redis
 ) -> None:
     live_worker(redis, beat=str(utcformat(datetime.now(UTC))))
-    jobs.note_rate(1.0)
+    jobs.record_throughput(1.0)
     running(jobs, estimated_s=500.0)
     path = f"/jobs/{queued(jobs, estimated_s=100.0).id}"
     first = await client.get(path)

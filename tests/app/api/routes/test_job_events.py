@@ -58,7 +58,7 @@ def numpat(redis: Redis) -> int:
 
 
 def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStore) -> None:
-    jobs.note_rate(60.0)
+    jobs.record_throughput(60.0)
     job = queued(jobs)
     with follow(server, job) as events:
         first = next(events)
@@ -90,7 +90,7 @@ def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStore, 
     elif ending == "failed":
         jobs.fail(run, error=problem_object("audio_silent", "x"))
     else:
-        jobs.release(run)
+        jobs.requeue(run)
         jobs.cancel(run)
     events = all_of(server, run)
     assert [event.name for event in events] == ["job.snapshot", f"job.{ending}"]
@@ -208,12 +208,12 @@ def test_silence_is_filled_with_comments(
 
 def test_a_client_that_leaves_frees_everything(server: Live, jobs: JobStore, redis: Redis) -> None:
     run = running(jobs)
-    wakeups = server.services.wakeups
+    notifications = server.services.notifications
     for _ in range(20):
         with follow(server, run) as events:
             next(events)
-    eventually(lambda: wakeups._count == 0)
-    assert wakeups._listeners == {}
+    eventually(lambda: notifications._count == 0)
+    assert notifications._listeners == {}
     eventually(lambda: not server.server.server_state.tasks)
     eventually(lambda: not server.server.server_state.connections)
     assert numpat(redis) == 1
@@ -226,7 +226,7 @@ def test_a_hundred_listeners_hear_the_end_over_one_subscription(server: Live, jo
     threads = [threading.Thread(target=lambda: heard.append(all_of(server, run))) for _ in range(100)]
     for thread in threads:
         thread.start()
-    eventually(lambda: server.services.wakeups._count == 100, 20)
+    eventually(lambda: server.services.notifications._count == 100, 20)
     assert numpat(redis) == 1
     jobs.succeed(run, result=RESULT)
     for thread in threads:
@@ -243,7 +243,7 @@ def test_one_listener_too_many_is_sent_away(settings: ApiSettings, redis: Redis)
             answer = client.get(f"/jobs/{run.id}/events")
             assert (answer.status_code, answer.json()["code"]) == (503, "too_many_listeners")
             assert answer.headers["retry-after"]
-        eventually(lambda: server.services.wakeups._count == 0)
+        eventually(lambda: server.services.notifications._count == 0)
         with follow(server, run) as events:
             next(events)
 

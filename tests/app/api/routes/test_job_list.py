@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.api.jobs.listing import MAX_LOOKED_AT
+from app.api.jobs.listing import MAX_SCANNED
 from app.core.jobs.store import Job, JobState, JobStore, batch_key
 from tests.app.records import expire, queued, running, succeeded
 
@@ -172,12 +172,12 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(client: httpx.AsyncClien
 async def test_a_request_looks_at_a_bounded_number_of_records(
     client: httpx.AsyncClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.jobs.listing.MAX_LOOKED_AT", 100)
+    monkeypatch.setattr("app.api.jobs.listing.MAX_SCANNED", 100)
     rare = queued(jobs, created_at=1.0, external_id="rare")
     made(jobs, 250)
     pages = await every_page(client, external_id="rare")
     assert pages == [[], [], [rare.id]]
-    assert MAX_LOOKED_AT == 1000
+    assert MAX_SCANNED == 1000
 
 
 async def test_a_status_may_change_between_pages(client: httpx.AsyncClient, jobs: JobStore) -> None:

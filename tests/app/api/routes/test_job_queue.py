@@ -39,7 +39,7 @@ def parsed(time: str) -> datetime:
 async def test_a_queued_job_knows_its_place_and_when_its_turn_comes(
     client: httpx.AsyncClient, jobs: JobStore, worker: None
 ) -> None:
-    jobs.note_rate(20.0)
+    jobs.record_throughput(20.0)
     run = running(jobs, estimated_s=200.0)
     tracks = [queued(jobs, estimated_s=100.0) for _ in range(3)]
     place, headers = await read(client, tracks[2])
@@ -65,7 +65,7 @@ async def test_a_job_that_goes_back_stands_in_front_and_holds_nobody_up_twice(
 ) -> None:
     run = running(jobs, estimated_s=100.0)
     behind = queued(jobs, estimated_s=100.0)
-    jobs.release(run)
+    jobs.requeue(run)
     assert (await read(client, run))[0]["position"] == 1
     assert (await read(client, behind))[0]["audio_seconds_ahead"] == 100.0
 
@@ -81,7 +81,7 @@ async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs
 async def test_capacity_tells_what_waits_and_how_long_a_new_track_would(
     client: httpx.AsyncClient, jobs: JobStore, worker: None
 ) -> None:
-    jobs.note_rate(20.0)
+    jobs.record_throughput(20.0)
     running(jobs, estimated_s=200.0)
     for _ in range(2):
         queued(jobs, estimated_s=100.0)

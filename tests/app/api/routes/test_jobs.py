@@ -58,7 +58,7 @@ async def test_a_running_job_shows_how_far_it_is(client: httpx.AsyncClient, jobs
 async def test_a_job_that_waits_for_another_run_has_done_nothing(client: httpx.AsyncClient, jobs: JobStore) -> None:
     run = running(jobs)
     jobs.report(run, progress={"stage": "embedding", "segments_done": 2, "segments_total": 7})
-    jobs.release(run)
+    jobs.requeue(run)
     job = (await client.get(f"/jobs/{run.id}")).json()
     assert (job["status"], job["attempt"]) == ("queued", 1)
     assert job["progress"] == {"stage": "queued", "segments_done": 0, "segments_total": 7, "ratio": 0.0}

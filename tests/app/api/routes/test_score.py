@@ -22,7 +22,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobState
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage, PartFile
+from app.core.storage.local import AudioStorage, PartialUpload
 from app.main import create_app
 from tests.app.api.asgi import BOUNDARY, FORM, RAW, SECRET, WAV, chunked, form, part, track_form
 from tests.app.conftest import client_of
@@ -35,7 +35,7 @@ def stored(services: Services) -> list[bytes]:
 
 
 def left_behind(services: Services) -> list[Any]:
-    return [*services.storage.directory.iterdir(), *services.jobs.open_ids(), *services.queue.rq.job_ids]
+    return [*services.storage.directory.iterdir(), *services.jobs.unfinished_ids(), *services.queue.rq.job_ids]
 
 
 async def post_form(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
@@ -275,7 +275,7 @@ async def test_storage_that_refuses_is_told_and_leaves_nothing(
     def refuse(*_args: object, **_options: object) -> None:
         raise OSError(number, SECRET)
 
-    owner = {"_write_all": PartFile, "open": Path, "sync": AudioStorage}[step]
+    owner = {"_write_all": PartialUpload, "open": Path, "sync": AudioStorage}[step]
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, refuse)
         answer = await client.post("/score", content=WAV, headers=RAW)
@@ -340,7 +340,7 @@ async def test_the_bytes_are_durable_before_the_record_and_the_record_before_the
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for owner, name in ((PartFile, "commit"), (type(services.jobs), "create"), (ScoreQueue, "add_to")):
+    for owner, name in ((PartialUpload, "commit"), (type(services.jobs), "create"), (ScoreQueue, "add_to")):
         real = getattr(owner, name)
 
         def noted(*args: Any, name: str = name, real: Any = real, **options: Any) -> Any:
@@ -366,13 +366,13 @@ async def test_a_problem_raised_late_deletes_the_committed_file(
 
 async def test_files_are_written_in_threads(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     main, seen = threading.get_ident(), set[int]()
-    real = PartFile._write_all
+    real = PartialUpload._write_all
 
-    def noted(file: PartFile, block: bytes) -> None:
+    def noted(file: PartialUpload, block: bytes) -> None:
         seen.add(threading.get_ident())
         real(file, block)
 
-    monkeypatch.setattr(PartFile, "_write_all", noted)
+    monkeypatch.setattr(PartialUpload, "_write_all", noted)
     await client.post("/score", content=WAV, headers=RAW)
     assert seen
     assert main not in seen

@@ -73,7 +73,7 @@ def files(services: Services) -> list[str]:
 
 
 def jobs_of(services: Services, tenant: str = "open") -> list[str]:
-    return [job_id for _, job_id in services.jobs.listed(tenant)]
+    return [job_id for _, job_id in services.jobs.list_by_created(tenant)]
 
 
 async def asked(app: FastAPI, headers: dict[str, str], body: bytes = WAV) -> tuple[Answer, int]:
@@ -363,7 +363,7 @@ async def test_a_model_can_be_asked_for(client: httpx.AsyncClient, services: Ser
 
 
 async def end_soon(services: Services, **changes: Any) -> None:
-    while not (open_ids := services.jobs.open_ids()):
+    while not (open_ids := services.jobs.unfinished_ids()):
         await asyncio.sleep(0.01)
     run = services.jobs.start(open_ids[0], max_attempts=3, lease_s=60)
     assert run
@@ -521,7 +521,7 @@ async def test_a_full_queue_says_when_there_will_be_room(narrow: FastAPI, redis:
     check_problem(503, answer.headers["content-type"], answer.json())
     assert (answer.json()["code"], n_asked) == ("queue_full", 0)
     assert answer.headers["retry-after"] == "30"
-    services.jobs.note_rate(2.0)
+    services.jobs.record_throughput(2.0)
     for name in ("a", "b"):
         live_worker(redis, beat=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), name=f"rq:worker:{name}")
     answer, _ = await asked(narrow, RAW)

@@ -190,7 +190,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
     eventually(lambda: not list(served.services.storage.directory.iterdir()))
-    assert served.services.jobs.open_ids() == []
+    assert served.services.jobs.unfinished_ids() == []
 
 
 def leave_at(served: Live, request: bytes, lengths: list[int]) -> None:

@@ -184,7 +184,7 @@ def test_a_thousand_requests_at_once_with_one_key_make_one_job(server: Live, red
     assert len(answers) == N_AT_ONCE
     assert set(statuses) <= {b"202", b"409"}
     assert len(bodies) == 1
-    assert len(list(server.services.jobs.listed("acme"))) == 1
+    assert len(list(server.services.jobs.list_by_created("acme"))) == 1
     assert len(server.services.queue.rq.job_ids) == 1
     assert len(list(server.services.storage.directory.iterdir())) == 1
 

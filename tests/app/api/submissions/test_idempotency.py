@@ -9,13 +9,21 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 
 from app.api.schemas import TrackOptions
-from app.api.submissions.idempotency import MAX_TTL_S, Answer, Busy, Claim, IdempotencyKeys, Stored, fingerprint
+from app.api.submissions.idempotency import (
+    MAX_TTL_S,
+    Claim,
+    Completed,
+    IdempotencyKeys,
+    InProgress,
+    StoredResponse,
+    fingerprint,
+)
 
 pytestmark = pytest.mark.anyio
 
 SCOPE = {"tenant": "acme", "route": "POST /score", "key": "k"}
-ANSWER = Answer(202, {"Location": "/jobs/job_1"}, '{"id":"ü"}'.encode())
-PRINTS = {"fingerprint": "f", "request_print": "r"}
+ANSWER = StoredResponse(202, {"Location": "/jobs/job_1"}, '{"id":"ü"}'.encode())
+PRINTS = {"fingerprint": "f", "body_fingerprint": "r"}
 LEASE_S = 0.15
 
 
@@ -39,12 +47,12 @@ def test_of_a_thousand_at_once_one_works(keys: IdempotencyKeys) -> None:
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda _: keys.begin(**SCOPE), range(1000)))
     [claim] = [each for each in found if isinstance(each, Claim)]
-    assert {each for each in found if each is not claim} == {Busy(claim.job_id)}
+    assert {each for each in found if each is not claim} == {InProgress(claim.job_id)}
 
 
 def test_an_answer_comes_back_byte_for_byte(keys: IdempotencyKeys) -> None:
     keys.finish(claimed(keys), ANSWER, **PRINTS)
-    assert keys.begin(**SCOPE) == Stored(ANSWER, **PRINTS)
+    assert keys.begin(**SCOPE) == Completed(ANSWER, **PRINTS)
 
 
 def test_a_key_belongs_to_a_tenant_and_a_route(keys: IdempotencyKeys) -> None:
@@ -57,42 +65,42 @@ def test_a_claim_given_up_is_free_and_names_the_same_job(keys: IdempotencyKeys) 
     first = claimed(keys)
     keys.release(first)
     second = claimed(keys)
-    assert (first.retaken, second.retaken, second.job_id) == (False, True, first.job_id)
+    assert (first.taken_over, second.taken_over, second.job_id) == (False, True, first.job_id)
 
 
 def test_a_dead_owner_is_succeeded_after_its_lease_and_loses_every_write(hasty: IdempotencyKeys) -> None:
     dead = claimed(hasty)
-    assert hasty.begin(**SCOPE) == Busy(dead.job_id)
+    assert hasty.begin(**SCOPE) == InProgress(dead.job_id)
     time.sleep(LEASE_S)
     heir = claimed(hasty)
-    assert (heir.job_id, heir.retaken) == (dead.job_id, True)
+    assert (heir.job_id, heir.taken_over) == (dead.job_id, True)
     assert not hasty.renew(dead)
     hasty.finish(dead, ANSWER, **PRINTS)
     hasty.release(dead)
-    assert hasty.begin(**SCOPE) == Busy(dead.job_id)
+    assert hasty.begin(**SCOPE) == InProgress(dead.job_id)
 
 
 def test_an_answer_can_be_stored_anew_by_its_owner_and_is_not_given_up(keys: IdempotencyKeys) -> None:
     claim = claimed(keys)
     keys.finish(claim, ANSWER, **PRINTS)
-    later = Answer(200, {}, b"{}")
+    later = StoredResponse(200, {}, b"{}")
     keys.finish(claim, later, **PRINTS)
     keys.release(claim)
-    assert keys.begin(**SCOPE) == Stored(later, **PRINTS)
+    assert keys.begin(**SCOPE) == Completed(later, **PRINTS)
 
 
 async def test_a_claim_is_kept_alive_while_it_is_held(hasty: IdempotencyKeys) -> None:
     claim = claimed(hasty)
-    async with hasty.held(claim):
+    async with hasty.keep_alive(claim):
         await asyncio.sleep(3 * LEASE_S)
-        assert hasty.begin(**SCOPE) == Busy(claim.job_id)
+        assert hasty.begin(**SCOPE) == InProgress(claim.job_id)
     await asyncio.sleep(2 * LEASE_S)
     assert isinstance(hasty.begin(**SCOPE), Claim)
 
 
 async def test_a_failure_gives_the_claim_up_at_once(keys: IdempotencyKeys) -> None:
     with pytest.raises(RuntimeError):
-        async with keys.held(claimed(keys)):
+        async with keys.keep_alive(claimed(keys)):
             raise RuntimeError
     assert isinstance(keys.begin(**SCOPE), Claim)
 
@@ -106,7 +114,7 @@ async def test_without_redis_a_failure_is_still_the_failure(
     claim = claimed(keys)
     monkeypatch.setattr(IdempotencyKeys, "release", refuse)
     with pytest.raises(RuntimeError):
-        async with keys.held(claim):
+        async with keys.keep_alive(claim):
             raise RuntimeError
 
 
@@ -121,9 +129,9 @@ async def test_a_renewal_that_fails_is_tried_again(hasty: IdempotencyKeys, monke
 
     monkeypatch.setattr(IdempotencyKeys, "renew", refuse_once)
     claim = claimed(hasty)
-    async with hasty.held(claim):
+    async with hasty.keep_alive(claim):
         await asyncio.sleep(3 * LEASE_S)
-        assert hasty.begin(**SCOPE) == Busy(claim.job_id)
+        assert hasty.begin(**SCOPE) == InProgress(claim.job_id)
     assert failed
 
 

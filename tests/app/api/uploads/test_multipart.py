@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.api.uploads.multipart import BATCH_FORM, Fields, FormBody, Sink
+from app.api.uploads.multipart import BATCH_FORM, Fields, MultipartReader, Sink
 from app.core.problems import Problem
 from tests.app.api.asgi import BOUNDARY, form, part
 
@@ -18,7 +18,7 @@ BODY = form(part("external_id", b"a\r\nb"), part("file", CONTENT, filename='a"b.
 
 def read(chunks: list[bytes]) -> tuple[bytes, Fields]:
     file, fields = bytearray(), Fields()
-    body = FormBody(BOUNDARY, fields=fields, open_file=lambda _filename: file.extend)
+    body = MultipartReader(BOUNDARY, fields=fields, open_file=lambda _filename: file.extend)
     for chunk in chunks:
         body.feed(chunk)
     body.finish()
@@ -64,7 +64,7 @@ def read_files(*parts: bytes) -> list[tuple[str | None, bytes]]:
         files.append((filename, bytearray()))
         return files[-1][1].extend
 
-    body = FormBody(BOUNDARY, fields=Fields(BATCH_FORM), open_file=open_file)
+    body = MultipartReader(BOUNDARY, fields=Fields(BATCH_FORM), open_file=open_file)
     for byte in form(*parts):
         body.feed(bytes([byte]))
     body.finish()

@@ -106,7 +106,7 @@ async def test_an_abusive_form_is_refused_soon_and_leaves_nothing(
     assert time.process_time() - began < 1
     assert max(busy_s, default=0) < MAX_BUSY_S
     assert list(services.storage.directory.iterdir()) == []
-    assert services.jobs.open_ids() == []
+    assert services.jobs.unfinished_ids() == []
 
 
 BOUNDARIES = [

@@ -15,7 +15,7 @@ from starlette.types import Message
 from app.api.dependencies import Services
 from app.api.uploads.receiver import WRITE_BYTES
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartFile
+from app.core.storage.local import PartialUpload
 from app.main import create_app
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
 
@@ -38,7 +38,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 def check_nothing_left(app: FastAPI) -> None:
     services: Services = app.state.services
     assert list(services.storage.directory.iterdir()) == []
-    assert services.jobs.open_ids() == []
+    assert services.jobs.unfinished_ids() == []
 
 
 class Slow(Client):
@@ -114,13 +114,13 @@ async def test_a_second_file_is_refused_at_its_first_bytes(app: FastAPI) -> None
 
 async def test_a_track_is_written_in_large_blocks(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = PartFile._write_all
+    real = PartialUpload._write_all
 
-    def noted(file: PartFile, block: bytes) -> None:
+    def noted(file: PartialUpload, block: bytes) -> None:
         sizes.append(len(block))
         real(file, block)
 
-    monkeypatch.setattr(PartFile, "_write_all", noted)
+    monkeypatch.setattr(PartialUpload, "_write_all", noted)
     answer = await Client(app, body_messages([WAV] + [b"x" * KIB] * 1024)).post("/score", RAW)
     assert answer.status == 202
     assert len(sizes) == 5

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.core.jobs.store import Answer, AttemptsExhausted, Job, JobState, JobStore, new_job_id
+from app.core.jobs.store import AttemptsExhausted, Job, JobState, JobStore, RunSignal, new_job_id
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 RACERS = 16
@@ -46,7 +46,7 @@ def test_of_many_ends_one_holds(store: JobStore) -> None:
         ends = race(
             *[partial(store.succeed, run, result={"scores": {"n": n}}) for n in range(RACERS)],
             partial(store.fail, run, error={"code": "internal_error"}),
-            partial(store.stop, run, reason=Answer.BY_CLIENT),
+            partial(store.stop, run, reason=RunSignal.BY_CLIENT),
         )
         assert ends.count(True) == 1
 
@@ -58,15 +58,15 @@ def test_a_run_that_was_fenced_off_can_do_nothing(store: JobStore) -> None:
     assert not store.succeed(old, result={})
     assert not store.fail(old, error={})
     assert not store.renew(old, lease_s=60)
-    assert not store.release(old)
-    assert not store.stop(old, reason=Answer.BY_CLIENT)
-    assert store.report(old, progress={}) is Answer.LOST
+    assert not store.requeue(old)
+    assert not store.stop(old, reason=RunSignal.BY_CLIENT)
+    assert store.report(old, progress={}) is RunSignal.LOST
     assert outcome(store, old) == new
 
 
 def test_a_number_is_not_given_twice_even_when_a_run_was_handed_back(store: JobStore) -> None:
     first = begun(store)
-    assert store.release(first, counted=False)
+    assert store.requeue(first, counted=False)
     second = store.start(first.id, max_attempts=3, lease_s=60)
     assert second
     assert (second.attempt, second.attempts_used) == (2, 1)
@@ -78,10 +78,10 @@ def test_runs_handed_back_leave_all_attempts(store: JobStore) -> None:
     for _ in range(7):
         run = store.start(job.id, max_attempts=1, lease_s=60)
         assert run
-        store.release(run, counted=False)
+        store.requeue(run, counted=False)
     run = store.start(job.id, max_attempts=1, lease_s=60)
     assert run
-    store.release(run)
+    store.requeue(run)
     with pytest.raises(AttemptsExhausted):
         store.start(job.id, max_attempts=1, lease_s=60)
 
@@ -118,7 +118,7 @@ def test_a_record_of_an_older_version_is_run_to_its_end(store: JobStore, redis: 
     job = write(redis, store, data_dir)
     score_track(store, data_dir)(job.id)
     assert outcome(store, job).status is JobState.SUCCEEDED
-    assert (stored(data_dir), store.open_ids()) == ([], [])
+    assert (stored(data_dir), store.unfinished_ids()) == ([], [])
 
 
 def test_a_record_of_an_older_version_can_be_given_back_and_canceled(
@@ -127,8 +127,8 @@ def test_a_record_of_an_older_version_can_be_given_back_and_canceled(
     run = store.start(write(redis, store, data_dir).id, max_attempts=3, lease_s=60)
     assert run
     store.cancel(run)
-    assert store.report(run, progress={}) is Answer.BY_CLIENT
-    assert store.release(run)
+    assert store.report(run, progress={}) is RunSignal.BY_CLIENT
+    assert store.requeue(run)
     store.cancel(run)
     assert outcome(store, run).status is JobState.CANCELED
 

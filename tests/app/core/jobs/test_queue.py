@@ -6,7 +6,7 @@ import pytest
 from redis import Redis
 from rq.utils import utcformat
 
-from app.core.jobs.queue import ALIVE_S, ScoreQueue
+from app.core.jobs.queue import HEARTBEAT_MAX_AGE_S, ScoreQueue
 from tests.app.records import live_worker
 
 
@@ -22,7 +22,7 @@ def ago(seconds: float) -> str:
 def test_workers_count_by_their_last_sign_of_life(queue: ScoreQueue, redis: Redis) -> None:
     assert queue.n_workers() == 0
     live_worker(redis, name="rq:worker:fresh", beat=ago(1))
-    live_worker(redis, name="rq:worker:killed", beat=ago(ALIVE_S + 1))
+    live_worker(redis, name="rq:worker:killed", beat=ago(HEARTBEAT_MAX_AGE_S + 1))
     live_worker(redis, name="rq:worker:of-another-clock", beat=ago(-5))
     redis.sadd("rq:workers:scores", "rq:worker:long-forgotten")
     assert queue.n_workers() == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.core.problems import Problem
-from app.core.storage.local import AudioStorage, PartFile
+from app.core.storage.local import AudioStorage, PartialUpload
 
 
 @pytest.fixture
@@ -134,14 +134,14 @@ def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
     storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go_on = threading.Event(), threading.Event()
-    real = PartFile._write_all
+    real = PartialUpload._write_all
 
-    def slow(part: PartFile, block: bytes) -> None:
+    def slow(part: PartialUpload, block: bytes) -> None:
         writing.set()
         go_on.wait(5)
         real(part, block)
 
-    monkeypatch.setattr(PartFile, "_write_all", slow)
+    monkeypatch.setattr(PartialUpload, "_write_all", slow)
     part = storage.receive()
     part.append(b"abc")
     writer = threading.Thread(target=part.flush)

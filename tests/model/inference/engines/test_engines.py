@@ -25,23 +25,23 @@ from model.inference import engines
 from model.inference.engines import open_engine
 from model.inference.engines.openvino import OpenVinoEngine
 from model.inference.engines.torch import BATCHES, TorchEngine, use_fast_products
-from model.networks.mert import Encoder, PooledMert, fold_weight_norm, load_mert
+from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm, load_mert
 
 Samples = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def encoder(tiny_weights: Path) -> Encoder:
-    return Encoder(tiny_weights / "mert", "tiny")
+def encoder(tiny_weights: Path) -> EncoderSource:
+    return EncoderSource(tiny_weights / "mert", "tiny")
 
 
 @pytest.fixture(scope="module")
-def torch_engine(encoder: Encoder) -> TorchEngine:
+def torch_engine(encoder: EncoderSource) -> TorchEngine:
     return TorchEngine(encoder)
 
 
 @pytest.fixture(scope="module")
-def openvino_engine(encoder: Encoder, cache_home: Path) -> OpenVinoEngine:
+def openvino_engine(encoder: EncoderSource, cache_home: Path) -> OpenVinoEngine:
     return OpenVinoEngine(encoder, cache_dir=cache_home / "engines")
 
 
@@ -61,7 +61,7 @@ def test_openvino_gives_the_numbers_of_torch(openvino_engine: OpenVinoEngine, to
 @pytest.mark.parametrize("audible_s", [0.3, 5, 15, 30])
 @pytest.mark.parametrize("name", ["torch_engine", "openvino_engine"])
 def test_padding_leaves_float32_as_near_to_exact_arithmetic_as_sound_does(
-    name: str, encoder: Encoder, audible_s: float, request: pytest.FixtureRequest
+    name: str, encoder: EncoderSource, audible_s: float, request: pytest.FixtureRequest
 ) -> None:
     segment = noise(1)
     segment[:, int(audible_s * SAMPLE_RATE_HZ) :] = 0
@@ -71,7 +71,7 @@ def test_padding_leaves_float32_as_near_to_exact_arithmetic_as_sound_does(
     assert relative_error(request.getfixturevalue(name).embed(padded), exact) < 5e-6
 
 
-def test_folding_the_weight_norm_changes_nothing(encoder: Encoder) -> None:
+def test_folding_the_weight_norm_changes_nothing(encoder: EncoderSource) -> None:
     samples = torch.from_numpy(noise(1, 24_000))
     with torch.inference_mode():
         expected = PooledMert(encoder.load())(samples)
@@ -85,7 +85,7 @@ def test_neighbours_in_a_batch_do_not_show(name: str, request: pytest.FixtureReq
     np.testing.assert_array_equal(engine.embed(batch), alone)
 
 
-def test_the_number_of_threads_shows_in_the_last_bits_only(encoder: Encoder, cache_home: Path) -> None:
+def test_the_number_of_threads_shows_in_the_last_bits_only(encoder: EncoderSource, cache_home: Path) -> None:
     found = []
     before = torch.get_num_threads()
     for n_threads in (1, 2):
@@ -96,26 +96,28 @@ def test_the_number_of_threads_shows_in_the_last_bits_only(encoder: Encoder, cac
 
 
 def test_an_engine_that_was_compiled_once_does_not_load_the_encoder_again(
-    encoder: Encoder, openvino_engine: OpenVinoEngine, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderSource, openvino_engine: OpenVinoEngine, cache_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Encoder, "load", lambda _self: pytest.fail("it was loaded"))
+    monkeypatch.setattr(EncoderSource, "load", lambda _self: pytest.fail("it was loaded"))
     again = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")
     np.testing.assert_array_equal(again.embed(noise(1)), openvino_engine.embed(noise(1)))
 
 
-def test_other_weights_are_compiled_anew(encoder: Encoder, cache_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_are_compiled_anew(
+    encoder: EncoderSource, cache_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Loaded(Exception): ...
 
-    def load(_self: Encoder) -> None:
+    def load(_self: EncoderSource) -> None:
         raise Loaded
 
-    monkeypatch.setattr(Encoder, "load", load)
+    monkeypatch.setattr(EncoderSource, "load", load)
     with pytest.raises(Loaded):
-        OpenVinoEngine(Encoder(encoder.directory, "other"), cache_dir=cache_home / "engines")
+        OpenVinoEngine(EncoderSource(encoder.directory, "other"), cache_dir=cache_home / "engines")
 
 
 def test_a_compiled_model_that_openvino_refuses_is_made_again(
-    encoder: Encoder, cache_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    encoder: EncoderSource, cache_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")._blob
     monkeypatch.setattr("model.inference.engines.cache.Cache.obtain", lambda *_: np.zeros(8, np.uint8))
@@ -132,8 +134,8 @@ socket.socket.connect = socket.socket.connect_ex = socket.create_connection = so
 sys.addaudithook(lambda event, _args: refuse() if event in ("socket.connect", "socket.getaddrinfo") else None)
 from pathlib import Path
 from model.inference.engines.openvino import OpenVinoEngine
-from model.networks.mert import Encoder
-OpenVinoEngine(Encoder(Path(sys.argv[1]), "fresh"), cache_dir=Path(sys.argv[2]))
+from model.networks.mert import EncoderSource
+OpenVinoEngine(EncoderSource(Path(sys.argv[1]), "fresh"), cache_dir=Path(sys.argv[2]))
 from openvino.tools.ovc import telemetry_stub, telemetry_utils
 assert telemetry_utils.tm is telemetry_stub, telemetry_utils.tm
 assert not [name for name, module in sys.modules.items() if name.startswith("openvino_telemetry") and module]
@@ -141,7 +143,7 @@ print("compiled in silence")
 """
 
 
-def test_openvino_reports_nothing_to_anybody_even_with_consent(encoder: Encoder, tmp_path: Path) -> None:
+def test_openvino_reports_nothing_to_anybody_even_with_consent(encoder: EncoderSource, tmp_path: Path) -> None:
     (tmp_path / "intel").mkdir()
     (tmp_path / "intel" / "openvino_telemetry").write_text("1")  # where consent would stand
     program = [sys.executable, "-c", NO_REPORTS, str(encoder.directory), str(tmp_path / "cache")]
@@ -160,38 +162,44 @@ def without_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("without_openvino")
 def test_without_openvino_torch_takes_over_and_the_log_says_so_once(
-    encoder: Encoder, caplog: pytest.LogCaptureFixture
+    encoder: EncoderSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [open_engine(encoder, device="cpu").name for _ in range(2)] == ["torch", "torch"]
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
 @pytest.mark.usefixtures("without_openvino")
-def test_openvino_that_was_asked_for_by_name_must_be_there(encoder: Encoder) -> None:
+def test_openvino_that_was_asked_for_by_name_must_be_there(encoder: EncoderSource) -> None:
     with pytest.raises(DeviceError, match="openvino"):
         open_engine(encoder, device="cpu", engine="openvino")
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:7"])
-def test_a_device_that_is_not_there_is_refused(encoder: Encoder, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+def test_a_device_that_is_not_there_is_refused(
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match=device):
         open_engine(encoder, device=device)
 
 
-def test_auto_is_openvino_on_the_cpu_where_there_is_no_cuda(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_openvino_on_the_cpu_where_there_is_no_cuda(
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     engine = open_engine(encoder)
     assert (engine.name, engine.device, engine.precision) == ("openvino", "cpu", "fp32")
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_a_precision_that_a_cpu_does_not_have_is_refused(encoder: Encoder, engine: str) -> None:
+def test_a_precision_that_a_cpu_does_not_have_is_refused(encoder: EncoderSource, engine: str) -> None:
     with pytest.raises(PrecisionUnavailable, match="fp16"):
         open_engine(encoder, device="cpu", engine=engine, precision="fp16")
 
 
-def test_bfloat16_is_near_float32_and_keeps_its_means_in_float32(encoder: Encoder, torch_engine: TorchEngine) -> None:
+def test_bfloat16_is_near_float32_and_keeps_its_means_in_float32(
+    encoder: EncoderSource, torch_engine: TorchEngine
+) -> None:
     rough = TorchEngine(encoder, precision="bf16").embed(noise(1))
     assert rough.dtype == np.float32
     assert not np.array_equal(rough, rough.astype(np.float16).astype(np.float32))
@@ -206,14 +214,14 @@ def test_fast_products_are_used_only_where_they_are_exact(monkeypatch: pytest.Mo
     assert mode.fp32_precision == "ieee"
 
 
-def test_the_encoder_is_one_graph_for_a_compiler(encoder: Encoder) -> None:
+def test_the_encoder_is_one_graph_for_a_compiler(encoder: EncoderSource) -> None:
     network, samples = PooledMert(fold_weight_norm(encoder.load())), torch.from_numpy(noise(1, 24_000))
     exported = torch.export.export(network, (samples,), strict=False).module()
     with torch.inference_mode():
         torch.testing.assert_close(exported(samples), network(samples), rtol=0, atol=0)
 
 
-def roomy_engine(encoder: Encoder, batches: tuple[int, ...]) -> TorchEngine:
+def roomy_engine(encoder: EncoderSource, batches: tuple[int, ...]) -> TorchEngine:
     """An engine on the CPU that takes batches, as on CUDA."""
     engine = TorchEngine(encoder)
     engine.batches = batches
@@ -224,7 +232,7 @@ def roomy_engine(encoder: Encoder, batches: tuple[int, ...]) -> TorchEngine:
     ("n_segments", "sizes"), [(1, [1]), (3, [2, 1]), (6, [4, 2]), (16, [16]), (23, [16, 4, 2, 1]), (40, [16, 16, 8])]
 )
 def test_any_number_of_segments_is_cut_into_batches_of_known_sizes(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, n_segments: int, sizes: list[int]
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch, n_segments: int, sizes: list[int]
 ) -> None:
     engine, seen = roomy_engine(encoder, BATCHES["cuda"]), list[int]()
 
@@ -238,7 +246,7 @@ def test_any_number_of_segments_is_cut_into_batches_of_known_sizes(
 
 
 def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = roomy_engine(encoder, (8, 4, 2, 1))
     forward, sizes, batch = engine._states, list[int](), noise(5, 24_000)
@@ -265,7 +273,7 @@ def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(
     ],
 )
 def test_a_device_that_fails_is_told_from_one_that_is_full(
-    encoder: Encoder, monkeypatch: pytest.MonkeyPatch, device: str, failure: Exception, error: type[Exception]
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch, device: str, failure: Exception, error: type[Exception]
 ) -> None:
     engine = TorchEngine(encoder)
     engine.device = device
@@ -283,12 +291,12 @@ def test_a_device_that_fails_is_told_from_one_that_is_full(
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-5), ("tf32", 1e-3), ("bf16", 2e-2), ("fp16", 5e-3)])
 def test_cuda_is_near_the_cpu_in_every_precision(
-    encoder: Encoder, torch_engine: TorchEngine, precision: str, error: float, compiled: bool
+    encoder: EncoderSource, torch_engine: TorchEngine, precision: str, error: float, compiled: bool
 ) -> None:
     engine = TorchEngine(encoder, device="cuda", precision=precision, compiled=compiled)
     for n_segments in (1, 3):
         assert relative_error(engine.embed(noise(n_segments)), torch_engine.embed(noise(n_segments))) < error
 
 
-def test_loading_keeps_the_weight_norm_for_whoever_wants_it(encoder: Encoder) -> None:
+def test_loading_keeps_the_weight_norm_for_whoever_wants_it(encoder: EncoderSource) -> None:
     assert hasattr(load_mert(encoder.directory).encoder.pos_conv_embed.conv, "parametrizations")
