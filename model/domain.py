@@ -27,6 +27,12 @@ SCORE_RANGES: dict[str, tuple[float, float]] = {
     "naturalness": AESTHETIC_RANGE,
 }
 
+#: How far another precision, device or decoder may move each score of one model version. Far below the model's own
+#: error (20 points or more, root mean square, on popularity): a smaller difference between two tracks means nothing.
+SCORE_TOLERANCES: dict[str, float] = {
+    name: 0.2 if bounds == POPULARITY_RANGE else 0.01 for name, bounds in SCORE_RANGES.items()
+}
+
 #: The scores of each task that a head can be trained for.
 TASK_SCORES: dict[str, tuple[str, ...]] = {
     "popularity": ("score_streams", "score_likes"),

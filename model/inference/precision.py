@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from model.audio.pcm import Samples
 from model.audio.synthesizer import synthesise
 from model.domain import (
-    AESTHETIC_RANGE,
-    POPULARITY_RANGE,
     SAMPLE_RATE_HZ,
-    SCORE_RANGES,
+    SCORE_TOLERANCES,
     SEGMENT_S,
     SEGMENT_SAMPLES,
     ModelOutputInvalid,
@@ -23,8 +21,6 @@ from model.inference.engines import Engine
 log = logging.getLogger(__name__)
 
 EXACT = "fp32"
-#: By how much a score may move, for each range that scores have.
-TOLERANCES = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
 
 #: Precisions whose largest number, 65,504, a loud passage may exceed. The others reach as far as float32.
 OVERFLOWING = ("fp16",)
@@ -93,7 +89,7 @@ def deviations(exact: Iterable[Scores], fast: Iterable[Scores]) -> dict[str, flo
 def exceeded_tolerances(moved_by: Mapping[str, float]) -> list[str]:
     """The scores that move by more than they may, not-a-number included; each with its deviation, to be read."""
     return [
-        f"{name} by {by:.4g}, more than {TOLERANCES[SCORE_RANGES[name]]}"
+        f"{name} by {by:.4g}, more than {SCORE_TOLERANCES[name]}"
         for name, by in moved_by.items()
-        if not by <= TOLERANCES[SCORE_RANGES[name]]
+        if not by <= SCORE_TOLERANCES[name]
     ]

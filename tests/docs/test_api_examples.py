@@ -15,13 +15,12 @@ from typing import Any
 import httpx
 import pytest
 
-from app.api.compare.ranking import SCORE_TOLERANCES
 from app.api.routes.model import MEANINGS
 from app.api.uploads.multipart import MAX_BATCH_FILES
 from app.core.jobs.scripts import MAX_BATCH_ITEMS
 from app.core.problems import PROBLEMS
 from app.core.settings import ApiSettings
-from model.domain import SCORE_RANGES
+from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 from tests.clients.npm import MODULES, NODE, tool
 from tests.docs.broken_line import BrokenLine, broken_line
 from tests.e2e.service import Service, running

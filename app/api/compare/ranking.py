@@ -12,12 +12,7 @@ from itertools import pairwise
 from app.api.schemas import Comparison
 from app.core.jobs.store import Job, JobState, Json
 from app.core.problems import Problem, validation_problem
-from model.domain import AESTHETIC_RANGE, POPULARITY_RANGE, SCORE_RANGES
-
-#: How far another precision, device or decoder may move a score of one model version. Far below the model's own error
-#: (20 points or more, root mean square, on popularity): tracks further apart than this are not therefore different.
-RANGE_TOLERANCES = {POPULARITY_RANGE: 0.2, AESTHETIC_RANGE: 0.01}
-SCORE_TOLERANCES = {name: RANGE_TOLERANCES[bounds] for name, bounds in SCORE_RANGES.items()}
+from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 
 DECIMALS = 4
 
@@ -37,7 +32,7 @@ def exact(number: float) -> Fraction:
     return Fraction(str(number))
 
 
-TOLERANCES = {name: exact(band) for name, band in SCORE_TOLERANCES.items()}
+TOLERANCES = {name: exact(tolerance) for name, tolerance in SCORE_TOLERANCES.items()}
 BOUNDS = {name: (exact(low), exact(high)) for name, (low, high) in SCORE_RANGES.items()}
 
 Shares = Mapping[str, Fraction]

@@ -233,7 +233,7 @@ def test_the_card_of_pulled_weights_says_where_they_came_from(tmp_path: Path) ->
 def test_a_faster_precision_says_beside_every_score_by_how_much_it_moves_them(
     tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.inference.precision.TOLERANCES", dict.fromkeys(SCORE_RANGES.values(), np.inf))
+    monkeypatch.setattr("model.inference.precision.SCORE_TOLERANCES", dict.fromkeys(SCORE_RANGES, np.inf))
     card = Scorer.load(tiny_weights, engine="torch", device="cpu", precision="bf16").card
     assert card.precision == card.identity()["precision"] == "bf16"
     assert card.identity()["precision_deviation"] == card.precision_deviation

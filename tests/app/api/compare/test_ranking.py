@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api import schemas
-from app.api.compare.ranking import BASIS, SCORE_TOLERANCES, compare, delta, ranked_job, ranks_of, shares_of
+from app.api.compare.ranking import BASIS, compare, delta, ranked_job, ranks_of, shares_of
 from app.core.jobs.store import Job, JobState
 from app.core.problems import Problem
-from model.domain import SCORE_RANGES
+from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 
 MODEL = {"name": "apex", "version": "apex-1", "trained": True, "checkpoint_sha256": "c0ffee"}
 MIDDLE = {name: (low + high) / 2 for name, (low, high) in SCORE_RANGES.items()}
@@ -127,7 +127,7 @@ def test_precision_and_device_may_differ() -> None:
     assert len(compare([scored("job_1"), other], {"clarity": 1}).ranking) == 2
 
 
-def test_every_score_has_a_band_and_a_place_in_a_delta() -> None:
+def test_every_score_has_a_tolerance_and_a_place_in_a_delta() -> None:
     assert set(SCORE_TOLERANCES) == set(SCORE_RANGES)
     assert set(schemas.Delta.model_fields) == {"a", "b", "within_noise", *SCORE_RANGES}
 
