@@ -5,13 +5,13 @@ Whether a worker runs is not asked: a track can be accepted without one.
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.schemas import Check
 from app.core.jobs.store import MISSING_SANDBOX_LAYERS_KEY
+from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
 
@@ -44,7 +44,7 @@ def check_redis(redis: Redis) -> dict[str, Check]:
     return {"redis": Check(status="ok", detail="Redis answers."), **checks}
 
 
-def _info(redis: Redis) -> dict[str, Any]:
+def _info(redis: Redis) -> Json:
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.info("persistence")
         pipeline.info("memory")
@@ -53,7 +53,7 @@ def _info(redis: Redis) -> dict[str, Any]:
     return {**persistence, **memory, "missing_walls": json.loads(missing or "[]")}
 
 
-def check_durability(info: dict[str, Any]) -> Check:
+def check_durability(info: Json) -> Check:
     """An append-only file, and the last write to it went well."""
     if not info.get("aof_enabled"):
         return Check(status="warning", detail="Redis writes no append-only file: a crash loses accepted jobs.")
@@ -62,7 +62,7 @@ def check_durability(info: dict[str, Any]) -> Check:
     return Check(status="ok", detail="Redis writes an append-only file.")
 
 
-def check_eviction(info: dict[str, Any]) -> Check:
+def check_eviction(info: Json) -> Check:
     """A full Redis refuses writes rather than dropping records."""
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
@@ -72,7 +72,7 @@ def check_eviction(info: dict[str, Any]) -> Check:
     return Check(status=status, detail=f"maxmemory-policy is {policy}: a full Redis drops accepted jobs.")
 
 
-def check_sandbox(info: dict[str, Any]) -> Check:
+def check_sandbox(info: Json) -> Check:
     """The workers' decoder is behind all walls; none is relied upon alone, so a missing one is no reason to stop."""
     missing = info["missing_walls"]
     if missing:
@@ -80,7 +80,7 @@ def check_sandbox(info: dict[str, Any]) -> Check:
     return Check(status="ok", detail="No worker misses a wall around its decoder.")
 
 
-REDIS_CHECKS: dict[str, Callable[[dict[str, Any]], Check]] = {
+REDIS_CHECKS: dict[str, Callable[[Json], Check]] = {
     "durability": check_durability,
     "eviction": check_eviction,
     "decoder_sandbox": check_sandbox,

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app.core.json_types import Json
+
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -335,12 +337,12 @@ class Problem(Exception):
         self.extensions = extensions
         super().__init__(f"{code}: {self.detail}")
 
-    def object(self, **members: Any) -> dict[str, Any]:
+    def object(self, **members: Any) -> Json:
         """The problem as JSON, with `members` of the occasion, such as `instance`."""
         return problem_object(self.kind.code, self.detail, **members, **self.extensions)
 
 
-def problem_object(code: str, detail: str, **extensions: Any) -> dict[str, Any]:
+def problem_object(code: str, detail: str, **extensions: Any) -> Json:
     """A problem as JSON. `KeyError` for a code that is not in the table."""
     kind = PROBLEMS[code]
     return {

@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from redis import Redis
 
 from app.core.callers import SCOPES, Limits
 from app.core.jobs.store import text
+from app.core.json_types import Json
 from model.domain import ApexError
 
 PREFIX = "msk_live"
@@ -162,7 +163,7 @@ def _checked_tenant(tenant: str) -> str:
 
 
 def _key(raw: bytes | str) -> ApiKey:
-    values: dict[str, Any] = json.loads(text(raw))
+    values: Json = json.loads(text(raw))
     limits, scopes = Limits(**values.pop("limits")), tuple(values.pop("scopes"))
     return ApiKey(**values, limits=limits, scopes=scopes)
 

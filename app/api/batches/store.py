@@ -14,7 +14,8 @@ from typing import Any, cast
 from redis import Redis
 
 from app.core.jobs import scripts
-from app.core.jobs.store import JobStore, Json, batch_key, now_s, text
+from app.core.jobs.store import JobStore, batch_key, now_s, text
+from app.core.json_types import Json
 
 #: What an item is that came to no job, and what one is whose job is gone.
 REJECTED, EXPIRED = "rejected", "expired"

@@ -10,7 +10,8 @@ from fractions import Fraction
 from itertools import pairwise
 
 from app.api.schemas import Comparison
-from app.core.jobs.store import Job, JobState, Json
+from app.core.jobs.store import Job, JobState
+from app.core.json_types import Json
 from app.core.problems import Problem, validation_problem
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 

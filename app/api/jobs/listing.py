@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import dropwhile, islice
 
 from app.api.schemas import JobFilters, JobQuery
-from app.core.jobs.store import Job, JobStore, Json
+from app.core.jobs.store import Job, JobStore
+from app.core.json_types import Json
 from app.core.problems import Problem
 
 MAX_LIMIT = 100

@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import Context
-from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError
 
 from app.core.jobs.store import PROGRESS, text, updates_channel
+from app.core.json_types import Json
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ class JobNotifications:
             else:
                 self._dispatch(message)
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: Json) -> None:
         if message["type"] == "psubscribe":
             self._subscribed.set()
             self._notify_all()  # whatever moved during an outage was not heard

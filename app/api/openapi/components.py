@@ -3,17 +3,15 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pydantic import BaseModel
 
 from app.api.openapi import examples
 from app.api.schemas import BatchOptions, CompareRequest, TrackOptions
 from app.api.uploads.multipart import BATCH_FORM
+from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS, ProblemKind, problem_object
 from app.core.settings import MIB
-
-Json = dict[str, Any]
 
 _TEXT = {"type": "string"}
 HEADERS: Mapping[str, Json] = {

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -10,8 +9,7 @@ from fastapi.responses import JSONResponse
 from app.api.openapi import examples
 from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
 from app.api.openapi.downgrade import downgraded
-
-Json = dict[str, Any]
+from app.core.json_types import Json
 
 #: Paths are relative: the document holds on every address that a server is reached by.
 SERVERS = [{"url": "/", "description": "This server."}]

@@ -5,7 +5,7 @@ What 3.0 cannot say is left out. Covers the JSON Schema that this service's docu
 
 from typing import Any
 
-Json = dict[str, Any]
+from app.core.json_types import Json
 
 #: Keywords that 3.0 does not know and that only narrow or decorate a schema.
 _UNKNOWN = frozenset({"contentMediaType", "contentSchema", "propertyNames"})

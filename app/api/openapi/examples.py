@@ -1,11 +1,11 @@
 """Examples of jobs for the OpenAPI document, put into words by the code that words real jobs."""
 
 from dataclasses import replace
-from typing import Any
 
 from app.api.jobs.wait_estimate import QueueEstimate
 from app.api.schemas import job_view
 from app.core.jobs.store import Job, JobState
+from app.core.json_types import Json
 from app.core.problems import problem_object
 from model.domain import SCORE_RANGES
 
@@ -50,7 +50,7 @@ _FAILED = replace(
 )
 
 
-def _view(job: Job, place: QueueEstimate | None = None) -> dict[str, Any]:
+def _view(job: Job, place: QueueEstimate | None = None) -> Json:
     return job_view(job, result_ttl_s=WEEK_S, queue=place).model_dump(mode="json", by_alias=True)
 
 

@@ -1,7 +1,5 @@
 """`GET /model`: what gives the scores, what it takes, and what its numbers are worth."""
 
-from typing import Any
-
 from fastapi import APIRouter, Depends
 
 from app.api.auth.authentication import RequireScope
@@ -9,6 +7,7 @@ from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
 from app.api.schemas import InputLimits, LoadedModel, ModelCard, ScoreMeaning
 from app.api.uploads.receiver import CONTAINER_NAMES
+from app.core.json_types import Json
 from app.core.settings import ApiSettings
 from model.domain import SCORE_RANGES
 
@@ -46,7 +45,7 @@ def get_model(services: ServicesDep) -> ModelCard:
     return model_card(services.jobs.model(), services.settings)
 
 
-def model_card(loaded: dict[str, Any] | None, settings: ApiSettings) -> ModelCard:
+def model_card(loaded: Json | None, settings: ApiSettings) -> ModelCard:
     """The page from the card that the workers published, if any did."""
     return ModelCard(
         loaded=LoadedModel.model_validate(loaded) if loaded else None,

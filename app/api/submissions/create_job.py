@@ -21,7 +21,6 @@ from app.core.jobs.store import (
     JobExists,
     JobState,
     JobStore,
-    Json,
     QueueFull,
     QueuePosition,
     TooManyJobsInFlight,
@@ -29,6 +28,7 @@ from app.core.jobs.store import (
     new_job_id,
     now_s,
 )
+from app.core.json_types import Json
 from app.core.problems import Problem, invalid_field
 from app.core.storage.local import AudioStorage
 

@@ -19,6 +19,7 @@ from redis.client import Pipeline
 
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs import scripts
+from app.core.json_types import Json
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,6 @@ PROGRESS = "job.progress"
 
 #: Weight of the newest track in the measured rate.
 THROUGHPUT_SMOOTHING = 0.2
-
-Json = dict[str, Any]
 
 
 class JobState(StrEnum):

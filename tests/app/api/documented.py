@@ -4,15 +4,13 @@ import re
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx
 
+from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE
 from app.core.settings import ApiSettings
 from app.main import create_app
-
-Json = dict[str, Any]
 
 #: Headers of every message, of the transport, and for browsers and proxies: no answer documents them one by one.
 EVERYWHERE = {"content-length", "content-type", "connection", "x-content-type-options", "x-accel-buffering"}

@@ -14,8 +14,9 @@ from openapi_spec_validator import validate
 
 from app.api import schemas
 from app.cli.commands import openapi as command
+from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS
-from tests.app.api.documented import Json, document
+from tests.app.api.documented import document
 
 pytestmark = pytest.mark.anyio
 

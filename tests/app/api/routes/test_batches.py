@@ -25,6 +25,7 @@ from app.api.schemas import BatchCounts, BatchOptions
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.callers import Limits
 from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
 from app.core.storage.local import PartialUpload
@@ -35,7 +36,6 @@ from tests.app.conftest import client_of
 
 pytestmark = pytest.mark.anyio
 
-Json = dict[str, Any]
 KIB = 1024
 TEXT = b"I am no audio. " * 10
 
