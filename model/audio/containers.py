@@ -22,10 +22,9 @@ _PICTURE_BRANDS = (b"heic", b"heix", b"heif", b"avif", b"avis", b"mif1", b"msf1"
 
 @dataclass(frozen=True)
 class Container:
-    """A container that is taken: our name, its media types, FFmpeg's demuxer, and the test of its first bytes."""
+    """A container that is taken: our name, FFmpeg's demuxer, and the test of its first bytes."""
 
     name: str
-    media_types: tuple[str, ...]
     demuxer: str
     begins: Callable[[bytes], bool]
 
@@ -64,24 +63,14 @@ def _is_adts(head: bytes) -> bool:
 
 #: Every container that is taken. The tests exclude one another, so the order carries no meaning.
 CONTAINERS = (
-    Container(
-        "wav",
-        ("audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"),
-        "wav",
-        _form((b"RIFF", b"RIFX", b"RF64", b"BW64"), (b"WAVE",)),
-    ),
-    Container("flac", ("audio/flac", "audio/x-flac"), "flac", _magic(b"fLaC")),
-    Container("mp3", ("audio/mpeg", "audio/mp3"), "mp3", _is_mp3),
-    Container("ogg", ("audio/ogg", "application/ogg", "audio/opus", "audio/vorbis"), "ogg", _magic(b"OggS")),
-    Container("mp4", ("audio/mp4", "audio/x-m4a", "audio/m4a", "video/mp4"), "mov", _is_mp4),
-    Container("aac", ("audio/aac", "audio/aacp", "audio/x-aac"), "aac", _is_adts),
-    Container("aiff", ("audio/aiff", "audio/x-aiff"), "aiff", _form((b"FORM",), (b"AIFF", b"AIFC"))),
-    Container(
-        "webm",
-        ("audio/webm", "video/webm", "audio/x-matroska", "video/x-matroska"),
-        "matroska",
-        _magic(b"\x1a\x45\xdf\xa3"),
-    ),
+    Container("wav", "wav", _form((b"RIFF", b"RIFX", b"RF64", b"BW64"), (b"WAVE",))),
+    Container("flac", "flac", _magic(b"fLaC")),
+    Container("mp3", "mp3", _is_mp3),
+    Container("ogg", "ogg", _magic(b"OggS")),
+    Container("mp4", "mov", _is_mp4),
+    Container("aac", "aac", _is_adts),
+    Container("aiff", "aiff", _form((b"FORM",), (b"AIFF", b"AIFC"))),
+    Container("webm", "matroska", _magic(b"\x1a\x45\xdf\xa3")),
 )
 
 BY_NAME = {container.name: container for container in CONTAINERS}

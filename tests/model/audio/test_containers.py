@@ -73,13 +73,11 @@ def test_any_shorter_head_is_judged_without_an_error() -> None:
         assert {sniff(head[:n]) for n in range(SNIFF_BYTES)} <= {None, container_of(kind)}
 
 
-def test_names_and_media_types_belong_to_one_container_each() -> None:
+def test_a_name_belongs_to_one_container() -> None:
     names = [container.name for container in CONTAINERS]
-    media_types = [media_type for container in CONTAINERS for media_type in container.media_types]
     assert len(set(names)) == len(names)
-    assert len(set(media_types)) == len(media_types)
 
 
 def test_the_front_end_can_import_it_without_a_numeric_package() -> None:
-    check = "import sys, model.containers; assert not {'numpy', 'av', 'torch'} & set(sys.modules)"
+    check = "import sys, model.audio.containers; assert not {'numpy', 'av', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
