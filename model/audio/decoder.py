@@ -15,7 +15,8 @@ import numpy as np
 
 from model.audio.containers import BY_NAME, CODECS
 from model.audio.decode_errors import DECODE_ERRORS, decode_error
-from model.audio.pcm import Samples, resampled_length, segments
+from model.audio.pcm import Samples, segments
+from model.audio.resampling import resampled_length
 from model.audio.sandbox.forkserver import ForkServer, ForkServerError
 from model.audio.sandbox.layers import LAYERS, ResourceLimits
 from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits
@@ -55,11 +56,11 @@ class DecodedTrack:
 
 
 class Decoder:
-    """Decodes tracks, each in a child process of its own that is walled in and killed at its deadline.
+    """Decodes tracks, each in a sandboxed child process of its own that is killed at its deadline.
 
     The children are forked from one warm process, which never sees torch, CUDA, or this process's environment.
-    May be used from several threads at once. ``layers`` names the walls of `model.audio.sandbox.layers` that are up on
-    this machine; it is known once the decoder is entered.
+    May be used from several threads at once. ``layers`` names the layers of `model.audio.sandbox.layers` that this
+    machine could apply; it is known once the decoder is entered.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Decoder:
 
     @property
     def missing_layers(self) -> tuple[str, ...]:
-        """The walls that this machine does not have, once the decoder is entered."""
+        """The sandbox layers that this machine cannot apply, known once the decoder is entered."""
         return tuple(name for name in LAYERS if name not in self.layers)
 
     def close(self) -> None:
@@ -108,7 +109,7 @@ class Decoder:
 
     def __enter__(self) -> Self:
         with suppress(AudioError), tempfile.TemporaryFile(dir=self._scratch_dir) as empty:
-            self.decode(empty)  # starts the warm process and learns which walls are up
+            self.decode(empty)  # starts the warm process and learns which layers apply
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,4 +1,4 @@
-"""What runs in the decoding child, behind the walls of `model.audio.sandbox.layers`: a file in, mono samples out.
+"""What runs in the decoding child, inside the sandbox of `model.audio.sandbox.layers`: a file in, mono samples out.
 
 Imported by the fork server only, never by the process that wants the samples: PyAV stays out of there.
 
@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import av
 import av.audio.codeccontext
 import av.audio.stream
-import av.subtitles.codeccontext  # PyAV imports these when it meets such a stream: too late behind the walls
+import av.subtitles.codeccontext  # PyAV imports these when it meets such a stream: too late inside the sandbox
 import av.subtitles.stream
 import av.video.codeccontext
 import av.video.stream
@@ -31,7 +31,8 @@ from av.audio.frame import format_dtypes
 
 from model.audio.containers import BY_NAME, CODECS, SNIFF_BYTES, Container, id3_bytes, sniff
 from model.audio.decode_errors import DecodeRejected
-from model.audio.pcm import Resampler, Samples, mono
+from model.audio.pcm import Samples, mono
+from model.audio.resampling import Resampler
 from model.audio.sandbox.layers import ResourceLimits, enter
 from model.domain import AudioLimits
 
@@ -90,10 +91,10 @@ Decode = Callable[[BinaryIO, BinaryIO, AudioLimits], Decoded]
 
 
 def run(request: dict[str, Any], source_fd: int, sink_fd: int, decode: Decode | None = None) -> dict[str, Any]:
-    """Walls the process in, decodes one descriptor into the other, and returns the reply for the parent.
+    """Enter the sandbox, decode one descriptor into the other, and return the reply for the parent.
 
-    The reply names the walls that are up and then the facts, or the reason of a refusal, or the number of an error of
-    this machine (a full disk), which is not the track's fault.
+    The reply names the sandbox layers that apply and then the facts, or the reason of a refusal, or the number of an
+    error of this machine (a full disk), which is not the track's fault.
     """
     source = io.FileIO(source_fd, closefd=False)
     sink = io.BufferedWriter(io.FileIO(sink_fd, "wb", closefd=False))

@@ -49,10 +49,10 @@ def main(
 def campaign(*, seed: int, n_files: int, n_threads: int) -> tuple[Tally, float]:
     """The whole campaign behind a progress bar; its tally and how many seconds it took."""
     columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:.0f} files/s"), TimeRemainingColumn()
-    with tempfile.TemporaryDirectory() as scratch, decoder(Path(scratch)) as walled, Progress(*columns) as progress:
-        console.print(f"walls: {', '.join(walled.layers)}")
+    with tempfile.TemporaryDirectory() as scratch, decoder(Path(scratch)) as sandboxed, Progress(*columns) as progress:
+        console.print(f"sandbox layers: {', '.join(sandboxed.layers)}")
         task = progress.add_task("", total=n_files, rate=0.0)
-        for n_done, tally in run(walled, seed=seed, n_files=n_files, n_threads=n_threads):  # noqa: B007
+        for n_done, tally in run(sandboxed, seed=seed, n_files=n_files, n_threads=n_threads):  # noqa: B007
             progress.update(task, completed=n_done, rate=progress.tasks[0].speed or 0.0)
         return tally, progress.tasks[0].elapsed or 1.0
 

@@ -1,4 +1,4 @@
-"""A campaign of mutated files against the real decoder, walls and all.
+"""A campaign of mutated files against the real decoder, sandbox included.
 
 A finding is a file whose child crashed, ran into its deadline or over the time a small file may take, that got another
 answer the second time, or that was blamed on this machine. Every other refusal is an answer.

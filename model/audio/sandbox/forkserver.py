@@ -179,7 +179,7 @@ def _run(target: Target, request: bytes, fds: list[int]) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point of the warm process: ``python -m model.forkserver module:function descriptor``."""
+    """Entry point of the warm process: ``python -m model.audio.sandbox.forkserver module:function descriptor``."""
     module, _, name = sys.argv[1].partition(":")
     control = socket.socket(fileno=int(sys.argv[2]))
     try:

@@ -1,7 +1,7 @@
-"""The walls around a process that is about to read untrusted bytes. Linux; each wall is best effort and reported.
+"""The sandbox of a process that is about to read untrusted bytes: independent layers, each best effort. Linux.
 
-A kernel, a container runtime or an unprivileged account may deny some of them. `enter` puts up all it can and says
-which: no single wall is relied upon.
+A kernel, a container runtime or an unprivileged account may deny some of them. `enter` applies all it can and returns
+their names: no single layer is relied upon.
 """
 
 import ctypes
@@ -110,8 +110,9 @@ def _die_with_parent(_: ResourceLimits) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-#: In the order they go up. Landlock needs a file descriptor, so the limit on those comes after it; a change of user
-#: clears the parent-death signal, so that comes after it; the last takes away the calls that put up the others.
+#: In the order in which they are applied. Landlock needs a file descriptor, so the limit on those comes after it; a
+#: change of user clears the parent-death signal, so that comes after it; the last takes away the calls that the others
+#: need.
 LAYERS: dict[str, Callable[[ResourceLimits], None]] = {
     "silence": _silence,
     "network": _leave_network,
@@ -130,7 +131,7 @@ LAYERS: dict[str, Callable[[ResourceLimits], None]] = {
 
 
 def enter(limits: ResourceLimits) -> tuple[str, ...]:
-    """Walls this process in for good and returns the names of the `LAYERS` that are up.
+    """Apply every sandbox layer to this process, for good, and return the names of the `LAYERS` that took effect.
 
     Descriptors that are open stay usable; new ones, new processes and modules not yet imported are out of reach.
     """

@@ -1,7 +1,7 @@
-"""The system calls that a walled-in process keeps: reading, writing, memory, time, and its own end.
+"""The system calls that a sandboxed process keeps: reading, writing, memory, time, and its own end.
 
-A seccomp filter on top of the other walls: where a container forbids those, it still stands between hostile bytes and
-sockets, processes, signals, other processes' memory, and most of the kernel. Linux on x86-64 and AArch64.
+A seccomp filter on top of the other layers. Where a container forbids those, it alone keeps hostile bytes from sockets,
+processes, signals, other processes' memory, and most of the kernel. Linux on x86-64 and AArch64.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from collections.abc import Callable
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _ALLOW = 0x7FFF0000
-_FAIL = 0x00050000 | errno.EPERM  # the call returns an error: a decoder that tries is told no, and its track fails
+_FAIL = 0x00050000 | errno.EPERM  # the call returns an error: the decoder's call fails, and so does its track
 
 # Instructions of the kernel's filter machine.
 _LOAD = 0x20
@@ -58,7 +58,9 @@ SYSCALLS = {
 
 
 class _Instruction(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_uint16), ("so", ctypes.c_uint8), ("not_so", ctypes.c_uint8), ("k", ctypes.c_uint32)]
+    """`struct sock_filter`: ``jt`` and ``jf`` are how many instructions to skip where the test is true or false."""
+
+    _fields_ = [("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32)]
 
 
 class _Program(ctypes.Structure):
@@ -66,7 +68,7 @@ class _Program(ctypes.Structure):
 
 
 def install_seccomp_filter(prctl: Callable[..., None]) -> None:
-    """Denies this process every system call but `SYSCALLS`, for good. Raises OSError where that cannot be had."""
+    """Deny this process every system call but `SYSCALLS`, for good. Raises OSError where the kernel refuses."""
     machine = os.uname().machine
     if machine not in _ARCHITECTURES:
         raise OSError(errno.ENOSYS, "no table of system calls for this architecture")

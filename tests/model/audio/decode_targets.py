@@ -65,7 +65,7 @@ def describe(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def escape(request: dict[str, Any]) -> dict[str, Any]:
-    """Puts up some walls and tries every way out: names those that were open."""
+    """Apply some sandbox layers, try every way out, and name those that were open."""
     for name in set(LAYERS) - set(request["layers"]):
         del LAYERS[name]
     up = enter(ResourceLimits(memory_bytes=1 << 30, cpu_s=20, file_bytes=1 << 20))

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from model.audio.decode_errors import DECODE_ERRORS
 from model.audio.decoder import DecodedTrack, Decoder
-from model.audio.pcm import mono, resample
+from model.audio.pcm import mono
+from model.audio.resampling import resample
 from model.audio.sandbox.forkserver import ForkServerError
 from model.audio.sandbox.layers import LAYERS
 from model.domain import (
@@ -427,7 +428,7 @@ def test_only_a_regular_file_is_opened(decoder: Decoder, tmp_path: Path) -> None
             decoder.decode(path)
 
 
-def test_a_decoder_knows_its_walls_once_it_is_entered(tmp_path: Path) -> None:
+def test_a_decoder_knows_its_sandbox_layers_once_it_is_entered(tmp_path: Path) -> None:
     with Decoder(replace(LIMITS, min_duration_s=0.0), scratch_dir=tmp_path) as decoder:
         assert set(decoder.layers) <= set(LAYERS)
         assert "memory" in decoder.layers

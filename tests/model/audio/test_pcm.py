@@ -1,4 +1,4 @@
-"""Mono, resampling, segments and normalisation, against plain formulas and torchaudio where it imports."""
+"""Mono, segments and normalisation, against plain formulas and the reference's feature extractor."""
 
 import numpy as np
 import pytest
@@ -6,30 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from model.audio.pcm import Resampler, mono, normalise, resample, resampled_length, segments
+from model.audio.pcm import mono, normalise, segments
 from model.domain import SEGMENT_SAMPLES, AudioUndecodable
 from tests.model import reference
 
 Samples = NDArray[np.float32]
 
-USUAL_RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
-#: They share few divisors with 24 kHz, so the filter has hundreds to thousands of phases.
-AWKWARD_RATES_HZ = [8_001, 37_800, 44_056, 47_999]
-
 
 def noise(n_samples: int, seed: int = 0) -> Samples:
     return (0.2 * np.random.default_rng(seed).standard_normal(n_samples)).astype(np.float32)
-
-
-def pushed(signal: Samples, rate_hz: int, block_sizes: list[int]) -> Samples:
-    """The signal through a resampler, cut into blocks of these sizes over and over."""
-    resampler, start = Resampler(rate_hz), 0
-    chunks: list[Samples] = []
-    while start < len(signal):
-        size = block_sizes[len(chunks) % len(block_sizes)]
-        chunks.append(resampler.push(signal[start : start + size]))
-        start += size
-    return np.concatenate([*chunks, resampler.flush()])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 6, 8])
@@ -37,80 +22,6 @@ def test_mono_is_the_mean_over_the_channels(channels: int) -> None:
     block = noise(1_000 * channels).reshape(-1, channels)
     assert mono(block.T).dtype == np.float32
     np.testing.assert_allclose(mono(block.T), block.astype(np.float64).mean(axis=1), atol=1e-7)
-
-
-@pytest.mark.parametrize("rate_hz", USUAL_RATES_HZ)
-def test_resampling_follows_the_formula(rate_hz: int) -> None:
-    signal = noise(rate_hz + 17)
-    np.testing.assert_allclose(resample(signal, rate_hz), reference.resample(signal, rate_hz, 24_000), atol=2e-5)
-
-
-@pytest.mark.parametrize("rate_hz", AWKWARD_RATES_HZ)
-def test_resampling_from_an_awkward_rate_has_the_rounding_of_the_reference_and_no_more(rate_hz: int) -> None:
-    signal = noise(rate_hz + 17)
-    np.testing.assert_allclose(resample(signal, rate_hz), reference.resample(signal, rate_hz, 24_000), atol=2e-3)
-
-
-@pytest.mark.parametrize("rate_hz", [*USUAL_RATES_HZ, *AWKWARD_RATES_HZ])
-def test_resampling_equals_torchaudio(rate_hz: int) -> None:
-    torch = pytest.importorskip("torch")
-    try:
-        functional = pytest.importorskip("torchaudio.functional")
-    except OSError as error:  # beside a CPU-only torch it is installed without the CUDA libraries that it loads
-        pytest.skip(str(error))
-    signal = noise(rate_hz + 17)
-    expected = functional.resample(torch.from_numpy(signal), rate_hz, 24_000).numpy()
-    np.testing.assert_allclose(resample(signal, rate_hz), expected, atol=1e-6)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    rate_hz=st.sampled_from(USUAL_RATES_HZ) | st.integers(80, 1_920).map(lambda hundreds: hundreds * 100),
-    n_samples=st.integers(1, 40_000),
-    block_sizes=st.lists(st.integers(1, 9_000), min_size=1, max_size=4),
-)
-def test_where_a_signal_is_cut_does_not_show(rate_hz: int, n_samples: int, block_sizes: list[int]) -> None:
-    block_sizes[0] = max(block_sizes[0], 50)  # some block is large enough for the test to end soon
-    signal = noise(n_samples)
-    whole = resample(signal, rate_hz)
-    assert len(whole) == resampled_length(n_samples, rate_hz)
-    np.testing.assert_allclose(pushed(signal, rate_hz, block_sizes), whole, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("n_samples", "rate_hz", "n_expected"),
-    [
-        (2_667_339, 44_100, 1_451_613),  # the exact quotient asks for 1,451,614
-        (44_100, 44_100, 24_000),
-        (44_101, 44_100, 24_001),
-        (1, 192_000, 1),
-        (1, 8_000, 3),
-        (0, 44_100, 0),
-    ],
-)
-def test_length_rounds_through_float32(n_samples: int, rate_hz: int, n_expected: int) -> None:
-    assert resampled_length(n_samples, rate_hz) == n_expected
-    assert len(resample(np.zeros(n_samples, np.float32), rate_hz)) == n_expected
-
-
-@given(
-    n_samples=st.integers(0, 86_400 * 48_000), rate_hz=st.sampled_from(USUAL_RATES_HZ).filter(lambda hz: hz != 24_000)
-)
-def test_streaming_never_gives_out_more_than_the_final_length_of_a_day(n_samples: int, rate_hz: int) -> None:
-    r = Resampler(rate_hz)
-    n_emitted = max(0, n_samples - r._width - r._held_back) // r._old * r._new
-    assert n_emitted <= resampled_length(n_samples, rate_hz)
-
-
-def test_memory_between_pushes_does_not_grow() -> None:
-    resampler = Resampler(44_100)
-    held = [len(resampler._pending) for _ in range(50) if resampler.push(noise(44_100)) is not None]
-    assert max(held) < 1_000
-
-
-def test_equal_rates_pass_through_untouched() -> None:
-    signal = noise(1_000)
-    np.testing.assert_array_equal(resample(signal, 24_000), signal)
 
 
 @settings(deadline=None, max_examples=20)

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from model.audio.pcm import Resampler, mono, segments
+from model.audio.pcm import mono, segments
+from model.audio.resampling import Resampler
 from model.domain import (
     SCORE_RANGES,
     SEGMENT_SAMPLES,

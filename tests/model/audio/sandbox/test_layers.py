@@ -1,4 +1,4 @@
-"""Behind the walls there is no way out, and each wall holds by itself."""
+"""No way leads out of the sandbox, and each layer closes its ways by itself."""
 
 import json
 import os
@@ -28,7 +28,7 @@ CLOSED_BY = {
 
 @pytest.fixture(scope="module")
 def escape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Escape]:
-    """Tells which ways out are open to a child behind the given walls, and which of these are up on this machine."""
+    """Tells which ways out are open to a child with the given layers, and which of these this machine could apply."""
     target = tmp_path_factory.mktemp("outside") / "escaped"
     target.parent.chmod(0o777)
     with (
@@ -46,19 +46,19 @@ def escape(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Escape]:
         yield run
 
 
-def test_without_walls_every_way_but_the_way_to_root_again_is_open(escape: Escape) -> None:
+def test_without_layers_every_way_but_the_way_to_root_again_is_open(escape: Escape) -> None:
     assert set(escape()["open"]) >= WAYS - {"root", "allocate"}
 
 
 @pytest.mark.parametrize("layers", CLOSED_BY, ids=lambda layers: layers[0])
-def test_each_wall_closes_its_ways_by_itself(escape: Escape, layers: tuple[str, ...]) -> None:
+def test_each_layer_closes_its_ways_by_itself(escape: Escape, layers: tuple[str, ...]) -> None:
     found = escape(*layers)
     if layers[0] not in found["up"]:
         pytest.skip(f"{layers[0]} cannot be had on this machine")
     assert not CLOSED_BY[layers] & set(found["open"])
 
 
-def test_behind_all_walls_no_way_is_open(escape: Escape) -> None:
+def test_with_all_layers_no_way_is_open(escape: Escape) -> None:
     found = escape(*LAYERS)
     missing = set(LAYERS) - set(found["up"])
     if missing:
@@ -66,7 +66,7 @@ def test_behind_all_walls_no_way_is_open(escape: Escape) -> None:
     assert found["open"] == []
 
 
-def test_walls_are_named_in_the_order_they_go_up(escape: Escape) -> None:
+def test_layers_are_named_in_the_order_in_which_they_are_applied(escape: Escape) -> None:
     up = escape(*LAYERS)["up"]
     assert up == [name for name in LAYERS if name in up]
     assert {"memory", "cpu", "file_size", "descriptors", "no_new_privileges", "parent_death"} <= set(up)
