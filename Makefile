@@ -1,54 +1,67 @@
-# Five words: setup, demo, serve, check, test; and for maintainers: openapi, contract, chaos, fuzz, licences, bench.
-# Each installs what it needs into .venv.
+# Words, each of which installs what it needs into .venv:
+#   setup      install the service, its worker and a private Redis
+#   demo       start everything, score a piece of music made on the spot, show the scores, stop everything
+#   serve      keep the service running at http://127.0.0.1:8000
+#   check      formatter, linters, types, import contracts, links between documents
+#   test       every test
+# And for maintainers:
+#   coverage   the lines that no test reached when `make test` last ran
+#   openapi    write docs/openapi.json anew, after a change of the HTTP interface
+#   licences   write docs/licences.md anew, after a change of the constraints
+#   contract   Schemathesis at full size: some ten minutes
+#   fuzz       mutated audio of every format against the decoder: some ten minutes
+#   chaos      kill workers, API and Redis at random under load, then look for what was lost: some twenty minutes
+#   bench      measure, and write benchmarks/results
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test openapi contract chaos fuzz licences bench
+.PHONY: setup demo serve check test coverage openapi licences contract fuzz chaos bench
 
-# Install the service, its worker and a private Redis.
 setup: $(VENV)/.installed
 
-# Start everything, score a piece of music made on the spot, show the scores, stop everything.
 demo: setup
 	$(BIN)/apex demo
 
-# Keep the service running at http://127.0.0.1:8000 (fetches the weights; makes untrained ones where it cannot).
+# Fetches the weights, and makes untrained ones where it cannot.
 serve: setup
 	$(BIN)/apex up --or-stand-in
 
-# Formatter, linter, types, import contracts.
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/rumdl check .
+	$(BIN)/yamllint --strict .
+	$(BIN)/shellcheck .ci/run deploy/*.sh
+	$(BIN)/hadolint Dockerfile
 
-# Every test.
+# On as many cores as WORKERS says. Ends with the slowest, why some were skipped, and what share of the code was reached.
+WORKERS ?= 2
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal --durations=20 -rs
 
-# Write docs/openapi.json anew, after a change of the HTTP interface.
+coverage: $(VENV)/.installed-dev
+	$(BIN)/coverage report --show-missing --skip-covered
+
 openapi: $(VENV)/.installed
 	$(BIN)/apex openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 
-# Schemathesis at full size: three seeds, more than ten thousand cases in all, some ten minutes.
+# Three seeds, more than ten thousand cases in all.
 contract: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/contract --full
 
-# Mutated audio of every format against the decoder and its walls: FILES=100000 takes some ten minutes on two cores.
 FILES ?= 100000
 fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.fuzz --files $(FILES) $(if $(SEED),--seed $(SEED))
 
-# Kill workers, API and Redis at random under load, then look for what was lost; three runs of some six minutes each.
 # `make chaos CHAOS="--jobs 100 --faults 40 --seed 7"` is quicker; `CHAOS=--help` says more.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos $(CHAOS)
 
-# Write docs/licences.md anew, after a change of the constraints.
 licences: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.licences > docs/licences.md.new
 	mv docs/licences.md.new docs/licences.md

@@ -112,7 +112,7 @@ def test_the_page_of_licences_is_up_to_date() -> None:
     assert not missing, "run `make licences`"
 
 
-@pytest.mark.parametrize("name", [name for name, kind in licences.needed().items() if kind in ("api", "worker")])
+@pytest.mark.parametrize("name", sorted(name for name, kind in licences.needed().items() if kind in ("api", "worker")))
 def test_what_serves_is_under_a_licence_that_lets_it(name: str) -> None:
     found = licences.licence(name)
     assert re.search(r"MIT|BSD|Apache|MPL|Mozilla|ISC|PSF|Python Software|CNRI|Zlib|ZPL|Unlicense", found), found
