@@ -10,14 +10,15 @@ from fastapi import Depends, Request
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.api import schemas
 from app.api.auth.api_keys import KeyFile, KeyStore
 from app.api.auth.authentication import Authenticator, Caller
 from app.api.auth.rate_limits import Quotas
 from app.api.batches.store import Batch, BatchStore
 from app.api.jobs.notifications import JobNotifications
+from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueEstimate, QueueLoad
-from app.api.schemas import job_view, timestamp
+from app.api.schemas.fields import timestamp
+from app.api.schemas.job import Job as JobBody
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
@@ -84,11 +85,11 @@ class Services:
             queue_load=TtlCache(partial(_queue_load, jobs, queue)),
         )
 
-    def job_view(self, job: Job, place: QueuePosition | None = None) -> schemas.Job:
+    def job_view(self, job: Job, place: QueuePosition | None = None) -> JobBody:
         """What a job's client reads, its place in the queue included, which is asked for if not given. Blocking."""
         return self.job_views([job], [place] if place else None)[0]
 
-    def job_views(self, jobs: Sequence[Job], places: Sequence[QueuePosition | None] | None = None) -> list[schemas.Job]:
+    def job_views(self, jobs: Sequence[Job], places: Sequence[QueuePosition | None] | None = None) -> list[JobBody]:
         """The same for many, in as many round trips as for one. Blocking."""
         queues = self._queues([job for job in jobs if job.status is JobState.QUEUED], places)
         return [job_view(job, result_ttl_s=self.settings.result_ttl_s, queue=queues.get(job.id)) for job in jobs]

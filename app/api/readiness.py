@@ -9,7 +9,7 @@ from collections.abc import Callable
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.api.schemas import Check
+from app.api.schemas.health import Check
 from app.core.jobs.store import MISSING_SANDBOX_LAYERS_KEY
 from app.core.json_types import Json
 from app.core.problems import Problem

@@ -4,13 +4,17 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from app.api import schemas
-from app.api.batches.store import Batch, Item, counts
+from app.api.batches.store import Batch as BatchRecord
+from app.api.batches.store import Item, counts
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_LIMIT
 from app.api.jobs.wait_estimate import processing_time_s, retry_after_s
-from app.api.schemas import timestamp
-from app.core.jobs.store import Job, JobState, now_s
+from app.api.schemas.batch import Batch, BatchItem, BatchQuery
+from app.api.schemas.fields import timestamp
+from app.api.schemas.job import Job
+from app.api.schemas.problem import Problem as ProblemBody
+from app.core.jobs.store import Job as JobRecord
+from app.core.jobs.store import JobState, now_s
 from app.core.problems import PROBLEMS, Problem, problem_object
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -19,14 +23,14 @@ _CURSOR = re.compile(r"[0-9]{1,9}")
 
 
 def batch_view(
-    services: Services, batch: Batch, query: schemas.BatchQuery, *, filenames: Sequence[str | None] = ()
-) -> schemas.Batch:
+    services: Services, batch: BatchRecord, query: BatchQuery, *, filenames: Sequence[str | None] = ()
+) -> Batch:
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
     items = services.batches.items(batch)
     states = services.batches.states(items)
     start = _start(query.cursor)
     end = start + min(max(query.limit, 1), MAX_LIMIT)
-    return schemas.Batch.model_validate(
+    return Batch.model_validate(
         {
             "id": batch.id,
             "done": not set(states) & set(OPEN_STATES),
@@ -42,7 +46,7 @@ def batch_view(
     )
 
 
-def batch_headers(batch: schemas.Batch) -> dict[str, str]:
+def batch_headers(batch: Batch) -> dict[str, str]:
     """When to look again. An answer is never stored: a job may join at any time."""
     if batch.done:
         return {"Cache-Control": "no-store"}
@@ -61,23 +65,21 @@ def _start(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _items(
-    services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]
-) -> list[schemas.BatchItem]:
+def _items(services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]) -> list[BatchItem]:
     jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
     views = {view.id: view for view in services.job_views([job for job in jobs if job])}
     names = dict(enumerate(filenames))
     return [_item(index, names.get(index), item, views) for index, item in enumerate(items, start)]
 
 
-def _item(index: int, filename: str | None, item: Item, views: Mapping[str, schemas.Job]) -> schemas.BatchItem:
+def _item(index: int, filename: str | None, item: Item, views: Mapping[str, Job]) -> BatchItem:
     job = views.get(item) if isinstance(item, str) else None
     if job:
-        return schemas.BatchItem(index=index, filename=filename, status=200 if job.done else 202, job=job)
+        return BatchItem(index=index, filename=filename, status=200 if job.done else 202, job=job)
     expired = PROBLEMS["job_expired"]
     problem = problem_object(expired.code, expired.meaning) if isinstance(item, str) else item
-    return schemas.BatchItem(
-        index=index, filename=filename, status=problem["status"], problem=schemas.Problem.model_validate(problem)
+    return BatchItem(
+        index=index, filename=filename, status=problem["status"], problem=ProblemBody.model_validate(problem)
     )
 
 
@@ -91,7 +93,7 @@ def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -
     return None
 
 
-def _job_done_at(services: Services, job: Job) -> float | None:
+def _job_done_at(services: Services, job: JobRecord) -> float | None:
     load = services.queue_load()
     place = services.jobs.queue_position(job)
     if place:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from app.api.schemas import Comparison
+from app.api.schemas.comparison import Comparison
 from app.core.jobs.store import Job, JobState
 from app.core.json_types import Json
 from app.core.problems import Problem, validation_problem

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
 
-from app.api import schemas
 from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
-from app.core.jobs.store import PROGRESS, Event, Job
+from app.api.schemas.job import Job, ProgressEvent
+from app.core.jobs.store import PROGRESS, Event
+from app.core.jobs.store import Job as JobRecord
 from app.core.problems import Problem
 from model.domain import SEGMENT_S
 
@@ -42,7 +43,7 @@ class JobEventFeed:
     `after` is the last event that it saw; one that is no longer known counts as none.
     """
 
-    def __init__(self, services: Services, job: Job, *, after: str | None) -> None:
+    def __init__(self, services: Services, job: JobRecord, *, after: str | None) -> None:
         self.services = services
         self.job_id = job.id
         self.after = after if after and self._has_event(after) else None
@@ -85,11 +86,11 @@ class JobEventFeed:
             return [frame(PROGRESS, progress(event, self.services.jobs.rate()), id=event.id)]
         return self._end(event, self._job())
 
-    def _end(self, event: Event, job: schemas.Job | None) -> list[bytes]:
+    def _end(self, event: Event, job: Job | None) -> list[bytes]:
         self.finished = True
         return [frame(event.name, job, id=event.id)] if job else []
 
-    def _job(self) -> schemas.Job | None:
+    def _job(self) -> Job | None:
         job = self.services.jobs.get(self.job_id)
         self.finished = job is None
         return self.services.job_view(job) if job else None
@@ -141,9 +142,9 @@ def frame(name: str, data: BaseModel, *, id: str | None = None) -> bytes:
     return format_sse_event(event=name, data_str=data.model_dump_json(by_alias=True), id=id)
 
 
-def progress(event: Event, rate: float | None) -> schemas.ProgressEvent:
+def progress(event: Event, rate: float | None) -> ProgressEvent:
     """How far a run was, and how long the rest of it should take."""
     done, total = event.data["segments_done"], event.data["segments_total"]
     eta_s = round((total - done) * SEGMENT_S / rate, 1) if total and rate else None
     ratio = round(done / total, 3) if total else 0.0
-    return schemas.ProgressEvent.model_validate({**event.data, "ratio": ratio, "eta_s": eta_s})
+    return ProgressEvent.model_validate({**event.data, "ratio": ratio, "eta_s": eta_s})

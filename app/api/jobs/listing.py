@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import dropwhile, islice
 
-from app.api.schemas import JobFilters, JobQuery
+from app.api.schemas.job import JobFilters, JobQuery
 from app.core.jobs.store import Job, JobStore
 from app.core.json_types import Json
 from app.core.problems import Problem

@@ -11,17 +11,20 @@ from fastapi import Depends, Header, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.types import Receive
 
-from app.api import schemas
 from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
-from app.api.schemas import timestamp
-from app.core.jobs.store import Job, now_s
+from app.api.schemas.fields import timestamp
+from app.api.schemas.job import Job
+from app.core.jobs.store import Job as JobRecord
+from app.core.jobs.store import now_s
 from app.core.problems import Problem
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
 
-async def wait_until_done(services: Services, job_id: str, *, timeout_s: float, request: Request | None = None) -> Job:
+async def wait_until_done(
+    services: Services, job_id: str, *, timeout_s: float, request: Request | None = None
+) -> JobRecord:
     """The job once it is over, or as it is after `timeout_s`; at once when too many wait or the server stops.
 
     A client that leaves ends the wait of its `request`. Raises `job_expired` for a job that is gone, and Redis's own
@@ -34,7 +37,9 @@ async def wait_until_done(services: Services, job_id: str, *, timeout_s: float, 
         return await _read(services, job_id)
 
 
-async def _wait(services: Services, job_id: str, listener: Listener, left: asyncio.Event, *, deadline: float) -> Job:
+async def _wait(
+    services: Services, job_id: str, listener: Listener, left: asyncio.Event, *, deadline: float
+) -> JobRecord:
     while True:
         job = await _read(services, job_id)
         rest_s = deadline - time.monotonic()
@@ -62,7 +67,7 @@ async def _left(request: Request | None, listener: Listener) -> AsyncIterator[as
             watcher.cancel()
 
 
-async def _read(services: Services, job_id: str) -> Job:
+async def _read(services: Services, job_id: str) -> JobRecord:
     job = await run_in_threadpool(services.jobs.get, job_id)
     if job is None:
         raise Problem("job_expired", expired_at=timestamp(now_s()))
@@ -94,6 +99,6 @@ async def _prefer_wait_s(
 PreferWait = Annotated[int, Depends(_prefer_wait_s)]
 
 
-def applied(wait_s: int, job: Job | schemas.Job) -> dict[str, str]:
+def applied(wait_s: int, job: Job | JobRecord) -> dict[str, str]:
     """`Preference-Applied`, when a wait was asked for and the end of the job was seen."""
     return {"Preference-Applied": f"wait={wait_s}"} if wait_s and job.status.done else {}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pydantic import BaseModel
 
 from app.api.openapi import examples
-from app.api.schemas import BatchOptions, CompareRequest, TrackOptions
+from app.api.schemas.comparison import CompareRequest
+from app.api.schemas.options import BatchOptions, TrackOptions
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS, ProblemKind, problem_object

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueEstimate
-from app.api.schemas import job_view
 from app.core.jobs.store import Job, JobState
 from app.core.json_types import Json
 from app.core.problems import problem_object

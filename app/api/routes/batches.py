@@ -9,7 +9,7 @@ from app.api.batches.views import batch_headers, batch_view
 from app.api.dependencies import ServicesDep, owned_batch
 from app.api.openapi.components import batch_operation, headers, problems
 from app.api.routes.score import SUBMISSION_PROBLEMS, SUBMITTED
-from app.api.schemas import Batch, BatchQuery
+from app.api.schemas.batch import Batch, BatchQuery
 from app.api.submissions.batch import BatchSubmission
 from app.api.submissions.headers import SubmissionHeadersDep
 

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends, Response
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import Services, ServicesDep
 from app.api.openapi.components import headers, problems
-from app.api.schemas import Capacity, QueueDepth
+from app.api.schemas.capacity import Capacity, QueueDepth
 
 router = APIRouter(tags=["operations"], dependencies=[Depends(RequireScope())])
 

@@ -9,7 +9,7 @@ from app.api.compare.ranking import compare
 from app.api.dependencies import ServicesDep, owned_jobs
 from app.api.json_body import json_body
 from app.api.openapi.components import compare_operation, headers, problems
-from app.api.schemas import CompareRequest, Comparison
+from app.api.schemas.comparison import CompareRequest, Comparison
 
 CompareBody = Annotated[CompareRequest, Depends(json_body(CompareRequest))]
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
 from app.api.readiness import readiness
-from app.api.schemas import Check, Liveness, Readiness
+from app.api.schemas.health import Check, Liveness, Readiness
 from app.core.problems import Problem
 
 router = APIRouter(tags=["operations"])

@@ -12,7 +12,7 @@ from app.api.jobs.listing import list_jobs as page_of_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
 from app.api.openapi.components import headers, problems
-from app.api.schemas import Job, JobList, JobQuery
+from app.api.schemas.job import Job, JobList, JobQuery
 from app.core.jobs.store import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")

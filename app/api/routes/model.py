@@ -5,7 +5,7 @@ from fastapi import APIRouter, Depends
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
-from app.api.schemas import InputLimits, LoadedModel, ModelCard, ScoreMeaning
+from app.api.schemas.model import InputLimits, LoadedModel, ModelCard, ScoreMeaning
 from app.api.uploads.receiver import CONTAINER_NAMES
 from app.core.json_types import Json
 from app.core.settings import ApiSettings

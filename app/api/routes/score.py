@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from app.api.auth.authentication import WriteScores
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems, upload_operation
-from app.api.schemas import Job
+from app.api.schemas.job import Job
 from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.single import Submission
 

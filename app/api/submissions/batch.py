@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from app.api.batches.store import Batch, new_batch_id
 from app.api.batches.views import batch_headers, batch_view
 from app.api.jobs.long_poll import wait_until_done
-from app.api.schemas import BatchQuery, TrackOptions
+from app.api.schemas.batch import BatchQuery
+from app.api.schemas.options import TrackOptions
 from app.api.submissions.create_job import SubmissionContext
 from app.api.submissions.headers import HashingRequest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.api.schemas import BatchOptions, TrackOptions
+from app.api.schemas.options import BatchOptions, TrackOptions
 from app.core.problems import Problem, invalid_field
 
 KIB = 1024

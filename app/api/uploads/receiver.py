@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
-from app.api.schemas import BatchOptions, TrackOptions
+from app.api.schemas.options import BatchOptions, TrackOptions
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.problems import Problem, invalid_field, validation_problem

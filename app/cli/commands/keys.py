@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.auth.api_keys import ApiKey, KeyStore
-from app.api.schemas import timestamp
+from app.api.schemas.fields import timestamp
 from app.cli.commands.settings import load_settings
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.core.callers import Limits

@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI
 from starlette.types import Message
 
-from app.api import schemas
+from app.api.schemas.problem import Problem as ProblemBody
 from app.core.problems import MEDIA_TYPE, PROBLEMS
 from tests.app.api.documented import check_documented
 
@@ -54,7 +54,7 @@ async def check_promises(response: httpx.Response) -> None:
 
 def check_problem(status: int, content_type: str, body: dict[str, Any]) -> None:
     assert content_type == MEDIA_TYPE
-    problem = schemas.Problem.model_validate(body, strict=True)
+    problem = ProblemBody.model_validate(body, strict=True)
     kind = PROBLEMS[problem.code]
     assert (problem.status, problem.status, problem.title) == (status, kind.status, kind.title)
     assert (problem.type, problem.retryable) == (kind.type, kind.retryable)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from app.api import schemas
+from app.api.schemas.problem import Problem as ProblemBody
 from app.core.problems import PROBLEMS, Problem, invalid_field, pointer, problem_object
 from model import domain
 from tests.app.api.asgi import SECRET
@@ -30,7 +30,7 @@ def test_every_way_that_a_track_can_fail_has_a_kind() -> None:
 
 def test_a_problem_object_is_what_the_schema_says() -> None:
     problem = problem_object("worker_lost", "Each of 3 runs ended with its worker.", attempts=3, request_id="r-1")
-    assert schemas.Problem.model_validate(problem, strict=True).model_dump() == problem
+    assert ProblemBody.model_validate(problem, strict=True).model_dump() == problem
 
 
 def test_an_unknown_code_is_a_mistake_of_ours() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api import schemas
 from app.api.compare.ranking import BASIS, compare, delta, ranked_job, ranks_of, shares_of
+from app.api.schemas.comparison import Comparison, Delta
 from app.core.jobs.store import Job, JobState
 from app.core.problems import Problem
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
@@ -25,7 +25,7 @@ def scored(job_id: str, **scores: float) -> Job:
     return Job(id=job_id, storage_key=job_id, status=JobState.SUCCEEDED, result=result, model=dict(MODEL))
 
 
-def ranked(comparison: schemas.Comparison) -> list[tuple[int, str]]:
+def ranked(comparison: Comparison) -> list[tuple[int, str]]:
     return [(entry.rank, entry.job_id) for entry in comparison.ranking]
 
 
@@ -129,7 +129,7 @@ def test_precision_and_device_may_differ() -> None:
 
 def test_every_score_has_a_tolerance_and_a_place_in_a_delta() -> None:
     assert set(SCORE_TOLERANCES) == set(SCORE_RANGES)
-    assert set(schemas.Delta.model_fields) == {"a", "b", "within_noise", *SCORE_RANGES}
+    assert set(Delta.model_fields) == {"a", "b", "within_noise", *SCORE_RANGES}
 
 
 def test_a_hundred_jobs_are_compared_in_less_than_50_ms() -> None:

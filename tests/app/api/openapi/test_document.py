@@ -12,7 +12,8 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
-from app.api import schemas
+from app.api.schemas.job import Job as JobBody
+from app.api.schemas.problem import Problem as ProblemBody
 from app.cli.commands import openapi as command
 from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS
@@ -137,7 +138,7 @@ def test_every_error_has_the_problem_schema_and_an_example_that_fits() -> None:
             assert list(response["content"]) == [MEDIA_TYPE]
             assert response["content"][MEDIA_TYPE]["schema"] == {"$ref": "#/components/schemas/Problem"}
             for code, example in problem_examples(response).items():
-                assert str(schemas.Problem.model_validate(example["value"]).status) == status
+                assert str(ProblemBody.model_validate(example["value"]).status) == status
                 assert PROBLEMS[code].title == example["summary"]
 
 
@@ -160,7 +161,7 @@ def test_examples_of_jobs_fit_their_schema() -> None:
     examples = operation_responses("get_job")["200"]["content"]["application/json"]["examples"]
     assert list(examples) == ["queued", "succeeded", "failed"]
     for name, example in examples.items():
-        assert schemas.Job.model_validate(example["value"]).status == name
+        assert JobBody.model_validate(example["value"]).status == name
 
 
 def test_an_accepted_track_links_to_what_can_be_done_with_its_job() -> None:

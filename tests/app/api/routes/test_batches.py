@@ -21,7 +21,8 @@ from redis.exceptions import ConnectionError
 
 from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
-from app.api.schemas import BatchCounts, BatchOptions
+from app.api.schemas.batch import BatchCounts
+from app.api.schemas.options import BatchOptions
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.callers import Limits
 from app.core.jobs.store import Job, JobStore, new_job_id

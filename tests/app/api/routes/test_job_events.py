@@ -10,7 +10,7 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.api import schemas
+from app.api.schemas.job import Job as JobBody
 from app.core.jobs.store import Job, JobStore
 from app.core.problems import problem_object
 from app.core.settings import ApiSettings
@@ -79,7 +79,7 @@ def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStore) -> Non
         "eta_s": 2.5,
     }
     assert (last.name, last.data) == ("job.succeeded", shown(server, job))
-    assert schemas.Job.model_validate(last.data).result
+    assert JobBody.model_validate(last.data).result
 
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.api.schemas import TrackOptions
+from app.api.schemas.options import TrackOptions
 from app.api.submissions.idempotency import (
     MAX_TTL_S,
     Claim,

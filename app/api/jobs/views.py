@@ -1,0 +1,64 @@
+"""A job as its client reads it."""
+
+from app.api.jobs.wait_estimate import QueueEstimate
+from app.api.schemas.fields import timestamp
+from app.api.schemas.job import Job
+from app.core.jobs.store import Job as JobRecord
+from app.core.jobs.store import JobState
+from app.core.json_types import Json
+
+
+def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None = None) -> Job:
+    """What a client reads of a record; `queue` is where it stands, for one that waits."""
+    return Job.model_validate(
+        {
+            "id": job.id,
+            "status": job.status,
+            "done": job.status.done,
+            "status_reason": job.status_reason,
+            "external_id": job.external_id,
+            "batch_id": job.batch_id,
+            "metadata": job.metadata,
+            "created_at": timestamp(job.created_at),
+            "started_at": timestamp(job.started_at),
+            "finished_at": timestamp(job.finished_at),
+            "deadline": timestamp(job.deadline),
+            "cancel_requested_at": timestamp(job.cancel_requested_at),
+            "expires_at": timestamp(job.finished_at + result_ttl_s if job.finished_at else None),
+            "audio": job.audio,
+            "queue": _queue(queue),
+            "progress": _progress(job),
+            "result": job.result,
+            "error": job.error,
+            "model": job.model,
+            "timings": job.timings,
+            "attempt": job.attempt,
+            "cached": job.cached,
+            "request_id": job.request_id,
+            "links": {
+                "self": f"/jobs/{job.id}",
+                "cancel": f"/jobs/{job.id}/cancel",
+                "events": f"/jobs/{job.id}/events",
+            },
+        }
+    )
+
+
+def _queue(place: QueueEstimate | None) -> Json | None:
+    if place is None:
+        return None
+    return {
+        "position": place.position,
+        "audio_seconds_ahead": place.audio_seconds_ahead,
+        "estimated_start_at": timestamp(place.estimated_start_at),
+        "estimated_done_at": timestamp(place.estimated_done_at),
+    }
+
+
+def _progress(job: JobRecord) -> Json:
+    # A job that waits for another run has done nothing of it, whatever the run before had done.
+    done = 0 if job.status is JobState.QUEUED else job.progress["segments_done"]
+    total = job.progress["segments_total"]
+    stage = "queued" if job.status is JobState.QUEUED else job.progress["stage"]
+    ratio = round(done / total, 3) if total else 0.0
+    return {"stage": stage, "segments_done": done, "segments_total": total, "ratio": ratio}

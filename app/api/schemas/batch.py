@@ -1,0 +1,66 @@
+"""Batches: one of them with a page of its items, and the query that selects the page."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.fields import Timestamp, is_none
+from app.api.schemas.job import Job
+from app.api.schemas.problem import Problem
+
+
+class BatchCounts(BaseModel):
+    """How many items of a batch there are of each kind."""
+
+    total: int
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    rejected: int = Field(0, description="Files that came to no job.")
+    expired: int = Field(0, description="Jobs that were deleted, or finished so long ago that they were forgotten.")
+
+
+class BatchItem(BaseModel):
+    """One file of a batch, or one job that joined it: either `job` or `problem` is there."""
+
+    index: int = Field(description="Place in the batch, counted from 0 in the order in which the files were sent.")
+    filename: str | None = Field(
+        None, exclude_if=is_none, description="As it was sent, in the answer to `POST /batches` only: it is not kept."
+    )
+    status: int = Field(description="What `POST /score` would answer: 202, 200 once the job is done, or an error's.")
+    job: Job | None = Field(None, exclude_if=is_none)
+    problem: Problem | None = Field(None, exclude_if=is_none, description="Why there is no job.")
+
+
+class BatchLinks(BaseModel):
+    """Where to go from here."""
+
+    itself: str = Field(alias="self", examples=["/batches/bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"])
+    jobs: str = Field(examples=["/jobs?batch_id=bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"])
+
+
+class Batch(BaseModel):
+    """Tracks that were sent together, and what came of each."""
+
+    id: str = Field(examples=["bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"])
+    object: Literal["batch"] = "batch"
+    done: bool = Field(description="Whether every item is final. A job that joins later makes it false again.")
+    batch_external_id: str | None = Field(description="As it was sent.")
+    metadata: dict[str, str] = Field(description="As it was sent.")
+    created_at: Timestamp
+    estimated_done_at: Timestamp | None = Field(
+        description="When the last job should be done. Null once all are, and while there is nothing to estimate from."
+    )
+    counts: BatchCounts
+    items: list[BatchItem] = Field(description="In the order of `index`.")
+    next_cursor: str | None = Field(description="Send it back as `cursor` for more items. Null on the last page.")
+    links: BatchLinks
+
+
+class BatchQuery(BaseModel):
+    """Which items of a batch."""
+
+    limit: int = Field(20, description="Most items in an answer; taken as 1 to 100.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the page before.")

@@ -1,0 +1,46 @@
+"""Fields that several schemas have."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import Field, Json, StringConstraints
+
+from model.domain import SCORE_RANGES
+
+MAX_EXTERNAL_ID_CHARS = 128
+MAX_MODEL_VERSION_CHARS = 128
+MAX_METADATA_KEYS = 16
+MAX_METADATA_KEY_CHARS = 64
+MAX_METADATA_VALUE_CHARS = 512
+
+Timestamp = Annotated[
+    str,
+    Field(
+        json_schema_extra={"format": "date-time"}, examples=["2026-11-22T15:08:11.204Z"], description="RFC 3339, UTC."
+    ),
+]
+ScoreMap = Annotated[dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORE_RANGES)}})]
+RangeMap = Annotated[
+    dict[str, tuple[float, float]], Field(json_schema_extra={"propertyNames": {"enum": list(SCORE_RANGES)}})
+]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS)]
+MetadataValue = Annotated[str, StringConstraints(max_length=MAX_METADATA_VALUE_CHARS)]
+ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)]
+Metadata = Annotated[
+    Json[Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]],
+    Field(
+        description=f"A JSON object of at most {MAX_METADATA_KEYS} strings; comes back unchanged.",
+        examples=['{"album": "x"}'],
+    ),
+]
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Epoch seconds as RFC 3339 in UTC with milliseconds."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_none(value: object) -> bool:
+    return value is None

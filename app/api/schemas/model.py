@@ -1,0 +1,65 @@
+"""The model: what exactly gave the scores, what it takes, and what its numbers mean."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.api.schemas.fields import RangeMap
+
+
+class ModelIdentity(BaseModel):
+    """What exactly gave the scores."""
+
+    name: str = Field(examples=["apex"])
+    version: str = Field(examples=["apex-1.0.0"])
+    trained: bool = Field(description="False for the stand-in: its scores mean nothing.")
+    checkpoint_sha256: str | None = Field(None, description="Of the head's weights.")
+    encoder: str | None = Field(None, examples=["m-a-p/MERT-v1-95M"])
+    preprocessing: str | None = Field(None, examples=["mono-24k-30s-v1"])
+    engine: str | None = Field(None, description="Library that runs the encoder.", examples=["torch"])
+    device: str | None = Field(None, examples=["cuda"])
+    precision: str | None = Field(None, description="What the encoder computed in.", examples=["fp32"])
+    precision_deviation: dict[str, float] = Field(
+        default_factory=dict,
+        description="By how much each score moved at most, against fp32, when the worker scored its probe in this "
+        "precision at its start. Empty in fp32.",
+        examples=[{}],
+    )
+
+
+class LoadedModel(ModelIdentity):
+    """The model that the workers run."""
+
+    scores: RangeMap = Field(description="Scores that it gives, with their ranges.")
+    licences: dict[str, str] = Field(default_factory=dict, description="Licence of each part.")
+
+
+class InputLimits(BaseModel):
+    """What a track may be."""
+
+    containers: list[str] = Field(description="Recognised by their first bytes.")
+    max_bytes: int
+    min_duration_s: float
+    max_duration_s: float
+    min_sample_rate_hz: int
+    max_sample_rate_hz: int
+    max_channels: int
+
+
+class ScoreMeaning(BaseModel):
+    """One score in words."""
+
+    range: tuple[float, float]
+    meaning: str
+
+
+class ModelCard(BaseModel):
+    """The model, what it takes, and what its numbers mean and do not mean."""
+
+    object: Literal["model"] = "model"
+    loaded: LoadedModel | None = Field(description="Null until a worker has started.")
+    inputs: InputLimits
+    scores: dict[str, ScoreMeaning] = Field(description="Every score that the model family gives.")
+    training: str = Field(description="What the model learned from.")
+    caveats: list[str] = Field(description="What the scores do not mean.")
+    licence: str = Field(description="What the default weights may be used for.")

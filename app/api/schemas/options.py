@@ -1,0 +1,44 @@
+"""What a client may say about a track or a batch, beside the files."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, MAX_MODEL_VERSION_CHARS, ExternalId, Metadata
+
+
+class TrackOptions(BaseModel):
+    """What a client may say about a track: form fields beside the file, or query parameters beside a raw body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    external_id: ExternalId | None = Field(
+        None, description="The client's own name for the track; comes back unchanged.", examples=["track-9931"]
+    )
+    metadata: Metadata = Field(default_factory=dict)
+    model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
+        None,
+        description="Refuse the track unless the workers run this model; `GET /model` names it.",
+        examples=["apex-1.0.0"],
+    )
+    batch_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)] | None = Field(
+        None,
+        description="Add the job to this batch, which `POST /batches` made.",
+        examples=["bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"],
+    )
+
+
+class BatchOptions(BaseModel):
+    """What a client may say about a batch: form fields beside its files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_external_id: ExternalId | None = Field(
+        None, description="The client's own name for the batch; comes back unchanged.", examples=["album-17"]
+    )
+    metadata: Metadata = Field(default_factory=dict)
+    model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
+        None,
+        description="Refuse the tracks unless the workers run this model; `GET /model` names it.",
+        examples=["apex-1.0.0"],
+    )

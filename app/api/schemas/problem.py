@@ -1,0 +1,50 @@
+"""Errors, in the shape of RFC 9457."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.fields import Timestamp, is_none
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with a request. The value that was sent is never shown."""
+
+    pointer: str = Field(description="JSON pointer to the field.", examples=["#/external_id"])
+    detail: str = Field(description="What is wrong with it.")
+
+
+class JobReason(BaseModel):
+    """Why one of several jobs will not do."""
+
+    job_id: str
+    detail: str = Field(examples=["The job is running."])
+
+
+class Problem(BaseModel):
+    """An error, as RFC 9457 says it. Extensions depend on `code`, and are left out where they do not apply."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="Path of a page that explains the problem.", examples=["/problems/payload-too-large"])
+    title: str = Field(description="The same for every problem of this type.")
+    status: int = Field(ge=400, le=599, description="HTTP status.")
+    detail: str = Field(description="What happened this time.")
+    code: str = Field(description="Stable name for programs.", examples=["payload_too_large"])
+    retryable: bool = Field(description="Whether the same request may work later.")
+    instance: str | None = Field(None, exclude_if=is_none, description="Path of the request.")
+    request_id: str | None = Field(None, exclude_if=is_none, description="Names the request in the server's logs.")
+    errors: list[FieldError] | None = Field(None, exclude_if=is_none, description="Fields that are not valid.")
+    limit_bytes: int | None = Field(None, exclude_if=is_none, description="The limit that was passed.")
+    accepted: list[str] | None = Field(None, exclude_if=is_none, description="What would have been accepted.")
+    attempts: int | None = Field(None, exclude_if=is_none, description="How often a job was run.")
+    required_scope: str | None = Field(None, exclude_if=is_none, description="The scope that the key lacks.")
+    job_id: str | None = Field(None, exclude_if=is_none, description="The job that the first request made.")
+    jobs: list[JobReason] | None = Field(None, exclude_if=is_none, description="Jobs that cannot be compared.")
+    status_now: Literal["succeeded", "failed"] | None = Field(
+        None, exclude_if=is_none, description="How the job ended."
+    )
+    expired_at: Timestamp | None = Field(None, exclude_if=is_none, description="When the job went away.")
+    violated_policies: list[str] | None = Field(
+        None, exclude_if=is_none, description="The limits that are reached, by their names in `RateLimit-Policy`."
+    )
