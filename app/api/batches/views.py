@@ -13,6 +13,7 @@ from app.api.schemas.batch import Batch, BatchItem, BatchQuery
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
+from app.core.callers import Caller
 from app.core.jobs.store import Job as JobRecord
 from app.core.jobs.store import JobState, now_s
 from app.core.problems import PROBLEMS, Problem, problem_object
@@ -20,6 +21,14 @@ from app.core.problems import PROBLEMS, Problem, problem_object
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 _CURSOR = re.compile(r"[0-9]{1,9}")
+
+
+def owned_batch(services: Services, caller: Caller, batch_id: str) -> BatchRecord:
+    """The caller's batch. Raises `not_found` for an unknown batch and for another tenant's. Blocking."""
+    batch = services.batches.get(caller.tenant, batch_id)
+    if batch is None:
+        raise Problem("not_found", "There is no such batch.")
+    return batch
 
 
 def batch_view(
@@ -67,7 +76,7 @@ def _start(cursor: str | None) -> int:
 
 def _items(services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]) -> list[BatchItem]:
     jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
-    views = {view.id: view for view in services.job_views([job for job in jobs if job])}
+    views = {view.id: view for view in services.job_service.views([job for job in jobs if job])}
     names = dict(enumerate(filenames))
     return [_item(index, names.get(index), item, views) for index, item in enumerate(items, start)]
 
@@ -94,7 +103,7 @@ def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -
 
 
 def _job_done_at(services: Services, job: JobRecord) -> float | None:
-    load = services.queue_load()
+    load = services.job_service.queue_load()
     place = services.jobs.queue_position(job)
     if place:
         return load.estimate(job, place).estimated_done_at

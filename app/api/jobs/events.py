@@ -93,7 +93,7 @@ class JobEventFeed:
     def _job(self) -> Job | None:
         job = self.services.jobs.get(self.job_id)
         self.finished = job is None
-        return self.services.job_view(job) if job else None
+        return self.services.job_service.view(job) if job else None
 
 
 class EventStream(StreamingResponse):

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.auth.authentication import ReadJobs, WriteScores
-from app.api.batches.views import batch_headers, batch_view
-from app.api.dependencies import ServicesDep, owned_batch
+from app.api.batches.views import batch_headers, batch_view, owned_batch
+from app.api.dependencies import ServicesDep
 from app.api.openapi.components import batch_operation, headers, problems
 from app.api.routes.score import SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchQuery

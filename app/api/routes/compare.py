@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends
 
 from app.api.auth.authentication import ReadJobs
 from app.api.compare.ranking import compare
-from app.api.dependencies import ServicesDep, owned_jobs
+from app.api.dependencies import ServicesDep
 from app.api.json_body import json_body
 from app.api.openapi.components import compare_operation, headers, problems
 from app.api.schemas.comparison import CompareRequest, Comparison
@@ -42,4 +42,4 @@ def compare_jobs(caller: ReadJobs, body: CompareBody, services: ServicesDep) -> 
     There is no default criterion: which scores make a track better is the caller's to say. The ranking is one of
     predicted scores, by one model that was trained on AI-generated music; listeners may well prefer another.
     """
-    return compare(owned_jobs(services, caller, body.job_ids), body.criterion)
+    return compare(services.job_service.get_many(caller, body.job_ids), body.criterion)

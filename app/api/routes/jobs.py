@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores
-from app.api.dependencies import ServicesDep, owned_job
+from app.api.dependencies import ServicesDep
 from app.api.jobs.events import EventStream, JobEventFeed
 from app.api.jobs.listing import list_jobs as page_of_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
@@ -41,7 +41,7 @@ def list_jobs(
     """
     response.headers["Cache-Control"] = "no-store"
     jobs, cursor = page_of_jobs(services.jobs, caller.tenant, query)
-    return JobList(items=services.job_views(jobs), next_cursor=cursor)
+    return JobList(items=services.job_service.views(jobs), next_cursor=cursor)
 
 
 @router.get(
@@ -70,9 +70,9 @@ async def get_job(
     """Read a job: its state, its place or progress, and its scores or its error once it is done."""
     wait_s = prefer_wait_s if wait is None else min(wait, services.settings.max_wait_s)
     if wait_s:
-        await run_in_threadpool(owned_job, services, caller, job_id)
+        await run_in_threadpool(services.job_service.get, caller, job_id)
         await wait_until_done(services, job_id, timeout_s=wait_s, request=request)
-    job = await run_in_threadpool(lambda: services.job_view(owned_job(services, caller, job_id)))
+    job = await run_in_threadpool(lambda: services.job_service.view(services.job_service.get(caller, job_id)))
     return job_response(job, if_none_match=if_none_match, extra=applied(wait_s, job))
 
 
@@ -91,8 +91,8 @@ async def get_job(
 )
 def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller: WriteScores) -> Job:
     """Stop a job: one that waits at once, one that runs before its next segment. Again is no error."""
-    record = services.cancel(owned_job(services, caller, job_id))
-    job = services.job_view(record)
+    record = services.job_service.cancel(services.job_service.get(caller, job_id))
+    job = services.job_service.view(record)
     response.status_code = 200 if record.status is JobState.CANCELED else 202
     response.headers.update(polling_headers(job))
     return job
@@ -106,7 +106,7 @@ def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller:
 )
 def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None:
     """Delete a job with its audio, scores and events, whatever its state; it is answered with 410 from then on."""
-    services.purge(owned_job(services, caller, job_id))
+    services.job_service.purge(services.job_service.get(caller, job_id))
 
 
 @router.get(
@@ -135,6 +135,6 @@ async def stream_events(
     goes on after that event instead, as long as the event is remembered.
     """
     feed = await run_in_threadpool(
-        lambda: JobEventFeed(services, owned_job(services, caller, job_id), after=last_event_id)
+        lambda: JobEventFeed(services, services.job_service.get(caller, job_id), after=last_event_id)
     )
     return Response(status_code=204) if feed.finished else EventStream(feed)

@@ -89,7 +89,7 @@ class Submission:
 
     def _render_response(self, job: Job, claim: Claim | None, place: QueuePosition | None = None) -> StoredResponse:
         """What the client is told, stored under its key."""
-        view = self.services.job_view(job, place)
+        view = self.services.job_service.view(job, place)
         headers = {"Location": view.links.itself, **polling_headers(view), **applied(self.headers.wait_s, job)}
         answer = StoredResponse(200 if job.status.done else 202, headers, view.model_dump_json(by_alias=True).encode())
         if claim:

@@ -110,7 +110,7 @@ async def test_nothing_of_a_finished_job_outlives_its_record(
     services: Services, jobs: JobStore, redis: Redis, ended: str
 ) -> None:
     if ended == "canceled while queued":
-        services.cancel(job := queued(jobs))
+        services.job_service.cancel(job := queued(jobs))
     elif ended == "succeeded":
         job = succeeded(jobs)
     else:

@@ -269,7 +269,7 @@ async def test_who_lost_the_claim_makes_no_job(app: FastAPI, services: Services)
 
 async def test_deleting_a_job_deletes_its_stored_answer(client: httpx.AsyncClient, services: Services) -> None:
     first = (await repeat(client)).json()["id"]
-    services.purge(services.jobs.get(first) or pytest.fail("no job"))
+    services.job_service.purge(services.jobs.get(first) or pytest.fail("no job"))
     assert services.redis.keys("apex:idempotency:*") == []
     assert (await repeat(client)).json()["id"] != first
 
