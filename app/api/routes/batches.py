@@ -10,8 +10,9 @@ from app.api.dependencies import ServicesDep
 from app.api.openapi.components import batch_operation, headers, problems
 from app.api.routes.score import SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchQuery
-from app.api.submissions.batch import BatchSubmission
+from app.api.submissions.batch import submit_batch
 from app.api.submissions.headers import SubmissionHeadersDep
+from app.api.submissions.submission import Submission
 
 router = APIRouter(tags=["scoring"])
 
@@ -36,7 +37,7 @@ async def create_batch(
     form has arrived, so a client that is cut off has made no job. For more tracks send each to `POST /score` with the
     `batch_id` that this gave.
     """
-    return await BatchSubmission(request, services, caller, headers).answer()
+    return await submit_batch(Submission(request, services, caller, headers))
 
 
 @router.get(

@@ -7,7 +7,8 @@ from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems, upload_operation
 from app.api.schemas.job import Job
 from app.api.submissions.headers import SubmissionHeadersDep
-from app.api.submissions.single import Submission
+from app.api.submissions.single import submit_track
+from app.api.submissions.submission import Submission
 
 #: What any accepted submission may carry.
 SUBMITTED = ("Idempotent-Replayed", "RateLimit", "RateLimit-Policy")
@@ -60,4 +61,4 @@ async def score_track(
     own bytes; its name and its declared media type are ignored. Decoding happens later: a track that cannot be decoded
     becomes a failed job. A track that was scored before for the same tenant is answered with those scores.
     """
-    return await Submission(request, services, caller, headers).answer()
+    return await submit_track(Submission(request, services, caller, headers))

@@ -106,19 +106,27 @@ def _no_digest() -> str:
     raise Problem("bad_header", "Content-Digest must hold `sha-256=:…:` with 32 bytes of base64.")
 
 
-class HashingRequest:
-    """A request's body, hashed as it is received."""
+def check_digest(declared: str | None, sha256: str) -> None:
+    """Raise `digest_mismatch` when a digest was declared and this is another."""
+    if declared not in (None, sha256):
+        raise Problem("digest_mismatch")
 
-    def __init__(self, request: Request) -> None:
+
+class HashingRequest:
+    """A request whose body is hashed as it is received, if its digest was declared: `check()` after the last byte."""
+
+    def __init__(self, request: Request, declared_sha256: str | None) -> None:
+        self._declared = declared_sha256
         self._digest = hashlib.sha256()
         self._receive = request.receive
-        self.request = Request(request.scope, self._received)
+        self.request = request if declared_sha256 is None else Request(request.scope, self._receive_and_hash)
 
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
+    def check(self) -> None:
+        """Raise `digest_mismatch` unless the body is what was declared."""
+        if self._declared is not None:
+            check_digest(self._declared, self._digest.hexdigest())
 
-    async def _received(self) -> dict[str, object]:
+    async def _receive_and_hash(self) -> dict[str, object]:
         message = await self._receive()
         self._digest.update(message.get("body", b""))
         return dict(message)
