@@ -10,8 +10,9 @@ from typing import TypeVar
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
+from app.api.errors import invalid_request
 from app.api.uploads.receiver import body_chunks, check_declared_length
-from app.core.problems import Problem, validation_problem
+from app.core.problems import Problem
 
 #: Many times what the largest honest request needs.
 MAX_JSON_BYTES = 64 * 1024
@@ -41,5 +42,4 @@ def parsed(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        found = [(entry["loc"], entry["msg"]) for entry in error.errors(include_input=False, include_url=False)]
-        raise validation_problem(found) from None
+        raise invalid_request(error) from None

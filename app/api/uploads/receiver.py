@@ -19,10 +19,11 @@ from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
+from app.api.errors import invalid_request
 from app.api.schemas.options import BatchOptions, TrackOptions
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
-from app.core.problems import Problem, invalid_field, validation_problem
+from app.core.problems import Problem, invalid_field
 from app.core.storage.local import AudioStorage, PartialUpload
 from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
 
@@ -333,5 +334,4 @@ def parse_options(fields: Fields, options: type[Options]) -> Options:
     try:
         return options.model_validate(fields)
     except ValidationError as error:
-        found = [(entry["loc"], entry["msg"]) for entry in error.errors(include_input=False, include_url=False)]
-        raise validation_problem(found) from None
+        raise invalid_request(error) from None
