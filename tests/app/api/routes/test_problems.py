@@ -1,9 +1,11 @@
 """`/problems`: a page for each kind of problem."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
-from app.api.routes.problems import marked_up
+from app.api.pages import code, render
 from app.core.problems import PROBLEMS
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +28,29 @@ async def test_an_unknown_problem_is_not_found(client: httpx.AsyncClient) -> Non
 async def test_a_page_says_what_happened_what_to_do_and_whether_to_retry(client: httpx.AsyncClient) -> None:
     for kind in PROBLEMS.values():
         page = (await client.get(kind.type)).text
-        assert marked_up(kind.meaning) in page
-        assert marked_up(kind.remedy) in page
+        assert code(kind.meaning) in page
+        assert code(kind.remedy) in page
         assert ("Yes, the same request may work later." in page) is kind.retryable
         assert ("No, the same request will fail again." in page) is not kind.retryable
         assert "`" not in page
 
 
-async def test_what_a_page_shows_is_escaped() -> None:
-    assert marked_up("a < b, `<c>`") == "a &lt; b, <code>&lt;c&gt;</code>"
+async def test_a_page_suits_every_screen_and_loads_nothing_else(client: httpx.AsyncClient) -> None:
+    for path in ("/problems", "/problems/not-found"):
+        page = (await client.get(path)).text
+        assert page.count("<main>") == page.count("<h1>") == 1
+        assert 'name="viewport"' in page
+        assert "color-scheme: light dark" in page
+        assert "src=" not in page
+        assert "<link" not in page
+
+
+def test_what_a_page_shows_is_escaped() -> None:
+    kind = replace(PROBLEMS["not_found"], title="<script>", meaning="<b>")
+    page = render("problem.html", kind=kind)
+    assert "<h1>&lt;script&gt;</h1>" in page
+    assert "<p>&lt;b&gt;</p>" in page
+
+
+def test_what_stands_between_backticks_is_code() -> None:
+    assert code("a < b, `<c>`") == "a &lt; b, <code>&lt;c&gt;</code>"
