@@ -18,7 +18,7 @@ RUN groupadd --gid 10001 apex \
 FROM base AS build
 WORKDIR /src
 RUN python -m venv /venv
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN mkdir app worker model && touch app/__init__.py worker/__init__.py model/__init__.py
 
 FROM build AS build-api
