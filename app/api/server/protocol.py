@@ -1,10 +1,12 @@
-"""The HTTP protocol: uvicorn's, which waits for ever for the end of a request's head, with a deadline and a limit.
+"""The HTTP protocol: uvicorn's, with a deadline and a limit for a request's head, and deaf to offers of an upgrade.
 
-Bodies have theirs in `app.api.uploads.receiver`.
+Bodies have their limits in `app.api.uploads.receiver`.
 """
 
 import asyncio
+from collections.abc import Iterable
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: A request's line and headers must be there this long after the connection or after their own first byte.
@@ -14,7 +16,12 @@ MAX_HEAD_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Hangs up on a client that does not send a whole head in time, and refuses a head without an end."""
+    """Hangs up on a client that does not send a whole head in time, and refuses a head without an end.
+
+    A request that offers an upgrade (`Upgrade: h2c`, `websocket`, anything) is served as if it did not (RFC 9110
+    7.8). The parser takes what follows the head of such a request for another protocol's, and drops the body; so it
+    is made to read the head again without the offer, and then the rest.
+    """
 
     head_timeout_s = HEAD_TIMEOUT_S
     _deadline: asyncio.TimerHandle | None = None
@@ -34,15 +41,42 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_is_over()
-        super().on_headers_complete()
+        if not self._upgrade_offered():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self._upgrade_offered():
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self._deadline is None:
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("The head of the request is too long.")
+
+    def _feed(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                data = self._head_without_offer() + data[offer.args[0] :]
+                self.parser = new_parser(self)
+
+    def _upgrade_offered(self) -> bool:
+        # A tunnel (CONNECT) is an upgrade to the parser, too. uvicorn refuses its target.
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        headers = ((name, value) for name, value in self.headers if name != b"upgrade")
+        return head(self.parser.get_method(), self.url, version, headers)
 
     def _await_head(self) -> None:
         self._head_is_over()
@@ -52,3 +86,16 @@ class Protocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline, self._head_bytes = None, 0
+
+
+def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """A parser as uvicorn makes it. One that saw `Connection: Upgrade, close` reads nothing more."""
+    parser = httptools.HttpRequestParser(protocol)
+    parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
+def head(method: bytes, target: bytes, version: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A request's line and headers as they go over the wire."""
+    lines = [b"%s %s HTTP/%s" % (method, target, version), *(b"%s: %s" % header for header in headers)]
+    return b"\r\n".join([*lines, b"", b""])

@@ -32,6 +32,7 @@ def run() -> None:
         host=settings.host,
         port=settings.port,
         http=Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

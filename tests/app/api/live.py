@@ -43,7 +43,9 @@ class Live:
 def live(app: FastAPI) -> Iterator[Live]:
     """Serve until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app, http=Protocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
     server = Server(app, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
     thread.start()

@@ -1,13 +1,19 @@
 """Bytes that no client library would send, against a real server: refused, never misread, and never kept."""
 
+import http.client
+import json
 import os
 import random
 import re
+import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -24,6 +30,9 @@ N_STALLED = 200
 IDLE_S = 2.0
 HEAD_S = 1.0
 
+Json = dict[str, Any]
+
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
 
 
@@ -34,6 +43,12 @@ def served(settings: ApiSettings, redis: object, monkeypatch: pytest.MonkeyPatch
     with live(app) as serving:
         yield serving
         assert list(serving.services.storage.directory.iterdir()) == []
+
+
+@pytest.fixture
+def closed(settings: ApiSettings, redis: object) -> Iterator[Live]:
+    with live(create_app(settings.model_copy(update={"require_api_keys": True}))) as serving:
+        yield serving
 
 
 def connect(served: Live) -> socket.socket:
@@ -52,7 +67,7 @@ def exchange(served: Live, request: bytes, *, wait_s: float = 10.0) -> bytes:
 
 
 def statuses(answer: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"^HTTP/1\.[01] (\d+)", answer, re.MULTILINE)]
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 
 
 # One request that could be read as two
@@ -93,7 +108,7 @@ def test_a_request_that_could_be_read_as_two_is_refused_and_hung_up_on(
     served: Live, headers: bytes, body: bytes
 ) -> None:
     head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + headers + b"\r\n\r\n"
-    answer = exchange(served, head + body + b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = exchange(served, head + body + LIVEZ)
     assert statuses(answer) == [400]
     assert b"alive" not in answer
 
@@ -118,11 +133,88 @@ def test_what_is_not_http_is_refused_and_hung_up_on(served: Live, request_: byte
     assert set(statuses(exchange(served, request_))) <= {400}
 
 
-def test_a_web_socket_is_not_opened(served: Live) -> None:
-    head = (
-        b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-    )
-    assert statuses(exchange(served, head + b"Sec-WebSocket-Key: " + b"A" * 22 + b"==\r\n\r\n")) == [403]
+# Offers of another protocol, which are not taken up
+
+OFFERS = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAA\r\n",
+    "websocket": b"Upgrade: websocket\r\nConnection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n",
+    "an unknown one": b"connection: upgrade\r\nupgrade: IRC/6.9, RTA/x11\r\n",
+    "two": b"Connection: Upgrade\r\nUpgrade: h2c\r\nUpgrade: websocket\r\n",
+    "one, and the end": b"Connection: Upgrade, close\r\nUpgrade: h2c\r\n",
+    "one to nobody": b"Upgrade: h2c\r\n",
+}
+offers = pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS.keys())
+
+
+def upload(offer: bytes, *, chunk_size: int = 0) -> bytes:
+    """A raw upload, in chunks of that size or with a declared length."""
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + offer
+    if not chunk_size:
+        return head + b"Content-Length: %d\r\n\r\n" % len(WAV) + WAV
+    chunks = [WAV[start : start + chunk_size] for start in range(0, len(WAV), chunk_size)]
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in [*chunks, b""])
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + framed
+
+
+@offers
+@pytest.mark.parametrize("chunk_size", [0, 1000], ids=["by length", "in chunks"])
+def test_a_request_that_offers_an_upgrade_is_served_body_and_all(served: Live, offer: bytes, chunk_size: int) -> None:
+    request = upload(offer, chunk_size=chunk_size)
+    end_of_head = request.index(b"\r\n\r\n") + 4
+    for cut in (len(request), 40, end_of_head - 2, end_of_head, end_of_head + 1, -1):
+        with connect(served) as connection:
+            connection.sendall(request[:cut])
+            time.sleep(0.02)
+            connection.sendall(request[cut:])
+            job = answered_json(connection)
+        assert job["audio"]["bytes"] == len(WAV)
+        served.services.storage.delete(job["id"])
+
+
+def answered_json(connection: socket.socket) -> Json:
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    assert answer.status == 202
+    body: Json = json.loads(answer.read())
+    return body
+
+
+@offers
+def test_what_follows_a_request_that_offers_an_upgrade_is_a_request(served: Live, offer: bytes) -> None:
+    asked = LIVEZ.replace(b"Host: x\r\n", b"Host: x\r\n" + offer)
+    n_served = 1 if b"close" in offer else 3
+    assert statuses(exchange(served, asked + asked + LIVEZ, wait_s=0.5)) == [200] * n_served
+
+
+def test_hundreds_of_offers_in_one_packet_are_nothing_special(served: Live) -> None:
+    asked = LIVEZ.replace(b"Host: x\r\n", OFFERS["an unknown one"])
+    assert statuses(exchange(served, asked * 500 + LIVEZ, wait_s=2)) == [200] * 501
+
+
+@pytest.mark.parametrize(("headers", "body"), SMUGGLING.values(), ids=SMUGGLING.keys())
+def test_an_offer_hides_no_second_request(served: Live, headers: bytes, body: bytes) -> None:
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\n" + OFFERS["h2c"] + headers + b"\r\n\r\n"
+    answer = exchange(served, head + body + LIVEZ)
+    assert statuses(answer) == [400]
+
+
+@pytest.mark.parametrize("path", ["/livez", "/jobs", "/score", "/nowhere"])
+def test_no_offer_holds_a_connection_open(closed: Live, path: str) -> None:
+    """What asks for a key asks for it here, too, and an idle connection is closed as any other."""
+    asked = b"GET %s HTTP/1.1\r\nHost: x\r\n" % path.encode() + OFFERS["websocket"] + b"\r\n"
+    closed.server.config.timeout_keep_alive = 1
+    began = time.monotonic()
+    assert statuses(exchange(closed, asked)) == [{"/livez": 200, "/jobs": 401, "/score": 405}.get(path, 404)]
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
+def test_curl_uploads_with_an_offer_of_http_2(served: Live, tmp_path: Path) -> None:
+    (tmp_path / "track.wav").write_bytes(WAV)
+    command = ["curl", "--http2", "--silent", "--show-error", "--fail", f"{served.url}/score"]
+    done = subprocess.run([*command, "-F", f"file=@{tmp_path}/track.wav"], capture_output=True, check=True)
+    served.services.storage.delete(json.loads(done.stdout)["id"])
 
 
 # Slow clients
@@ -229,12 +321,6 @@ OVERRIDES = [
     "X-Forwarded-For: 127.0.0.1",
     "Forwarded: for=127.0.0.1;host=livez",
 ]
-
-
-@pytest.fixture
-def closed(settings: ApiSettings, redis: object) -> Iterator[Live]:
-    with live(create_app(settings.model_copy(update={"require_api_keys": True}))) as serving:
-        yield serving
 
 
 def test_no_spelling_of_a_path_gets_past_the_door(closed: Live) -> None:
