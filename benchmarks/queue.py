@@ -9,8 +9,7 @@ from typing import Any
 from redis import Redis
 
 from app.cli.embedded_redis import EmbeddedRedis
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobStore
+from tests.conftest import state_machine
 from tests.worker.fakes import accepted, score_track
 from tests.worker.workers import worker
 
@@ -26,16 +25,13 @@ def run(n_jobs: int) -> list[dict[str, Any]]:
 
 
 def _row(redis: Redis, folder: Path, n_jobs: int) -> dict[str, Any]:
-    store = JobStore(redis, result_ttl_s=60)
-    queue = ScoreQueue(redis, name="scores")
-    jobs = [accepted(store, folder) for _ in range(n_jobs)]
-    for job in jobs:
-        queue.enqueue(job.id)
-    scoring = worker(score_track(store, folder))
+    machine = state_machine(redis)
+    jobs = [accepted(machine, folder) for _ in range(n_jobs)]
+    scoring = worker(score_track(machine, folder))
     wall, cpu = time.perf_counter(), time.process_time()
     scoring.work(burst=True, logging_level="WARNING")
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    outcomes = [store.get(job.id) for job in jobs]
+    outcomes = [machine.store.get(job.id) for job in jobs]
     inside = [outcome.timings["decode_s"] + outcome.timings["inference_s"] for outcome in outcomes if outcome]
     return {
         "jobs": n_jobs,

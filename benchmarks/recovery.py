@@ -21,8 +21,9 @@ from rich.progress import track
 from rich.table import Table
 
 from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
@@ -40,8 +41,8 @@ class Bench:
 
     def __init__(self, settings: WorkerSettings, supervisor: Supervisor) -> None:
         redis = connect(settings.redis_url, max_retries=3)
-        self.store = JobStore(redis, result_ttl_s=settings.result_ttl_s)
-        self.queue = ScoreQueue(redis, name=settings.queue_name)
+        queue = ScoreQueue(redis, name=settings.queue_name)
+        self.machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
         self.storage = AudioStorage(settings.audio_dir)
         self.supervisor = supervisor
 
@@ -56,22 +57,23 @@ class Bench:
         os.kill(pid, signal.SIGKILL)
         self.running(job_id, attempt=2)
         took_s = time.monotonic() - killed_at
-        self.store.purge(job)
+        self.machine.purge(job)
         self.storage.delete(job_id)
         return took_s
 
     def submit(self, script: Script) -> str:
         job_id = new_job_id()
         with self.storage.receive() as part:
-            part.write(script.track())
+            part.append(script.track())
             part.commit(job_id)
-        self.store.create(Job(id=job_id, storage_key=job_id))
-        self.queue.enqueue(job_id)
+        self.machine.create(Job(id=job_id, storage_key=job_id))
         return job_id
 
     def running(self, job_id: str, *, attempt: int) -> Job:
         deadline = time.monotonic() + PATIENCE_S
-        while not ((job := self.store.get(job_id)) and job.status is JobState.RUNNING and job.attempt == attempt):
+        while not (
+            (job := self.machine.store.get(job_id)) and job.status is JobState.RUNNING and job.attempt == attempt
+        ):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{job_id} does not run: {job}")
             time.sleep(0.01)

@@ -10,8 +10,14 @@ import pytest
 from redis import Redis
 
 from app.cli.embedded_redis import EmbeddedRedis
-from app.core.jobs.store import JobStore
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.state_machine import JobStateMachine
 from tests.e2e.service import Service, running
+
+
+def state_machine(redis: Redis, *, result_ttl_s: int = 60) -> JobStateMachine:
+    """The jobs of a Redis, queued where every test looks for them."""
+    return JobStateMachine(redis, queue=ScoreQueue(redis, name="scores"), result_ttl_s=result_ttl_s)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,8 +66,8 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def store(redis: Redis) -> JobStore:
-    return JobStore(redis, result_ttl_s=60)
+def machine(redis: Redis) -> JobStateMachine:
+    return state_machine(redis)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobStore
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, WorkerSettings
@@ -30,7 +30,7 @@ def main() -> None:
 def supervised(
     settings: ServiceSettings, children: Sequence[Child], *, on_poll: Callable[[], object] = lambda: None
 ) -> Supervisor:
-    """A supervisor that reconciles every few seconds, and takes back at once what a dead child held."""
+    """A supervisor that reconciles every few seconds, and requeues at once the job of a child that died."""
     supervisor = Supervisor(children, every_s=RECONCILE_EVERY_S, on_poll=on_poll)
     supervisor.on_tick = reconciler(settings, ended=supervisor.ended).run
     return supervisor
@@ -44,9 +44,9 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
 
 def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
+    queue = ScoreQueue(redis, name=settings.queue_name)
     return Reconciler(
-        store=JobStore(redis, result_ttl_s=settings.result_ttl_s),
-        queue=ScoreQueue(redis, name=settings.queue_name),
+        machine=JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s),
         storage=AudioStorage(settings.audio_dir),
         max_attempts=settings.max_attempts,
         ended=ended,

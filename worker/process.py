@@ -10,11 +10,14 @@ from dataclasses import asdict
 
 from redis import Redis
 
-from app.core.jobs.store import JobStore
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
+from app.core.worker_info import WorkerInfo
 from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.rq.worker import ScoringWorker
@@ -38,7 +41,7 @@ def main() -> None:
 def serve(
     load: Callable[[WorkerSettings], TrackScorer], decoding: Callable[[WorkerSettings], AbstractContextManager[Decoder]]
 ) -> None:
-    """Be one slot of a supervisor, with the scorer and the decoder that are handed in."""
+    """Run as one process of a supervisor, with the scorer and the decoder that are handed in."""
     end_with_parent()
     settings = WorkerSettings()
     configure_logging(settings.log_level)
@@ -53,9 +56,10 @@ def serve(
 
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
-    store = JobStore(redis, result_ttl_s=settings.result_ttl_s)
+    queue = ScoreQueue(redis, name=settings.queue_name)
     task = ScoreTrack(
-        store=store,
+        machine=JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s),
+        queue_status=QueueStatus(redis),
         storage=AudioStorage(settings.audio_dir),
         decoder=decoder,
         scorer=scorer,
@@ -72,16 +76,17 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         heartbeat_ttl_s=settings.heartbeat_ttl_s,
         grace_s=GRACE_S,
     )
-    store.publish_model(asdict(scorer.card))
-    store.publish_missing_sandbox_layers(decoder.missing_layers)
+    info = WorkerInfo(redis)
+    info.publish_model(asdict(scorer.card))
+    info.publish_missing_sandbox_layers(decoder.missing_layers)
     log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
-    log.info("decoder walls", extra={"up": decoder.layers, "missing": decoder.missing_layers})
+    log.info("sandbox layers", extra={"applied": decoder.layers, "missing": decoder.missing_layers})
     worker.work(logging_level="WARNING")
 
 
 def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
     """The scorer of the weights directory, having scored once: the first job is as quick as the others."""
-    from model.inference.scorer import Scorer  # brings torch, which a slot with another scorer can do without
+    from model.inference.scorer import Scorer  # brings torch, which a process with another scorer does not need
 
     scorer = Scorer.load(settings.weights_dir, **settings.engine_options)
     scorer.warm_up()

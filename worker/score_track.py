@@ -1,7 +1,7 @@
 """The one task: score the track of a job, and write what came of it into the job record.
 
-An expected failure (a track that cannot be scored) is an outcome. After a surprise the job is given back, to be run
-again until its attempts are used up. Nothing is raised to RQ, which would keep the error's text and judge the job.
+An expected failure (a track that cannot be scored) is an outcome. After an unexpected error the job is requeued,
+until its attempts are used up. Nothing is raised to RQ, which would keep the error's text and judge the job.
 """
 
 import logging
@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Protocol
 
 from rq.timeouts import JobTimeoutException
 
-from app.core.jobs.store import AttemptsExhausted, Job, JobStore, RunSignal
+from app.core.jobs.models import AttemptsExhausted, Job, RunSignal
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
 from app.core.problems import problem_object
 from app.core.storage.local import AudioStorage
@@ -25,12 +27,12 @@ from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-#: How the supervisor's log tells a broken device from a crash. Only another process can use the device again.
+#: Exit code that tells a broken device from a crash. Only a new process can use the device again.
 EXIT_DEVICE_LOST = 71
 
 
 class ModelInfo(Protocol):
-    """What a scorer says of itself. A data class, because it is published field by field."""
+    """A scorer's description of its model. A data class, because it is published field by field."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -61,18 +63,19 @@ class RunStopped(Exception):
 
     def __init__(self, signal: RunSignal) -> None:
         super().__init__(signal)
-        self.answer = signal
+        self.signal = signal
 
 
 class Preempted(Exception):
-    """The run must end before its result, because its worker must; the job is none the worse."""
+    """The run must end before its result because its worker must stop; the job keeps its attempts."""
 
 
 @dataclass
 class ScoreTrack:
     """`ScoreTrack(...)(job_id)` runs one job to its end. It holds all that a run needs."""
 
-    store: JobStore
+    machine: JobStateMachine
+    queue_status: QueueStatus
     storage: AudioStorage
     decoder: Decoder
     scorer: TrackScorer
@@ -86,12 +89,12 @@ class ScoreTrack:
 
     def __call__(self, job_id: str) -> None:
         try:
-            job = self.store.start(job_id, max_attempts=self.max_attempts, lease_s=self.lease_s, worker=self.worker)
+            job = self.machine.start(job_id, max_attempts=self.max_attempts, lease_s=self.lease_s, worker=self.worker)
         except AttemptsExhausted:
             self._give_up(job_id)
             return
         if job is None:
-            log.info("nothing to do: the job is over or in other hands", extra={"job_id": job_id})
+            log.info("nothing to do: the job is finished or another worker runs it", extra={"job_id": job_id})
             return
         self._running = job
         with logged_as(job.request_id, job.trace_id):
@@ -102,12 +105,12 @@ class ScoreTrack:
                 self.watchdog.disarm()
 
     def renew(self) -> None:
-        """Keep the job of the run in progress, if there is one, in this worker's hands. Called from another thread."""
+        """Prolong the lease of the run in progress, if there is one. Called from another thread."""
         if job := self._running:
-            self.store.renew(job, lease_s=self.lease_s)
+            self.machine.renew(job, lease_s=self.lease_s)
 
     def set_drain_deadline(self, grace_s: float) -> None:
-        """Let no run go on for longer than this, from segment to segment. Safe in a signal handler."""
+        """Preempt a run that goes on for longer than this, after its next segment. Safe in a signal handler."""
         self._drain_deadline = time.monotonic() + grace_s
 
     def _run(self, job: Job) -> None:
@@ -118,13 +121,13 @@ class ScoreTrack:
         except JobTimeoutException:
             self._fail(job, "timed_out", "The run took longer than one run may take.")
         except RunStopped as stopped:
-            self._stop(job, stopped.answer)
+            self._stop(job, stopped.signal)
         except DeviceLost:
             self._handle_unexpected(job)
             self.on_device_lost()
         except Preempted:
-            self.store.requeue(job, counted=False)
-            log.info("run handed back: this worker must stop", extra={"job_id": job.id, "attempt": job.attempt})
+            self.machine.requeue(job, counted=False)
+            log.info("run preempted: this worker must stop", extra={"job_id": job.id, "attempt": job.attempt})
         except DeviceOutOfMemory as error:
             self._handle_unexpected(job, error.code)
         except FileNotFoundError:
@@ -155,40 +158,40 @@ class ScoreTrack:
 
     def _report(self, job: Job, **changes: Any) -> None:
         self.watchdog.reset()
-        answer = self.store.report(job, **changes)
-        self.watchdog.reset()  # an outage of Redis is no standstill of the model
-        if answer is not RunSignal.OK:
-            raise RunStopped(answer)
+        signal = self.machine.report(job, **changes)
+        self.watchdog.reset()  # time that Redis was away does not count as a stalled model
+        if signal is not RunSignal.OK:
+            raise RunStopped(signal)
         if time.monotonic() > self._drain_deadline:
             raise Preempted
 
     def _finish(self, job: Job, outcome: dict[str, Any]) -> None:
-        if not self.store.succeed(job, **outcome):
+        if not self.machine.succeed(job, **outcome):
             raise RunStopped(RunSignal.LOST)
         self.storage.delete(job.storage_key)
-        self.store.record_throughput(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
+        self.queue_status.record_throughput(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
         log.info("job succeeded", extra={"job_id": job.id, "attempt": job.attempt})
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         error = problem_object(code, detail, attempts=job.attempt, request_id=job.request_id)
-        if self.store.fail(job, error=error, model=self.scorer.card.identity(), timings=timings(job)):
+        if self.machine.fail(job, error=error, model=self.scorer.card.identity(), timings=timings(job)):
             self.storage.delete(job.storage_key)
             log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
 
-    def _stop(self, job: Job, answer: RunSignal) -> None:
-        if answer is not RunSignal.LOST and self.store.stop(job, reason=answer, timings=timings(job)):
+    def _stop(self, job: Job, signal: RunSignal) -> None:
+        if signal is not RunSignal.LOST and self.machine.stop(job, reason=signal, timings=timings(job)):
             self.storage.delete(job.storage_key)
-        log.info("run stopped: %s", answer, extra={"job_id": job.id, "attempt": job.attempt})
+        log.info("run stopped: %s", signal, extra={"job_id": job.id, "attempt": job.attempt})
 
     def _handle_unexpected(self, job: Job, code: str = "internal_error") -> None:
         log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})
         if job.attempts_used >= self.max_attempts:
             self._fail(job, code, "Scoring failed for a reason of ours.")
         else:
-            self.store.requeue(job)
+            self.machine.requeue(job)
 
     def _give_up(self, job_id: str) -> None:
-        if job := self.store.get(job_id):
+        if job := self.machine.store.get(job_id):
             self._fail(job, "worker_lost", f"Each of {job.attempts_used} runs ended with its worker.")
 
 

@@ -16,7 +16,7 @@ def connect_for_notifications(url: str) -> aio.Redis:
 
 
 def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
-    """A lazy client that tries each command up to `patience` times more while Redis is away.
+    """A lazy client that tries each command up to `max_retries` times more while Redis is away.
 
     Repeating a command whose answer was lost is safe here: every write is a compare-and-set that knows its own
     repetition, or a unique enqueue.
@@ -29,3 +29,8 @@ def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
         socket_timeout=timeout_s,
         health_check_interval=15,
     )
+
+
+def text(value: bytes | str) -> str:
+    """A reply of Redis as text; its client gives bytes or text by its own settings."""
+    return value.decode() if isinstance(value, bytes) else value

@@ -7,43 +7,49 @@ from redis import Redis
 from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.core.callers import SCOPES
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 
 WORKER_KEY = "rq:worker:test"
 RESULT = {"scores": {"clarity": 3.1416}, "ranges": {"clarity": [1.0, 5.0]}}
 MODEL = {"name": "apex", "version": "apex-1.0.0", "trained": True}
 
 
-def queued(jobs: JobStore, **values: Any) -> Job:
+def queued(jobs: JobStateMachine, **values: Any) -> Job:
     job_id = new_job_id()
     job = Job(id=job_id, storage_key=job_id, **values)
     jobs.create(job)
     return job
 
 
-def running(jobs: JobStore, **values: Any) -> Job:
-    run = jobs.start(queued(jobs, **values).id, max_attempts=3, lease_s=60)
+def running(jobs: JobStateMachine, **values: Any) -> Job:
+    """A job that a worker has taken from the queue."""
+    job = queued(jobs, **values)
+    _, queue, rq_job = jobs.queue.keys(job.id)
+    jobs.redis.lrem(queue, 0, job.id)
+    jobs.redis.delete(rq_job)
+    run = jobs.start(job.id, max_attempts=3, lease_s=60)
     assert run
     return run
 
 
-def succeeded(jobs: JobStore, **values: Any) -> Job:
+def succeeded(jobs: JobStateMachine, **values: Any) -> Job:
     run = running(jobs, **values)
     jobs.succeed(run, result=RESULT, model=MODEL)
     return found(jobs, run)
 
 
-def found(jobs: JobStore, job: Job) -> Job:
-    record = jobs.get(job.id)
+def found(jobs: JobStateMachine, job: Job) -> Job:
+    record = jobs.store.get(job.id)
     assert record
     return record
 
 
-def report(jobs: JobStore, run: Job, done: int, total: int = 7) -> None:
+def report(jobs: JobStateMachine, run: Job, done: int, total: int = 7) -> None:
     jobs.report(run, progress={"stage": "embedding", "segments_done": done, "segments_total": total})
 
 
-def expire(jobs: JobStore, job: Job) -> None:
+def expire(jobs: JobStateMachine, job: Job) -> None:
     """What Redis does when the time of a finished job is over."""
     jobs.redis.delete(f"apex:job:{job.id}", f"apex:events:{job.id}")
 

@@ -13,8 +13,10 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
+from app.core import redis_keys
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobStore
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.storage.local import AudioStorage
 from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
@@ -219,8 +221,7 @@ def settle(service: Running, clients: Clients) -> tuple[dict[str, Json], dict[st
 def sweep(redis: Redis, data_dir: Path) -> None:
     """Do now what the service does in an hour: delete the uploads that a killed front end left unfinished."""
     Reconciler(
-        store=JobStore(redis, result_ttl_s=60),
-        queue=ScoreQueue(redis, name="scores"),
+        machine=JobStateMachine(redis, queue=ScoreQueue(redis, name="scores"), result_ttl_s=60),
         storage=AudioStorage(data_dir / "audio"),
         max_attempts=MAX_ATTEMPTS,
         orphan_grace_s=0.0,
@@ -229,7 +230,9 @@ def sweep(redis: Redis, data_dir: Path) -> None:
 
 def ledger(redis: Redis, clients: Clients) -> dict[str, Json]:
     """Every job that the service holds, as its API shows it."""
-    ids = [key.decode().removeprefix("apex:job:") for key in redis.scan_iter("apex:job:*", count=1000)]
+    ids = [
+        key.decode().removeprefix(redis_keys.record("")) for key in redis.scan_iter(redis_keys.record("*"), count=1000)
+    ]
     return {job_id: clients.insist("GET", f"/jobs/{job_id}", 200).json() for job_id in ids}
 
 
@@ -237,7 +240,7 @@ def residue(redis: Redis, data_dir: Path) -> dict[str, int]:
     """What should be empty when every job is over."""
     queue = ScoreQueue(redis, name="scores").rq
     return {
-        "open": len(JobStore(redis, result_ttl_s=60).unfinished_ids()),
+        "open": len(UnfinishedJobs(redis).ids()),
         "queue": redis.llen(queue.key),
         "intermediate": redis.llen(queue.intermediate_queue_key),
         "wip": redis.zcard(queue.started_job_registry.key),

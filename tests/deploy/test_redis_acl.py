@@ -14,13 +14,14 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Worker
 
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.redis_client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
+from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
+from tests.conftest import state_machine
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -102,22 +103,23 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
 
 def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
     with connect(url_of("worker", guarded), max_retries=1) as redis:
-        store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
+        machine = state_machine(redis)
+        queue = machine.queue
         storage = AudioStorage(data_dir / "audio")
-        reconciler = Reconciler(store=store, queue=queue, storage=storage, max_attempts=3, ended={"dead"})
-        good, lost, spent = (accepted(store, data_dir) for _ in range(3))
-        store.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
-        store.start(spent.id, max_attempts=1, lease_s=-1)
-        queue.enqueue(good.id)
+        reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, ended={"dead"})
+        good, lost, spent = (accepted(machine, data_dir) for _ in range(3))
+        machine.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
+        machine.start(spent.id, max_attempts=1, lease_s=-1)
+        redis.lrem(queue.rq.key, 0, lost.id)
         redis.rpush(queue.rq.intermediate_queue_key, new_job_id())
         reconciler.run()
         reconciler.run()
-        worker(score_track(store, data_dir)).work(burst=True, logging_level="WARNING")
+        worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
         assert Worker.all(queue=queue.rq) == []  # what the health check asks
-        store.publish_model({})
-        store.publish_missing_sandbox_layers([])
-        assert [outcome(store, job).status for job in (good, lost, spent)] == [JobState.SUCCEEDED] * 3
-        store.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
+        WorkerInfo(machine.redis).publish_model({})
+        WorkerInfo(machine.redis).publish_missing_sandbox_layers([])
+        assert [outcome(machine, job).status for job in (good, lost, spent)] == [JobState.SUCCEEDED] * 3
+        machine.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
         reconciler.run()
 
 

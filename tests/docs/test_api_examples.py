@@ -17,7 +17,7 @@ import pytest
 
 from app.api.routes.model import MEANINGS
 from app.api.uploads.multipart import MAX_BATCH_FILES
-from app.core.jobs.scripts import MAX_BATCH_ITEMS
+from app.core.jobs.models import MAX_BATCH_ITEMS
 from app.core.problems import PROBLEMS
 from app.core.settings import ApiSettings
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES

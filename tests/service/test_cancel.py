@@ -34,7 +34,7 @@ def slow_run(app: FastAPI, data_dir: Path) -> tuple[ScoreTrack, list[float], thr
         time.sleep(SEGMENT_TIME_S)
         ended.append(time.monotonic())
 
-    return score_track(app.state.services.jobs, data_dir, on_segment=segment), ended, begun
+    return score_track(app.state.services.machine, data_dir, on_segment=segment), ended, begun
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def slow_run(app: FastAPI, data_dir: Path) -> tuple[ScoreTrack, list[float], thr
 def test_a_run_ends_within_one_segment_and_without_a_result(
     app: FastAPI, data_dir: Path, method: str, path: str, status: int, after: tuple[int, str | None]
 ) -> None:
-    job = accepted(app.state.services.jobs, data_dir)
+    job = accepted(app.state.services.machine, data_dir)
     task, ended, begun = slow_run(app, data_dir)
     run = threading.Thread(target=task, args=(job.id,))
     run.start()
@@ -71,7 +71,7 @@ def not_a_result(body: dict[str, Any]) -> bool:
 
 
 def test_a_canceled_job_in_the_queue_is_harmless_to_its_worker(app: FastAPI, data_dir: Path) -> None:
-    job = accepted(app.state.services.jobs, data_dir)
+    job = accepted(app.state.services.machine, data_dir)
     task, ended, _ = slow_run(app, data_dir)
     with live(app) as server, server.client() as client:
         assert client.post(f"/jobs/{job.id}/cancel").json()["status"] == "canceled"

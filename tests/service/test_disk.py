@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.cli.embedded_redis import EmbeddedRedis
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
@@ -77,7 +78,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
         assert {answer.status_code for answer in answers} == {202, 507}
         assert 12 <= len(accepted) <= 16
         assert kept == dict.fromkeys(accepted, TRACK)
-        assert set(serving.services.jobs.unfinished_ids()) == accepted
+        assert set(UnfinishedJobs(serving.services.redis).ids()) == accepted
 
 
 def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir: Path, tmp_path: Path) -> None:

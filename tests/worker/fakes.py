@@ -8,7 +8,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts
@@ -66,7 +68,7 @@ class FakeScorer:
 
 
 def score_track(
-    store: JobStore,
+    machine: JobStateMachine,
     data_dir: Path,
     *,
     on_decode: Callable[[], None] = nothing,
@@ -75,7 +77,8 @@ def score_track(
 ) -> ScoreTrack:
     """The real task with fake parts."""
     return ScoreTrack(
-        store=store,
+        machine=machine,
+        queue_status=QueueStatus(machine.redis),
         storage=AudioStorage(data_dir / "audio"),
         decoder=cast(Decoder, FakeDecoder(on_decode)),
         scorer=FakeScorer(on_segment),
@@ -85,19 +88,19 @@ def score_track(
     )
 
 
-def accepted(store: JobStore, data_dir: Path, **values: Any) -> Job:
-    """A job as the front end leaves it: audio stored, record written, not yet queued."""
+def accepted(machine: JobStateMachine, data_dir: Path, **values: Any) -> Job:
+    """A job as the front end leaves it: audio stored, record written, queued."""
     job_id = new_job_id()
     with AudioStorage(data_dir / "audio").receive() as part:
         part.append(b"audio")
         part.commit(job_id)
     job = Job(id=job_id, storage_key=job_id, audio={"bytes": 5, "container": "wav"}, request_id="r1", **values)
-    store.create(job)
+    machine.create(job)
     return job
 
 
-def outcome(store: JobStore, job: Job) -> Job:
-    found = store.get(job.id)
+def outcome(machine: JobStateMachine, job: Job) -> Job:
+    found = machine.store.get(job.id)
     assert found
     return found
 

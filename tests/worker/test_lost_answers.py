@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ConnectionError
 
+from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobState, JobStore
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import connect
 from app.core.storage.local import AudioStorage
+from tests.conftest import state_machine
 from tests.proxy import Proxy, proxy
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from worker.reconciler import Reconciler
@@ -22,51 +24,47 @@ def between(redis_url: str) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def far(between: Proxy) -> Iterator[JobStore]:
-    """The store as a worker has it, through the proxy."""
+def far(between: Proxy) -> Iterator[JobStateMachine]:
+    """The jobs as a worker reaches them, through the proxy."""
     with connect(between.url, max_retries=5) as client:
-        yield JobStore(client, result_ttl_s=60)
+        yield state_machine(client)
 
 
-@pytest.mark.parametrize("step", ["start", "report", "end"])
+@pytest.mark.parametrize("step", ["start", "report", "finish"])
 def test_a_run_survives_a_lost_answer(
-    store: JobStore, far: JobStore, between: Proxy, data_dir: Path, step: str
+    machine: JobStateMachine, far: JobStateMachine, between: Proxy, data_dir: Path, step: str
 ) -> None:
     task = score_track(far, data_dir)
     task.worker = "me"
-    task(accepted(store, data_dir).id)  # so that Redis knows the scripts
-    job = accepted(store, data_dir)
-    between.lose_answer_to = getattr(far, f"_{step}").sha.encode()
+    task(accepted(machine, data_dir).id)  # so that Redis knows the scripts
+    job = accepted(machine, data_dir)
+    between.lose_answer_to = far.scripts[step].sha.encode()
     task(job.id)
     assert between.n_lost == 1
-    assert (outcome(store, job).status, outcome(store, job).attempt) == (JobState.SUCCEEDED, 1)
+    assert (outcome(machine, job).status, outcome(machine, job).attempt) == (JobState.SUCCEEDED, 1)
     assert stored(data_dir) == []
 
 
-def test_an_enqueue_of_unknown_outcome_makes_one_job(store: JobStore, between: Proxy, data_dir: Path) -> None:
-    """The front end tries once; the reconciler finds what came of it."""
-    job = accepted(store, data_dir)
-    reconciler = Reconciler(
-        store=store,
-        queue=ScoreQueue(store.redis, name="scores"),
-        storage=AudioStorage(data_dir / "audio"),
-        max_attempts=3,
-    )
+def test_a_creation_of_unknown_outcome_makes_one_job(machine: JobStateMachine, between: Proxy, data_dir: Path) -> None:
+    """The front end tries once; the record and the queue agree on what came of it."""
+    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    job = Job(id=new_job_id(), storage_key="x")
     with connect(between.url, max_retries=0) as client:
-        queue = ScoreQueue(client, name="scores")
-        queue.enqueue("job_" + "0" * 32)
+        far = state_machine(client)
+        far.create(Job(id=new_job_id(), storage_key="x"))  # so that Redis knows the script
         between.lose_answer_to = job.id.encode()
         with pytest.raises(ConnectionError):
-            queue.enqueue(job.id)
+            far.create(job)
     assert [reconciler.run(), reconciler.run()] == [[], []]
-    assert store.redis.lrange(reconciler.queue.rq.key, 0, -1).count(job.id.encode()) == 1
+    assert machine.queue.rq.job_ids.count(job.id) == 1
+    assert outcome(machine, job) == job
 
 
-def test_an_enqueue_sent_again_makes_one_job(store: JobStore, between: Proxy, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_an_enqueue_sent_again_makes_one_job(machine: JobStateMachine, between: Proxy) -> None:
+    job_id = new_job_id()
     with connect(between.url, max_retries=5) as client:
         queue = ScoreQueue(client, name="scores")
-        queue.enqueue("job_" + "0" * 32)
-        between.lose_answer_to = job.id.encode()
-        assert not queue.enqueue(job.id)
-        assert queue.depth() == 2
+        queue.enqueue(new_job_id())
+        between.lose_answer_to = job_id.encode()
+        assert not queue.enqueue(job_id)
+    assert machine.queue.rq.job_ids.count(job_id) == 1

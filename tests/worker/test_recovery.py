@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobState, JobStore, new_job_id
+from app.core.jobs.models import Job, JobState, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
 from tests.chaos import process
@@ -26,11 +26,10 @@ PATIENCE_S = 60.0
 
 
 class Bench:
-    """A store, a queue and the worker processes on them."""
+    """A machine, a queue and the worker processes on them."""
 
-    def __init__(self, store: JobStore, data_dir: Path, supervisor: Supervisor) -> None:
-        self.store = store
-        self.queue = ScoreQueue(store.redis, name="scores")
+    def __init__(self, machine: JobStateMachine, data_dir: Path, supervisor: Supervisor) -> None:
+        self.machine = machine
         self.storage = AudioStorage(data_dir / "audio")
         self.supervisor = supervisor
 
@@ -41,14 +40,13 @@ class Bench:
         with self.storage.receive() as part:
             part.append(script.track())
             part.commit(job.id)
-        self.store.create(job)
-        self.queue.enqueue(job.id)
+        self.machine.create(job)
         return job
 
     def wait(self, job: Job, *states: JobState) -> Job:
         """The job once it is in one of the states."""
         deadline = time.monotonic() + PATIENCE_S
-        while (found := outcome(self.store, job)).status not in states:
+        while (found := outcome(self.machine, job)).status not in states:
             assert time.monotonic() < deadline, found
             time.sleep(0.02)
         return found
@@ -63,7 +61,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(store: JobStore, redis_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def bench(machine: JobStateMachine, redis_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     for name, value in {"REDIS_URL": redis_url, "DATA_DIR": data_dir, "LOG_LEVEL": "WARNING"}.items():
         monkeypatch.setenv(f"APEX_{name}", str(value))
     monkeypatch.setenv("APEX_STALL_TIMEOUT_S", "3")
@@ -71,7 +69,7 @@ def bench(store: JobStore, redis_url: str, data_dir: Path, monkeypatch: pytest.M
     supervisor = supervised(settings, processes(settings, command=process.COMMAND))
     supervisor.every_s = 0.5
     with running(supervisor):
-        yield Bench(store, data_dir, supervisor)
+        yield Bench(machine, data_dir, supervisor)
 
 
 @contextmanager
@@ -90,7 +88,7 @@ def test_the_job_of_a_killed_worker_runs_again_within_seconds(bench: Bench, data
     bench.wait(job, JobState.RUNNING)
     os.kill(bench.pid(), signal.SIGKILL)
     killed_at = time.monotonic()
-    while outcome(bench.store, job).attempt < 2:
+    while outcome(bench.machine, job).attempt < 2:
         time.sleep(0.02)
     assert time.monotonic() - killed_at < 11, "it waited for the lease to end"
     over = bench.over(job)
@@ -127,8 +125,8 @@ def test_a_frozen_worker_loses_its_job_and_writes_nothing_when_it_thaws(bench: B
     bench.wait(job, JobState.RUNNING)
     os.kill(bench.pid(), signal.SIGSTOP)
     redis.hset(f"apex:job:{job.id}", "lease_until", "0")
-    taken = bench.store.start(job.id, max_attempts=3, lease_s=60)
+    taken = bench.machine.start(job.id, max_attempts=3, lease_s=60)
     os.kill(bench.pid(), signal.SIGCONT)
     time.sleep(3)
     assert taken
-    assert outcome(bench.store, job) == taken
+    assert outcome(bench.machine, job) == taken

@@ -8,7 +8,9 @@ import pytest
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
-from app.core.jobs.store import JobState, JobStore
+from app.core.jobs.models import JobState
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
 from model.domain import AudioSilent, AudioTooLong, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.worker.fakes import SCORES, accepted, outcome, score_track, stored
@@ -18,10 +20,10 @@ def raising(error: BaseException) -> None:
     raise error
 
 
-def test_a_track_is_scored_and_its_audio_deleted(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    score_track(store, data_dir)(job.id)
-    over = outcome(store, job)
+def test_a_track_is_scored_and_its_audio_deleted(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir)(job.id)
+    over = outcome(machine, job)
     assert over.status is JobState.SUCCEEDED
     assert over.result == {"scores": SCORES, "ranges": {name: [0.0, 100.0] for name in SCORES}}
     assert over.progress == {"stage": "scoring", "segments_done": 3, "segments_total": 3}
@@ -31,10 +33,12 @@ def test_a_track_is_scored_and_its_audio_deleted(store: JobStore, data_dir: Path
     assert stored(data_dir) == []
 
 
-def test_progress_is_written_after_each_segment(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_progress_is_written_after_each_segment(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
     seen = []
-    score_track(store, data_dir, on_segment=lambda: seen.append(outcome(store, job).progress["segments_done"]))(job.id)
+    score_track(machine, data_dir, on_segment=lambda: seen.append(outcome(machine, job).progress["segments_done"]))(
+        job.id
+    )
     assert seen == [0, 1, 2]
 
 
@@ -47,10 +51,12 @@ def test_progress_is_written_after_each_segment(store: JobStore, data_dir: Path)
         (JobTimeoutException("1800 s"), "timed_out"),
     ],
 )
-def test_an_expected_failure_is_an_outcome(store: JobStore, data_dir: Path, error: Exception, code: str) -> None:
-    job = accepted(store, data_dir)
-    score_track(store, data_dir, on_decode=lambda: raising(error))(job.id)
-    over = outcome(store, job)
+def test_an_expected_failure_is_an_outcome(
+    machine: JobStateMachine, data_dir: Path, error: Exception, code: str
+) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir, on_decode=lambda: raising(error))(job.id)
+    over = outcome(machine, job)
     assert over.status is JobState.FAILED
     assert over.error
     assert over.error["code"] == code
@@ -59,31 +65,31 @@ def test_an_expected_failure_is_an_outcome(store: JobStore, data_dir: Path, erro
     assert stored(data_dir) == []
 
 
-def test_lost_audio_is_a_failure_of_ours(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_lost_audio_is_a_failure_of_ours(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
     (data_dir / "audio" / job.id).unlink()
-    score_track(store, data_dir)(job.id)
-    error = outcome(store, job).error
+    score_track(machine, data_dir)(job.id)
+    error = outcome(machine, job).error
     assert error
     assert error["code"] == "internal_error"
 
 
 @pytest.mark.parametrize("surprise", [RuntimeError("bug"), SystemExit(0), KeyboardInterrupt()])
-def test_a_surprise_gives_the_job_back(store: JobStore, data_dir: Path, surprise: BaseException) -> None:
-    job = accepted(store, data_dir)
-    score_track(store, data_dir, on_decode=lambda: raising(surprise))(job.id)
-    assert outcome(store, job).status is JobState.QUEUED
+def test_a_surprise_gives_the_job_back(machine: JobStateMachine, data_dir: Path, surprise: BaseException) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir, on_decode=lambda: raising(surprise))(job.id)
+    assert outcome(machine, job).status is JobState.QUEUED
     assert stored(data_dir) == [job.id]
-    score_track(store, data_dir)(job.id)
-    assert outcome(store, job).status is JobState.SUCCEEDED
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
-def test_the_last_surprise_fails_the_job(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    task = score_track(store, data_dir, on_decode=lambda: raising(RuntimeError("bug")))
+def test_the_last_surprise_fails_the_job(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    task = score_track(machine, data_dir, on_decode=lambda: raising(RuntimeError("bug")))
     for _ in range(3):
         task(job.id)
-    over = outcome(store, job)
+    over = outcome(machine, job)
     assert over.status is JobState.FAILED
     assert over.error
     assert (over.error["code"], over.error["attempts"]) == ("internal_error", 3)
@@ -102,128 +108,128 @@ class Hostile(Exception):
 
 @pytest.mark.parametrize("error", [RuntimeError("x" * 50_000_000), Hostile(), SystemExit(), MemoryError()])
 def test_what_an_exception_says_is_not_passed_on(
-    store: JobStore, data_dir: Path, error: BaseException, caplog: pytest.LogCaptureFixture
+    machine: JobStateMachine, data_dir: Path, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job = accepted(store, data_dir)
+    job = accepted(machine, data_dir)
     for _ in range(3):
-        score_track(store, data_dir, on_decode=lambda: raising(error))(job.id)
-    over = outcome(store, job)
+        score_track(machine, data_dir, on_decode=lambda: raising(error))(job.id)
+    over = outcome(machine, job)
     assert over.error
     assert over.error["code"] == "internal_error"
     assert len(str(over.error)) < 1000
     assert max(len(JsonFormatter().format(record)) for record in caplog.records) < 20_000
 
 
-def test_a_job_whose_runs_all_died_is_given_up(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_a_job_whose_runs_all_died_is_given_up(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
     for _ in range(3):
-        store.start(job.id, max_attempts=3, lease_s=-1)
-    score_track(store, data_dir)(job.id)
-    error = outcome(store, job).error
+        machine.start(job.id, max_attempts=3, lease_s=-1)
+    score_track(machine, data_dir)(job.id)
+    error = outcome(machine, job).error
     assert error
     assert error["code"] == "worker_lost"
 
 
-def test_a_run_handed_back_does_not_count(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    leaving = score_track(store, data_dir)
+def test_a_run_handed_back_does_not_count(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    leaving = score_track(machine, data_dir)
     leaving.set_drain_deadline(-1)
     for _ in range(5):
         leaving(job.id)
-    assert (outcome(store, job).attempt, outcome(store, job).attempts_used) == (5, 0)
-    score_track(store, data_dir)(job.id)
-    assert outcome(store, job).status is JobState.SUCCEEDED
+    assert (outcome(machine, job).attempt, outcome(machine, job).attempts_used) == (5, 0)
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
-def test_a_late_duplicate_changes_nothing(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    score_track(store, data_dir)(job.id)
-    before = outcome(store, job)
-    score_track(store, data_dir, on_decode=lambda: pytest.fail("it ran again"))(job.id)
-    assert outcome(store, job) == before
+def test_a_late_duplicate_changes_nothing(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir)(job.id)
+    before = outcome(machine, job)
+    score_track(machine, data_dir, on_decode=lambda: pytest.fail("it ran again"))(job.id)
+    assert outcome(machine, job) == before
 
 
-def test_a_run_that_lost_its_job_stops_and_writes_nothing(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_a_run_that_lost_its_job_stops_and_writes_nothing(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
 
     def another_worker_takes_it() -> None:
-        store.start(job.id, max_attempts=3, lease_s=60)
+        machine.start(job.id, max_attempts=3, lease_s=60)
 
-    score_track(store, data_dir, on_decode=another_worker_takes_it, lease_s=-1)(job.id)
-    over = outcome(store, job)
+    score_track(machine, data_dir, on_decode=another_worker_takes_it, lease_s=-1)(job.id)
+    over = outcome(machine, job)
     assert (over.status, over.attempt) == (JobState.RUNNING, 2)
     assert stored(data_dir) == [job.id]
 
 
-def test_an_unknown_id_is_nothing_to_do(store: JobStore, data_dir: Path, redis: Redis) -> None:
-    score_track(store, data_dir)("job_" + "0" * 32)
+def test_an_unknown_id_is_nothing_to_do(machine: JobStateMachine, data_dir: Path, redis: Redis) -> None:
+    score_track(machine, data_dir)("job_" + "0" * 32)
     assert redis.keys("apex:job:*") == []
 
 
-def test_a_run_stops_at_the_next_segment_when_a_client_cancels(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
+def test_a_run_stops_at_the_next_segment_when_a_client_cancels(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
     segments = []
 
     def cancel_in_the_first() -> None:
         segments.append(1)
-        store.cancel(job)
+        machine.cancel(job)
 
-    score_track(store, data_dir, on_segment=cancel_in_the_first)(job.id)
-    over = outcome(store, job)
+    score_track(machine, data_dir, on_segment=cancel_in_the_first)(job.id)
+    over = outcome(machine, job)
     assert (over.status, over.status_reason) == (JobState.CANCELED, "by_client")
     assert len(segments) == 1
     assert over.result is None
     assert stored(data_dir) == []
 
 
-def test_a_run_stops_when_its_deadline_passes(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir, deadline=time.time() + 0.2)
-    score_track(store, data_dir, on_segment=lambda: time.sleep(0.3))(job.id)
-    over = outcome(store, job)
+def test_a_run_stops_when_its_deadline_passes(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir, deadline=time.time() + 0.2)
+    score_track(machine, data_dir, on_segment=lambda: time.sleep(0.3))(job.id)
+    over = outcome(machine, job)
     assert (over.status, over.status_reason) == (JobState.CANCELED, "deadline_exceeded")
 
 
-def test_an_overdue_job_is_not_run(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir, deadline=time.time() - 1)
-    score_track(store, data_dir, on_decode=lambda: pytest.fail("it ran"))(job.id)
-    assert outcome(store, job).status_reason == "deadline_exceeded"
+def test_an_overdue_job_is_not_run(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir, deadline=time.time() - 1)
+    score_track(machine, data_dir, on_decode=lambda: pytest.fail("it ran"))(job.id)
+    assert outcome(machine, job).status_reason == "deadline_exceeded"
 
 
-def test_the_rate_of_the_worker_is_measured(store: JobStore, data_dir: Path) -> None:
-    assert store.rate() is None
-    score_track(store, data_dir, on_segment=lambda: time.sleep(0.05))(accepted(store, data_dir).id)
-    rate = store.rate()
+def test_the_rate_of_the_worker_is_measured(machine: JobStateMachine, data_dir: Path) -> None:
+    assert QueueStatus(machine.redis).throughput() is None
+    score_track(machine, data_dir, on_segment=lambda: time.sleep(0.05))(accepted(machine, data_dir).id)
+    rate = QueueStatus(machine.redis).throughput()
     assert rate
     assert 61 / 2 < rate < 61 / 0.15
 
 
-def test_a_lost_device_gives_the_job_back_and_ends_the_process(store: JobStore, data_dir: Path) -> None:
-    job, ended = accepted(store, data_dir), list[str]()
-    task = score_track(store, data_dir, on_segment=lambda: raising(DeviceLost("CUDA error")))
-    task.on_device_lost = lambda: ended.append(outcome(store, job).status)
+def test_a_lost_device_gives_the_job_back_and_ends_the_process(machine: JobStateMachine, data_dir: Path) -> None:
+    job, ended = accepted(machine, data_dir), list[str]()
+    task = score_track(machine, data_dir, on_segment=lambda: raising(DeviceLost("CUDA error")))
+    task.on_device_lost = lambda: ended.append(outcome(machine, job).status)
     task(job.id)
     assert ended == [JobState.QUEUED]
-    score_track(store, data_dir)(job.id)
-    assert outcome(store, job).status is JobState.SUCCEEDED
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
-def test_a_full_device_is_tried_again_and_then_named(store: JobStore, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    task = score_track(store, data_dir, on_segment=lambda: raising(DeviceOutOfMemory("one segment does not fit")))
+def test_a_full_device_is_tried_again_and_then_named(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    task = score_track(machine, data_dir, on_segment=lambda: raising(DeviceOutOfMemory("one segment does not fit")))
     for status in (JobState.QUEUED, JobState.QUEUED, JobState.FAILED):
         task(job.id)
-        assert outcome(store, job).status is status
-    error = outcome(store, job).error
+        assert outcome(machine, job).status is status
+    error = outcome(machine, job).error
     assert error
     assert error["code"] == "gpu_out_of_memory"
 
 
 def test_what_a_run_logs_carries_the_ids_of_its_request(
-    store: JobStore, data_dir: Path, caplog: pytest.LogCaptureFixture
+    machine: JobStateMachine, data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
     caplog.handler.setFormatter(JsonFormatter())
-    job = accepted(store, data_dir, trace_id="t1")
-    score_track(store, data_dir)(job.id)
+    job = accepted(machine, data_dir, trace_id="t1")
+    score_track(machine, data_dir)(job.id)
     line = json.loads(caplog.text.splitlines()[-1])
     assert (line["request_id"], line["trace_id"], line["job_id"], line["attempt"]) == ("r1", "t1", job.id, 1)

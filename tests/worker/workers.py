@@ -9,7 +9,7 @@ def worker(
 ) -> ScoringWorker:
     return ScoringWorker(
         "scores",
-        connection=task.store.redis,
+        connection=task.machine.redis,
         task=task,
         job_timeout_s=job_timeout_s,
         heartbeat_ttl_s=heartbeat_ttl_s,

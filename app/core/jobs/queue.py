@@ -3,18 +3,20 @@
 from datetime import UTC, datetime, timedelta
 
 from redis import Redis
-from redis.client import Pipeline
 from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.job import Job as RqJob
+from rq.job import JobStatus
 from rq.serializers import JSONSerializer
-from rq.utils import utcparse
+from rq.utils import utcformat, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from app.core.jobs.store import text
+from app.core.redis_client import text
 
 #: The one task there is. A name in the queue, not of a module: what an older version enqueued must still run.
 TASK_NAME = "worker.tasks.score_track"
+#: The call of the task, as RQ serialises function, instance, arguments and keyword arguments.
+TASK_CALL = JSONSerializer.dumps((TASK_NAME, None, (), {})).decode()
 
 #: RQ is told to forget soon: its status is never shown to anybody.
 STALE_RQ_STATE_TTL_S = 300
@@ -24,7 +26,7 @@ HEARTBEAT_MAX_AGE_S = 20
 
 
 class ScoreQueue:
-    """Puts job ids where a worker will find them. Enqueuing an id twice keeps one.
+    """Puts job ids where a worker will find them.
 
     How often and for how long a job may run is not said here: a worker believes its own settings and the record.
     """
@@ -32,23 +34,30 @@ class ScoreQueue:
     def __init__(self, redis: Redis, *, name: str) -> None:
         self.rq = Queue(name, connection=redis, serializer=JSONSerializer)
 
+    def keys(self, job_id: str) -> list[str]:
+        """What queuing a job touches: RQ's set of queues, its list of ids, and its hash of the job."""
+        return [self.rq.redis_queues_keys, self.rq.key, RqJob.key_for(job_id)]
+
+    def job_fields(self, job_id: str) -> dict[str, str]:
+        """The hash that RQ keeps of a queued job, less what is empty. `create.lua` writes it with the record."""
+        now = utcformat(datetime.now(UTC))
+        return {
+            "status": JobStatus.QUEUED,
+            "created_at": now,
+            "enqueued_at": now,
+            "origin": self.rq.name,
+            "description": job_id,
+            "data": TASK_CALL,
+            "timeout": str(Queue.DEFAULT_TIMEOUT),
+        }
+
     def enqueue(self, job_id: str, *, at_front: bool = False) -> bool:
-        """Queue a job; False when RQ has it already."""
+        """Queue a job again; False when RQ has it already."""
         try:
             self.rq.enqueue(TASK_NAME, job_id=job_id, unique=True, description=job_id, at_front=at_front)
         except DuplicateJobError:
             return False
         return True
-
-    def add_to(self, pipe: Pipeline, job_id: str) -> None:
-        """Have a pipeline queue a job whose id is new, so that nobody else can have queued it."""
-        # `enqueue` with a pipeline insists on being its first command.
-        self.rq.enqueue_many([Queue.prepare_data(TASK_NAME, job_id=job_id, description=job_id)], pipeline=pipe)
-
-    def forget(self, job_id: str) -> None:
-        """Drop a job that waits; one that a worker has taken is left alone."""
-        if self.rq.connection.lrem(self.rq.key, 1, job_id):
-            self.rq.connection.delete(RqJob.key_for(job_id))
 
     def n_workers(self) -> int:
         """Workers that gave a sign of life lately."""
@@ -58,7 +67,3 @@ class ScoreQueue:
             for key in self.rq.connection.smembers(WORKERS_BY_QUEUE_KEY % self.rq.name):
                 pipe.hget(key, "last_heartbeat")
             return sum(beat is not None and utcparse(text(beat)) > oldest for beat in pipe.execute())
-
-    def depth(self) -> int:
-        """Jobs waiting, not counting those that run."""
-        return len(self.rq)

@@ -13,9 +13,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.cli import embedded_redis
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_client import connect
+from tests.conftest import state_machine
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -94,14 +96,14 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
-def test_a_full_server_refuses_and_keeps_what_it_has(redis: Redis, store: JobStore) -> None:
+def test_a_full_server_refuses_and_keeps_what_it_has(redis: Redis, machine: JobStateMachine) -> None:
     kept = Job(id=new_job_id(), storage_key="key")
-    store.create(kept)
+    machine.create(kept)
     redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(ResponseError, match="maxmemory"):
-            store.create(Job(id=new_job_id(), storage_key="key"))
-        assert store.get(kept.id) == kept
+            machine.create(Job(id=new_job_id(), storage_key="key"))
+        assert machine.store.get(kept.id) == kept
     finally:
         redis.config_set("maxmemory", 0)
 
@@ -111,11 +113,10 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
 
     def storm(url: str) -> None:
         with connect(url, max_retries=0) as redis, suppress(RedisError):
-            store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
+            machine = state_machine(redis)
             while True:
                 job = Job(id=new_job_id(), storage_key="key")
-                store.create(job)
-                queue.enqueue(job.id)
+                machine.create(job)
                 acknowledged.append(job.id)
 
     with EmbeddedRedis(tmp_path) as server:
@@ -131,7 +132,6 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
                 thread.join()
             server.start()
         with connect(server.url, max_retries=1) as redis:
-            store, queue = JobStore(redis, result_ttl_s=60), ScoreQueue(redis, name="scores")
             assert len(acknowledged) > 100
-            assert set(acknowledged) <= set(store.unfinished_ids())
-            assert set(acknowledged) <= set(queue.rq.job_ids)
+            assert set(acknowledged) <= set(UnfinishedJobs(redis).ids())
+            assert set(acknowledged) <= set(state_machine(redis).queue.rq.job_ids)

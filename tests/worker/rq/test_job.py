@@ -11,8 +11,9 @@ from rq import Queue
 from rq.job import Job as RqJob
 from rq.serializers import JSONSerializer
 
+from app.core.jobs.models import JobState, new_job_id
 from app.core.jobs.queue import TASK_NAME, ScoreQueue
-from app.core.jobs.store import JobState, JobStore, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
@@ -30,7 +31,7 @@ def test_an_id_is_queued_only_once(queue: ScoreQueue) -> None:
     job_id = new_job_id()
     assert queue.enqueue(job_id)
     assert not queue.enqueue(job_id)
-    assert queue.depth() == 1
+    assert len(queue.rq) == 1
 
 
 def test_what_has_waited_once_goes_to_the_front(redis: Redis, queue: ScoreQueue) -> None:
@@ -84,46 +85,40 @@ POISON: dict[str, Poison] = {
 
 
 @pytest.mark.parametrize("kind", POISON)
-def test_a_worker_reads_nothing_but_an_id_from_the_queue(
-    store: JobStore, queue: ScoreQueue, data_dir: Path, kind: str
-) -> None:
-    bad, good = accepted(store, data_dir), accepted(store, data_dir)
-    queue.enqueue(bad.id)
-    POISON[kind](store.redis, bad.id)
-    queue.enqueue(good.id)
-    worker(score_track(store, data_dir)).work(burst=True, logging_level="CRITICAL")
-    assert outcome(store, good).status is JobState.SUCCEEDED
-    assert outcome(store, bad).status is (JobState.QUEUED if kind == "a string" else JobState.SUCCEEDED)
+def test_a_worker_reads_nothing_but_an_id_from_the_queue(machine: JobStateMachine, data_dir: Path, kind: str) -> None:
+    bad, good = accepted(machine, data_dir), accepted(machine, data_dir)
+    POISON[kind](machine.redis, bad.id)
+    worker(score_track(machine, data_dir)).work(burst=True, logging_level="CRITICAL")
+    assert outcome(machine, good).status is JobState.SUCCEEDED
+    assert outcome(machine, bad).status is (JobState.QUEUED if kind == "a string" else JobState.SUCCEEDED)
     assert not Path(CANARY).exists()
-    assert store.redis.keys("rq:results:*") == []
+    assert machine.redis.keys("rq:results:*") == []
 
 
-def test_what_rq_cannot_read_is_queued_again(store: JobStore, queue: ScoreQueue, data_dir: Path) -> None:
-    job = accepted(store, data_dir)
-    queue.enqueue(job.id)
-    POISON["a string"](store.redis, job.id)
-    reconciler = Reconciler(store=store, queue=queue, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+def test_what_rq_cannot_read_is_queued_again(machine: JobStateMachine, queue: ScoreQueue, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    POISON["a string"](machine.redis, job.id)
+    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
     for _ in range(3):
-        worker(score_track(store, data_dir)).work(burst=True, logging_level="CRITICAL")
+        worker(score_track(machine, data_dir)).work(burst=True, logging_level="CRITICAL")
         reconciler.run()
-    assert outcome(store, job).status is JobState.SUCCEEDED
-    assert queue.depth() == 0
+    assert outcome(machine, job).status is JobState.SUCCEEDED
+    assert len(queue.rq) == 0
 
 
 @pytest.mark.parametrize("entry", [b"\xff\xfe", b"", b"../../etc/passwd", b"job_" + b"Z" * 32, b"x" * 1_000_000])
-def test_what_is_no_job_id_is_dropped(store: JobStore, queue: ScoreQueue, data_dir: Path, entry: bytes) -> None:
-    good = accepted(store, data_dir)
-    store.redis.rpush(KEY, entry)
-    queue.enqueue(good.id)
-    worker(score_track(store, data_dir)).work(burst=True, logging_level="CRITICAL")
-    assert outcome(store, good).status is JobState.SUCCEEDED
-    assert store.redis.keys(f"{KEY}*") == []
+def test_what_is_no_job_id_is_dropped(machine: JobStateMachine, data_dir: Path, entry: bytes) -> None:
+    machine.redis.rpush(KEY, entry)
+    good = accepted(machine, data_dir)
+    worker(score_track(machine, data_dir)).work(burst=True, logging_level="CRITICAL")
+    assert outcome(machine, good).status is JobState.SUCCEEDED
+    assert machine.redis.keys(f"{KEY}*") == []
 
 
-def test_a_foreign_job_does_not_run(store: JobStore, queue: ScoreQueue, data_dir: Path) -> None:
-    foreign = Queue("scores", connection=store.redis, serializer=JSONSerializer)
+def test_a_foreign_job_does_not_run(machine: JobStateMachine, queue: ScoreQueue, data_dir: Path) -> None:
+    foreign = Queue("scores", connection=machine.redis, serializer=JSONSerializer)
     foreign.enqueue("os.system", f"touch {CANARY}")
     foreign.enqueue("os.system", f"touch {CANARY}", job_id=new_job_id())
-    worker(score_track(store, data_dir)).work(burst=True, logging_level="CRITICAL")
-    assert queue.depth() == 0
+    worker(score_track(machine, data_dir)).work(burst=True, logging_level="CRITICAL")
+    assert len(queue.rq) == 0
     assert not Path(CANARY).exists()

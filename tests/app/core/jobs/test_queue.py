@@ -4,10 +4,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
+from rq.job import Job as RqJob
+from rq.job import JobStatus
+from rq.serializers import JSONSerializer
 from rq.utils import utcformat
 
-from app.core.jobs.queue import HEARTBEAT_MAX_AGE_S, ScoreQueue
-from tests.app.records import live_worker
+from app.core.jobs.models import new_job_id
+from app.core.jobs.queue import HEARTBEAT_MAX_AGE_S, TASK_NAME, ScoreQueue
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.redis_client import text
+from tests.app.records import live_worker, queued
 
 
 @pytest.fixture
@@ -28,12 +34,26 @@ def test_workers_count_by_their_last_sign_of_life(queue: ScoreQueue, redis: Redi
     assert queue.n_workers() == 2
 
 
-def test_a_job_that_waits_is_forgotten_and_one_that_was_taken_is_not(queue: ScoreQueue, redis: Redis) -> None:
-    for job_id in ("job_1", "job_2"):
-        queue.enqueue(job_id)
-    assert redis.lpop(queue.rq.key)
-    for job_id in ("job_1", "job_2", "job_3"):
-        queue.forget(job_id)
-    assert queue.depth() == 0
-    assert redis.keys("rq:job:*") == [b"rq:job:job_1"]
-    assert queue.enqueue("job_2")
+def kept(redis: Redis, job_id: str) -> dict[bytes | str, bytes | str]:
+    """What RQ keeps of a job, less what is empty and the times; the call uncompressed."""
+    fields = redis.hgetall(RqJob.key_for(job_id))
+    fields[b"data"] = RqJob.fetch(job_id, connection=redis, serializer=JSONSerializer).data
+    return {name: value for name, value in fields.items() if value and not text(name).endswith("_at")}
+
+
+def test_a_created_job_is_queued_as_rq_itself_would(machine: JobStateMachine, redis: Redis) -> None:
+    """RQ's contract: each of its versions is asked what it writes."""
+    ours, rqs = queued(machine).id, new_job_id()
+    machine.queue.enqueue(rqs)
+    assert kept(redis, ours) == kept(redis, rqs) | {b"description": ours.encode()}
+    assert machine.queue.rq.job_ids == [ours, rqs]
+    assert redis.smembers("rq:queues") == {b"rq:queue:scores"}
+
+
+def test_rq_reads_a_created_job(machine: JobStateMachine) -> None:
+    before = datetime.now(UTC)
+    job = machine.queue.rq.fetch_job(queued(machine).id)
+    assert job
+    assert (job.func_name, job.args, job.kwargs) == (TASK_NAME, [], {})
+    assert before <= job.created_at == job.enqueued_at <= datetime.now(UTC)
+    assert job.get_status() is JobStatus.QUEUED

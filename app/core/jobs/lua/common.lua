@@ -1,0 +1,89 @@
+-- What the scripts of the job state machine share. Precedes each of them, after batch.lua.
+--
+-- KEYS, the same for every script, as `JobStateMachine` lists them:
+--   record              hash: the job's record, every value JSON
+--   events              stream: what happened to the job
+--   tombstone           string: who owned the job and when it went away, as JSON; outlives the record
+--   by_created          sorted set: ids of all jobs of the tenant, by created_at
+--   in_flight           sorted set: ids of the tenant's unfinished jobs
+--   unfinished          sorted set: ids of all unfinished jobs, by created_at
+--   waiting             sorted set: ids of queued jobs, by what queued_audio_total was when they came
+--   deadlines           sorted set: ids of unfinished jobs that have a deadline, by it
+--   running             hash: id -> start and length of a run in progress, as JSON
+--   queued_audio_total  string: seconds of audio that were ever queued, by estimate
+--   batch, batch_items, batch_unfinished
+--                       the batch's record, list and set; names of nothing for a job without a batch
+--   rq_queues, rq_queue, rq_job
+--                       RQ's set of queues, list of ids, and hash of this job
+--   cached_result ?     string: id of the job whose scores answer the same bytes and model
+--
+-- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel.
+local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, queued_audio_total,
+  batch, batch_items, batch_unfinished, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
+
+local TOMBSTONE_TTL_S = 30 * 24 * 60 * 60
+local MAX_EVENTS = 256
+
+-- A field of the record as JSON text; a record that an older version wrote may lack it.
+local function field(name, default) return redis.call('HGET', record, name) or default end
+
+-- A field that holds a number or null: the number, or nil.
+local function number(name) return tonumber(field(name, 'null')) end
+
+-- Whether the record has all of these fields already.
+local function holds(fields)
+  for name, value in pairs(fields) do
+    if field(name) ~= value then return false end
+  end
+  return true
+end
+
+local function format_time(seconds) return string.format('%.3f', seconds) end
+
+local function is_unfinished(status) return status == '"queued"' or status == '"running"' end
+
+-- Whether the record is still that of the run which calls.
+local function is_current_run() return field('status') == '"running"' and number('attempt') == args.attempt end
+
+-- Add an event, and wake whoever waits for the job.
+local function publish_event(name, data)
+  redis.call('XADD', events, 'MAXLEN', '~', MAX_EVENTS, '*', 'event', name, 'data', data)
+  redis.call('PUBLISH', args.updates_channel, name)
+end
+
+local function remove_from_indexes()
+  for _, index in ipairs({unfinished, waiting, in_flight, deadlines}) do redis.call('ZREM', index, args.id) end
+  redis.call('HDEL', running, args.id)
+end
+
+-- Take the id out of RQ's list, with what RQ keeps of it, unless a worker has taken it already.
+local function remove_from_queue()
+  if redis.call('LREM', rq_queue, 1, args.id) > 0 then redis.call('DEL', rq_job) end
+end
+
+local function write_tombstone(expired_at, ttl_s)
+  local content = cjson.encode({tenant = args.tenant, expired_at = tonumber(format_time(expired_at))})
+  redis.call('SET', tombstone, content, 'EX', ttl_s)
+end
+
+-- Have all that a finished job owns expire together.
+local function expire()
+  redis.call('EXPIRE', record, args.ttl_s)
+  redis.call('EXPIRE', events, args.ttl_s)
+  write_tombstone(now() + args.ttl_s, args.ttl_s + TOMBSTONE_TTL_S)
+end
+
+local function leave_batch()
+  if redis.call('SREM', batch_unfinished, args.id) == 1 then
+    keep_batch(batch, batch_items, batch_unfinished, args.ttl_s)
+  end
+end
+
+-- Move the job into a state that never changes.
+local function finish(state)
+  redis.call('HSET', record, 'status', '"' .. state .. '"', 'finished_at', format_time(now()))
+  remove_from_indexes()
+  leave_batch()
+  publish_event('job.' .. state, '{}')
+  expire()
+end

@@ -1,0 +1,27 @@
+-- Begin a run: queued -> running, or running -> running when the lease of the run before is over.
+--
+-- Arguments: fields (worker, as JSON text), max_attempts, lease_s.
+-- Returns 'started'; 'attempts_exhausted'; or 'nothing' when the job is finished, unknown, overdue or in another
+-- worker's hands. An overdue job is canceled without a run.
+local status = field('status')
+if not is_unfinished(status) then return 'nothing' end
+if status == '"running"' and (number('lease_until') or 0) > now() then
+  -- Its own worker asks again when the first answer was lost on the way.
+  return args.fields.worker ~= '""' and holds(args.fields) and 'started' or 'nothing'
+end
+local deadline = number('deadline')
+if deadline and deadline <= now() then
+  redis.call('HSET', record, 'status_reason', '"deadline_exceeded"')
+  finish('canceled')
+  return 'nothing'
+end
+if number('attempt') - (number('handed_back') or 0) >= args.max_attempts then return 'attempts_exhausted' end
+local started_at = format_time(now())
+redis.call('ZREM', waiting, args.id)
+redis.call('HSET', record, 'status', '"running"', 'started_at', started_at,
+  'lease_until', format_time(now() + args.lease_s))
+set_fields(record, args.fields)
+redis.call('HINCRBY', record, 'attempt', 1)
+local run = '{"started_at": ' .. started_at .. ', "audio_s": ' .. field('estimated_s', '0') .. '}'
+redis.call('HSET', running, args.id, run)
+return 'started'

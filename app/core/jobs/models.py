@@ -1,0 +1,173 @@
+"""What a job is: its record, its states, and what is said of it."""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+from app.core.callers import ANONYMOUS_TENANT
+from app.core.json_types import Json
+from app.core.redis_client import text
+
+RECORD_VERSION = 1
+
+#: The one event that does not end a job.
+PROGRESS = "job.progress"
+
+#: Reading a batch counts all of its jobs, so their number is limited.
+MAX_BATCH_ITEMS = 10_000
+
+
+class JobState(StrEnum):
+    """Where a job is: `queued` for a worker, `running` on one; then `succeeded`, `failed` or `canceled`, for good."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def done(self) -> bool:
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class RunSignal(StrEnum):
+    """What a run is told when it reports: carry on, or why to stop."""
+
+    OK = "ok"
+    LOST = "lost"
+    BY_CLIENT = "by_client"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+
+
+def new_job_id() -> str:
+    """An unguessable id of letters, digits and `_`, the only characters that RQ takes."""
+    return f"job_{uuid.uuid4().hex}"
+
+
+def now_s() -> float:
+    """Seconds since the epoch, to the millisecond that the API shows."""
+    return round(time.time(), 3)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One request and what came of it. Times are epoch seconds; `attempt` counts the runs begun.
+
+    `lease_until`: a running job whose lease is over has lost its worker. `worker` names the process that runs it.
+    `preemptions` counts the runs that ended early through no fault of the job. `deadline`: not run after this.
+    `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
+    stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
+    `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
+    `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response.
+    """
+
+    id: str
+    storage_key: str
+    tenant: str = ANONYMOUS_TENANT
+    status: JobState = JobState.QUEUED
+    status_reason: str | None = None
+    attempt: int = 0
+    created_at: float = field(default_factory=now_s)
+    started_at: float | None = None
+    finished_at: float | None = None
+    deadline: float | None = None
+    cancel_requested_at: float | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
+    external_id: str | None = None
+    batch_id: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    audio: Json = field(default_factory=dict)
+    estimated_s: float = 0.0
+    progress: Json = field(default_factory=lambda: {"stage": "queued", "segments_done": 0, "segments_total": None})
+    result: Json | None = None
+    error: Json | None = None
+    model: Json | None = None
+    timings: Json = field(default_factory=dict)
+    cached: bool = False
+    fingerprint: str | None = None
+    idempotency: str | None = None
+    lease_until: float = 0.0
+    worker: str | None = None
+    preemptions: int = 0
+    version: int = RECORD_VERSION
+
+    @property
+    def attempts_used(self) -> int:
+        """Runs that count against the attempts that a job has."""
+        return self.attempt - self.preemptions
+
+    def to_fields(self) -> dict[str, str]:
+        """The record as it is stored: each field as JSON text."""
+        return stored_fields({f.name: getattr(self, f.name) for f in fields(self)})
+
+    @classmethod
+    def from_fields(cls, stored: Mapping[bytes | str, bytes | str]) -> "Job":
+        """The job of a record. Fields of later versions are ignored, those that an older one lacks have defaults."""
+        values = {text(name): json.loads(value) for name, value in stored.items()}
+        known = {name: values[stored_as] for name, stored_as in STORED_FIELDS.items() if stored_as in values}
+        return cls(**known | {"status": JobState(known["status"])})
+
+
+#: Fields that are stored under another name than they have here: records outlive a release.
+STORED_NAMES = {"preemptions": "handed_back"}
+STORED_FIELDS = {f.name: STORED_NAMES.get(f.name, f.name) for f in fields(Job)}
+
+
+def stored_fields(values: Mapping[str, Any]) -> dict[str, str]:
+    """Some fields of a job as they are stored, under the names that they have in the record."""
+    return {STORED_NAMES.get(name, name): json.dumps(value, allow_nan=False) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened to a job; `id` orders them."""
+
+    id: str
+    name: str
+    data: Json
+
+
+@dataclass(frozen=True)
+class QueuePosition:
+    """Where a queued job stands: its position from 1, and the estimated seconds of audio in the jobs before it."""
+
+    position: int
+    audio_seconds_ahead: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in progress: when it began, and its estimated seconds of audio."""
+
+    started_at: float
+    audio_s: float
+
+
+class AttemptsExhausted(Exception):
+    """The job has been started as often as it may be; every run died before its end."""
+
+
+class TooManyJobsInFlight(Exception):
+    """The tenant has as many unfinished jobs as it may have."""
+
+
+class QueueFull(Exception):
+    """As much audio waits as the service accepts."""
+
+
+class UnknownBatch(Exception):
+    """The tenant has no such batch, or it has expired."""
+
+
+class BatchFull(Exception):
+    """The batch has as many items as one may have."""
+
+
+class JobExists(ValueError):
+    """The id is taken."""

@@ -1,0 +1,186 @@
+"""The job state machine: every change of a job record, each one atomic step inside Redis.
+
+                         start
+    create ──► queued ───────────► running ──► succeeded    succeed
+               │ │  ◄───────────── │ │ │ ▲
+               │ │     requeue     │ │ └─┘ start, when the lease of a dead run is over
+               │ └─────────────────┼─┴───► failed           fail
+               └───────────────────┴─────► canceled         cancel while queued, stop
+
+Each step compares state and attempt first. So a terminal state never changes, and a run that lost its job to a later
+attempt loses every write. A step that is repeated because its answer was lost counts once. `create` also queues the
+job for RQ; `purge` deletes a job in any state. Nothing here touches audio.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from redis import Redis
+
+from app.core import redis_keys
+from app.core.jobs.models import (
+    MAX_BATCH_ITEMS,
+    AttemptsExhausted,
+    BatchFull,
+    Job,
+    JobExists,
+    JobState,
+    QueueFull,
+    QueuePosition,
+    RunSignal,
+    TooManyJobsInFlight,
+    UnknownBatch,
+    stored_fields,
+)
+from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.store import JobStore
+from app.core.json_types import Json
+from app.core.lua.script import LuaScript
+from app.core.redis_client import text
+
+#: Why `create.lua` made no job.
+CREATE_ERRORS: Mapping[str, type[Exception]] = {
+    "too_many_in_flight": TooManyJobsInFlight,
+    "queue_full": QueueFull,
+    "unknown_batch": UnknownBatch,
+    "batch_full": BatchFull,
+    "exists": JobExists,
+}
+
+STEPS = ("create", "start", "renew", "report", "finish", "requeue", "cancel", "purge")
+
+
+class JobStateMachine:
+    """Makes jobs and moves them from state to state. Every method is blocking and atomic.
+
+    `result_ttl_s` is how long a finished job is kept.
+    """
+
+    def __init__(self, redis: Redis, *, queue: ScoreQueue, result_ttl_s: int) -> None:
+        self.redis = redis
+        self.queue = queue
+        self.store = JobStore(redis)
+        self.result_ttl_s = result_ttl_s
+        shared = ("core/jobs/lua/batch.lua", "core/jobs/lua/common.lua")
+        self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
+
+    def create(
+        self, job: Job, *, max_in_flight: int | None = None, max_backlog_s: float | None = None
+    ) -> QueuePosition | None:
+        """Write a new record and queue it; where it stands. A job that is finished already is only written.
+
+        Raises `TooManyJobsInFlight` or `QueueFull` when a limit is given and reached, `UnknownBatch` or `BatchFull` for
+        a batch that cannot be joined, `JobExists` when the id is taken; then nothing was written.
+        """
+        answer, *position = self._run(
+            "create",
+            job,
+            fields=job.to_fields(),
+            rq_fields=self.queue.job_fields(job.id),
+            record_prefix=redis_keys.record(""),
+            joins_batch=job.batch_id is not None,
+            max_batch_items=MAX_BATCH_ITEMS,
+            max_in_flight=max_in_flight,
+            max_backlog_s=max_backlog_s,
+        )
+        if error := CREATE_ERRORS.get(text(answer)):
+            raise error(job.id)
+        return QueuePosition(int(position[0]), float(position[1])) if position else None
+
+    def start(self, job_id: str, *, max_attempts: int, lease_s: float, worker: str = "") -> Job | None:
+        """Begin a run: the next attempt's record, or None when there is nothing to do.
+
+        Nothing is to do for a job that is finished, unknown, overdue or run by a live worker. A running job whose lease
+        is over is started again; the older run, should it still live, then loses every write. A `worker` that runs the
+        job already is given the same run again.
+        Raises `AttemptsExhausted` when `max_attempts` runs that count were begun already.
+        """
+        job = self.store.get(job_id)
+        if job is None:
+            return None
+        fields = stored_fields({"worker": worker})
+        answer = text(self._run("start", job, fields=fields, max_attempts=max_attempts, lease_s=lease_s))
+        if answer == "attempts_exhausted":
+            raise AttemptsExhausted(job_id)
+        return self.store.get(job_id) if answer == "started" else None
+
+    def renew(self, job: Job, *, lease_s: float) -> bool:
+        """Keep a run's job for another `lease_s`; False when the run has lost its job."""
+        return bool(self._run("renew", job, attempt=job.attempt, lease_s=lease_s))
+
+    def report(self, job: Job, **changes: Any) -> RunSignal:
+        """Update fields of a run in progress; whether to carry on."""
+        answer = self._run("report", job, attempt=job.attempt, fields=stored_fields(changes))
+        return RunSignal(text(answer))
+
+    def succeed(self, job: Job, **changes: Any) -> bool:
+        """End a run with its result; False when the run has lost its job."""
+        version, sha256 = (changes.get("model") or {}).get("version"), job.audio.get("sha256")
+        more_keys = [redis_keys.cached_result(job.tenant, sha256, version)] if sha256 and version else []
+        return self._finish(job, JobState.SUCCEEDED, changes, more_keys=more_keys)
+
+    def fail(self, job: Job, *, error: Json, **changes: Any) -> bool:
+        """End a job, running or still queued, with a problem object; False when it has moved on."""
+        return self._finish(job, JobState.FAILED, {"error": error, **changes}, allow_queued=True)
+
+    def stop(self, job: Job, *, reason: RunSignal, **changes: Any) -> bool:
+        """End a job that was asked to stop or is overdue; False when it has moved on."""
+        return self._finish(job, JobState.CANCELED, {"status_reason": reason, **changes}, allow_queued=True)
+
+    def requeue(self, job: Job, *, counted: bool = True) -> bool:
+        """Give a run's job back, for the reconciler to queue; False when the run has lost its job.
+
+        A run that is not `counted` leaves the job as many attempts as before.
+        """
+        return bool(self._run("requeue", job, attempt=job.attempt, counted=counted))
+
+    def cancel(self, job: Job) -> None:
+        """End a queued job and take it out of the queue; ask a running one to stop. Leave a finished one as it is."""
+        self._run("cancel", job)
+
+    def purge(self, job: Job) -> None:
+        """Delete a job in any state: a run in progress finds that it has lost it. Only a tombstone stays."""
+        self._run("purge", job)
+
+    def _finish(
+        self,
+        job: Job,
+        state: JobState,
+        changes: Mapping[str, Any],
+        *,
+        allow_queued: bool = False,
+        more_keys: Sequence[str] = (),
+    ) -> bool:
+        fields = stored_fields(changes)
+        arguments = {"attempt": job.attempt, "state": state, "allow_queued": allow_queued, "fields": fields}
+        return bool(self._run("finish", job, more_keys=more_keys, **arguments))
+
+    def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
+        return self.scripts[step](
+            [*job_keys(job), *self.queue.keys(job.id), *more_keys],
+            id=job.id,
+            tenant=job.tenant,
+            ttl_s=self.result_ttl_s,
+            updates_channel=redis_keys.updates_channel(job.id),
+            **arguments,
+        )
+
+
+def job_keys(job: Job) -> list[str]:
+    """What a step may touch, in the order of `common.lua`. The batch of a job without one is a name of nothing."""
+    batch = job.tenant, job.batch_id or ""
+    return [
+        redis_keys.record(job.id),
+        redis_keys.events(job.id),
+        redis_keys.tombstone(job.id),
+        redis_keys.by_created(job.tenant),
+        redis_keys.in_flight(job.tenant),
+        redis_keys.UNFINISHED,
+        redis_keys.WAITING,
+        redis_keys.DEADLINES,
+        redis_keys.RUNNING,
+        redis_keys.QUEUED_AUDIO_TOTAL,
+        redis_keys.batch(*batch),
+        redis_keys.batch_items(*batch),
+        redis_keys.batch_unfinished(*batch),
+    ]

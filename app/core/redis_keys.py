@@ -1,0 +1,91 @@
+"""Names of all Redis keys and channels of the service. RQ's own keys are named by RQ.
+
+Names outlive a release: some are older than the terms used here.
+"""
+
+import hashlib
+
+
+def _key(*parts: str) -> str:
+    """The one place that knows what stands before every key."""
+    return ":".join(("apex", *parts))
+
+
+# Indexes of jobs.
+UNFINISHED = _key("jobs", "open")
+WAITING = _key("jobs", "waiting")
+DEADLINES = _key("jobs", "deadlines")
+RUNNING = _key("jobs", "running")
+QUEUED_AUDIO_TOTAL = _key("queue", "ticket")
+
+# What workers say of themselves.
+MODEL = _key("model")
+MISSING_SANDBOX_LAYERS = _key("missing_walls")
+THROUGHPUT = _key("rate")
+
+API_KEYS = _key("keys")
+
+
+def record(job_id: str) -> str:
+    """The hash that is a job's record."""
+    return _key("job", job_id)
+
+
+def events(job_id: str) -> str:
+    """The stream of what happened to a job."""
+    return _key("events", job_id)
+
+
+def tombstone(job_id: str) -> str:
+    """When a job went away, and whose it was."""
+    return _key("gone", job_id)
+
+
+def by_created(tenant: str) -> str:
+    """A tenant's jobs by their time of creation."""
+    return _key("jobs", "of", tenant)
+
+
+def in_flight(tenant: str) -> str:
+    """A tenant's unfinished jobs."""
+    return _key("jobs", "held", tenant)
+
+
+def cached_result(tenant: str, sha256: str, model_version: str) -> str:
+    """The id of a tenant's succeeded job of these bytes and this model."""
+    return _key("scored", tenant, sha256, model_version)
+
+
+def updates_channel(job_id: str) -> str:
+    """The channel on which every change of a job is published; `*` is the pattern of all of them."""
+    return _key("moved", job_id)
+
+
+def batch(tenant: str, batch_id: str) -> str:
+    """A batch's record. The tenant is part of the name, so that another tenant's batch is not found."""
+    return _key("batch", tenant, batch_id)
+
+
+def batch_items(tenant: str, batch_id: str) -> str:
+    """The list of what a batch holds."""
+    return f"{batch(tenant, batch_id)}:items"
+
+
+def batch_unfinished(tenant: str, batch_id: str) -> str:
+    """The set of a batch's unfinished jobs."""
+    return f"{batch(tenant, batch_id)}:open"
+
+
+def idempotency(tenant: str, route: str, key: str) -> str:
+    """An idempotency key's entry. Hashed, because what clients choose may be long or secret."""
+    return _key("idempotency", hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest())
+
+
+def request_quota(key_id: str) -> str:
+    """When an API key's requests will have drained."""
+    return _key("quota", "requests", key_id)
+
+
+def byte_quota(key_id: str) -> str:
+    """When an API key's bytes will have drained."""
+    return _key("quota", "bytes", key_id)
