@@ -19,10 +19,13 @@ from app.api.submissions.idempotency import IdempotencyKeys
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
 from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
+from app.core.worker_info import WorkerInfo
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,10 @@ class Services:
     settings: ApiSettings
     redis: Redis
     jobs: JobStore
+    machine: JobStateMachine
     queue: ScoreQueue
+    queue_status: QueueStatus
+    worker_info: WorkerInfo
     storage: AudioStorage
     uploads: UploadReceiver
     authenticator: Authenticator
@@ -47,18 +53,22 @@ class Services:
     @classmethod
     def build(cls, settings: ApiSettings, redis: Redis) -> "Services":
         """Create the storage directory and read the API keys; Redis is not asked yet."""
-        jobs, storage = JobStore(redis, result_ttl_s=settings.result_ttl_s), AudioStorage(settings.audio_dir)
-        queue, quotas = ScoreQueue(redis, name=settings.queue_name), Quotas(redis)
+        queue, queue_status = ScoreQueue(redis, name=settings.queue_name), QueueStatus(redis)
+        machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
+        worker_info, storage, quotas = WorkerInfo(redis), AudioStorage(settings.audio_dir), Quotas(redis)
         admission = AdmissionControl(
-            jobs, queue, quotas, settings.max_queued_audio_s, waiting=TtlCache(jobs.next_position)
+            queue_status, queue, quotas, settings.max_queued_audio_s, waiting=TtlCache(queue_status.next_position)
         )
         idempotency = IdempotencyKeys(redis, result_ttl_s=settings.result_ttl_s)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
         return cls(
             settings=settings,
             redis=redis,
-            jobs=jobs,
+            jobs=machine.store,
+            machine=machine,
             queue=queue,
+            queue_status=queue_status,
+            worker_info=worker_info,
             storage=storage,
             uploads=UploadReceiver(storage, limits),
             authenticator=_authenticator(settings, redis),
@@ -66,12 +76,12 @@ class Services:
             admission=admission,
             idempotency=idempotency,
             job_creator=JobCreator(
-                jobs, queue, storage, idempotency, admission, settings.max_duration_s, model=TtlCache(jobs.model)
+                machine, storage, idempotency, admission, settings.max_duration_s, model=TtlCache(worker_info.model)
             ),
             job_service=JobService(
-                jobs, queue, storage, TtlCache(partial(measure_load, jobs, queue)), settings.result_ttl_s
+                machine, queue_status, storage, TtlCache(partial(measure_load, queue_status, queue))
             ),
-            batches=BatchStore(redis, jobs),
+            batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url), max_listeners=settings.max_listeners
             ),

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.schemas.health import Check
-from app.core.jobs.store import MISSING_SANDBOX_LAYERS_KEY
+from app.core import redis_keys
 from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
@@ -48,7 +48,7 @@ def _info(redis: Redis) -> Json:
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.info("persistence")
         pipeline.info("memory")
-        pipeline.get(MISSING_SANDBOX_LAYERS_KEY)
+        pipeline.get(redis_keys.MISSING_SANDBOX_LAYERS)
         persistence, memory, missing = pipeline.execute()
     return {**persistence, **memory, "missing_walls": json.loads(missing or "[]")}
 

@@ -114,7 +114,7 @@ def check_lines(log: str, job_ids: set[str]) -> None:
     assert {line["job_id"] for line in runs} == job_ids
     assert {line["attempt"] for line in runs} == {1}
     assert {line["request_id"] for line in runs} <= {line["request_id"] for line in requests_}
-    assert select(lines, "worker.process", "decoder walls")[0]["up"]
+    assert select(lines, "worker.process", "sandbox layers")[0]["applied"]
 
 
 def select(lines: list[dict[str, object]], logger: str, message: str) -> list[dict[str, object]]:

@@ -18,16 +18,16 @@ from typing import Protocol
 
 from redis import Redis
 
+from app.core import redis_keys
 from app.core.callers import SCOPES, Limits
-from app.core.jobs.store import text
 from app.core.json_types import Json
+from app.core.redis_client import text
 from model.domain import ApexError
 
 PREFIX = "msk_live"
 ID_CHARS = 12
 #: 43 characters of 62 kinds hold 256 bits.
 SECRET_CHARS = 43
-KEYS_KEY = "apex:keys"
 
 TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ALPHABET = string.ascii_letters + string.digits
@@ -92,12 +92,12 @@ class KeyStore:
 
     def listed(self) -> list[ApiKey]:
         """Every key that was ever made, oldest first."""
-        keys = [_key(raw) for raw in self.redis.hgetall(KEYS_KEY).values()]
+        keys = [_key(raw) for raw in self.redis.hgetall(redis_keys.API_KEYS).values()]
         return sorted(keys, key=lambda key: key.created_at or 0.0)
 
     def revoke(self, key_id: str) -> ApiKey:
         """Close a key from now on; raises `ApiKeysError` without such a key. One closed before stays as it is."""
-        raw = self.redis.hget(KEYS_KEY, key_id)
+        raw = self.redis.hget(redis_keys.API_KEYS, key_id)
         if raw is None:
             raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
         key = _key(raw)
@@ -108,17 +108,17 @@ class KeyStore:
 
     def any(self) -> bool:
         """Whether a key was ever made."""
-        return bool(self.redis.exists(KEYS_KEY))
+        return bool(self.redis.exists(redis_keys.API_KEYS))
 
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
         key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
-        key = _key(self.redis.hget(KEYS_KEY, key_id) or DUMMY_KEY)
+        key = _key(self.redis.hget(redis_keys.API_KEYS, key_id) or DUMMY_KEY)
         matches = hmac.compare_digest(_sha256(secret), key.sha256)
         return key if matches and key.revoked_at is None else None
 
     def _write(self, key: ApiKey) -> None:
-        self.redis.hset(KEYS_KEY, key.id, json.dumps(asdict(key)))
+        self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
 
 
 class KeyFile:

@@ -12,62 +12,16 @@ from typing import Any
 
 from redis import Redis
 
+from app.core import redis_keys
 from app.core.callers import Caller
-from app.core.jobs.store import in_flight_key, text
+from app.core.lua.script import LuaScript
 from app.core.problems import Problem
+from app.core.redis_client import text
 
 MINUTE_S = 60
 DAY_S = 24 * 60 * 60
 #: How soon a client with too many unfinished jobs should look again; when one ends is not known.
 IN_FLIGHT_RETRY_S = 5
-
-# A meter is one number: the time at which it will be empty again. Each unit moves that time by window / limit.
-# KEYS: requests, bytes, unfinished jobs. ARGV: for each of them, how much is taken and the limit; then whether to take
-# it in any case.
-# Returns the limits that are reached, the seconds until they are not, and for each limit what is left and, for the
-# first two, the seconds until all of it is.
-CONSUME = """
-local clock = redis.call('TIME')
-local now = clock[1] + clock[2] / 1000000
-local reached, retry_s, out = {}, 0, {}
-local function meter(name, key, cost, limit, window_s)
-  local empty_at = math.max(tonumber(redis.call('GET', key) or '0'), now)
-  local per_unit = window_s / limit
-  local after = math.max(empty_at + cost * per_unit, now)
-  if cost > 0 and after - now > window_s + 0.001 then
-    table.insert(reached, name)
-    retry_s = math.max(retry_s, math.min(after - now - window_s, window_s))
-  end
-  return {key = key, before = empty_at, after = after, per_unit = per_unit, window_s = window_s, cost = cost}
-end
-local meters = {
-  meter('burst', KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), MINUTE_S),
-  meter('bytes', KEYS[2], tonumber(ARGV[3]), tonumber(ARGV[4]), DAY_S),
-}
-local jobs, max_jobs = redis.call('ZCARD', KEYS[3]), tonumber(ARGV[6])
-if tonumber(ARGV[5]) > 0 and jobs + ARGV[5] > max_jobs then
-  table.insert(reached, 'inflight')
-  retry_s = math.max(retry_s, IN_FLIGHT_RETRY_S)
-end
-local taken = #reached == 0 or ARGV[7] == '1'
-for _, m in ipairs(meters) do
-  local at = taken and m.after or m.before
-  if taken and m.cost ~= 0 then
-    redis.call('SET', m.key, string.format('%.6f', at), 'PX', math.max(math.ceil((at - now) * 1000), 1))
-  end
-  table.insert(out, math.floor((m.window_s - (at - now)) / m.per_unit + 0.001))
-  table.insert(out, math.ceil(at - now))
-end
-table.insert(out, max_jobs - jobs)
-return {table.concat(reached, ','), math.ceil(retry_s), unpack(out)}
-"""
-
-
-def _with_numbers(script: str) -> str:
-    numbers = {"MINUTE_S": MINUTE_S, "DAY_S": DAY_S, "IN_FLIGHT_RETRY_S": IN_FLIGHT_RETRY_S}
-    for name, number in numbers.items():
-        script = script.replace(name, str(number))
-    return script
 
 
 @dataclass(frozen=True)
@@ -111,7 +65,7 @@ class Quotas:
     """Counts what keys use. A caller without a key has no limits. Blocking."""
 
     def __init__(self, redis: Redis) -> None:
-        self._take = redis.register_script(_with_numbers(CONSUME))
+        self._consume = LuaScript(redis, "api/auth/lua/consume.lua")
 
     def consume(
         self, caller: Caller, *, requests: int = 0, n_bytes: int = 0, jobs: int = 0, force: bool = False
@@ -125,12 +79,18 @@ class Quotas:
             return None
         limits = caller.limits
         keys = [
-            f"apex:quota:requests:{caller.key_id}",
-            f"apex:quota:bytes:{caller.key_id}",
-            in_flight_key(caller.tenant),
+            redis_keys.request_quota(caller.key_id),
+            redis_keys.byte_quota(caller.key_id),
+            redis_keys.in_flight(caller.tenant),
         ]
-        numbers = (requests, limits.requests_per_minute, n_bytes, limits.bytes_per_day, jobs, limits.jobs_in_flight)
-        return _status(caller, self._take(keys=keys, args=[*map(str, numbers), str(int(force))]))
+        found = self._consume(
+            keys,
+            burst={"cost": requests, "limit": limits.requests_per_minute, "window_s": MINUTE_S},
+            bytes={"cost": n_bytes, "limit": limits.bytes_per_day, "window_s": DAY_S},
+            inflight={"cost": jobs, "limit": limits.jobs_in_flight, "retry_s": IN_FLIGHT_RETRY_S},
+            force=force,
+        )
+        return _status(caller, found)
 
 
 def quota_exceeded(*policies: str, retry_after_s: int = IN_FLIGHT_RETRY_S) -> Problem:

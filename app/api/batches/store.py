@@ -13,9 +13,12 @@ from typing import Any, cast
 
 from redis import Redis
 
-from app.core.jobs import scripts
-from app.core.jobs.store import JobStore, batch_key, now_s, text
+from app.core import redis_keys
+from app.core.jobs.models import now_s
+from app.core.jobs.store import JobStore
 from app.core.json_types import Json
+from app.core.lua.script import LuaScript
+from app.core.redis_client import text
 
 #: What an item is that came to no job, and what one is whose job is gone.
 REJECTED, EXPIRED = "rejected", "expired"
@@ -37,7 +40,11 @@ class Batch:
 
     @property
     def key(self) -> str:
-        return batch_key(self.tenant, self.id)
+        return redis_keys.batch(self.tenant, self.id)
+
+    @property
+    def items_key(self) -> str:
+        return redis_keys.batch_items(self.tenant, self.id)
 
 
 FIELD_NAMES = frozenset(f.name for f in fields(Batch))
@@ -51,32 +58,34 @@ def new_batch_id() -> str:
 class BatchStore:
     """Reads and writes batches. Every method is blocking."""
 
-    def __init__(self, redis: Redis, jobs: JobStore) -> None:
+    def __init__(self, redis: Redis, jobs: JobStore, *, result_ttl_s: int) -> None:
         self.redis = redis
         self.jobs = jobs
-        self._reject = redis.register_script(scripts.REJECT)
+        self.result_ttl_s = result_ttl_s
+        self._reject = LuaScript(redis, "core/jobs/lua/batch.lua", "api/batches/lua/reject.lua")
 
     def create(self, batch: Batch) -> None:
         """Write a new record. It expires unless a job joins it."""
         record = {name: json.dumps(getattr(batch, name)) for name in FIELD_NAMES}
         with self.redis.pipeline() as pipe:
             pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
-            pipe.expire(batch.key, self.jobs.result_ttl_s)
+            pipe.expire(batch.key, self.result_ttl_s)
             pipe.execute()
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired."""
-        raw = cast(dict[bytes, bytes], self.redis.hgetall(batch_key(tenant, batch_id)))
+        raw = cast(dict[bytes, bytes], self.redis.hgetall(redis_keys.batch(tenant, batch_id)))
         known = {text(name): json.loads(value) for name, value in raw.items() if text(name) in FIELD_NAMES}
         return Batch(**known) if known else None
 
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that came to no job."""
-        self._reject(args=[batch.key, json.dumps(problem), str(self.jobs.result_ttl_s)])
+        keys = [batch.key, batch.items_key, redis_keys.batch_unfinished(batch.tenant, batch.id)]
+        self._reject(keys, problem=json.dumps(problem), ttl_s=self.result_ttl_s)
 
     def items(self, batch: Batch) -> list[Item]:
         """All items in their order."""
-        return [json.loads(item) for item in cast(list[bytes], self.redis.lrange(f"{batch.key}:items", 0, -1))]
+        return [json.loads(item) for item in cast(list[bytes], self.redis.lrange(batch.items_key, 0, -1))]
 
     def states(self, items: Sequence[Item]) -> list[str]:
         """The state of each item's job, or `rejected` or `expired`."""

@@ -14,8 +14,8 @@ from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
 from app.core.callers import Caller
-from app.core.jobs.store import Job as JobRecord
-from app.core.jobs.store import JobState, now_s
+from app.core.jobs.models import Job as JobRecord
+from app.core.jobs.models import JobState, now_s
 from app.core.problems import PROBLEMS, Problem, problem_object
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
@@ -104,7 +104,7 @@ def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -
 
 def _job_done_at(services: Services, job: JobRecord) -> float | None:
     load = services.job_service.queue_load()
-    place = services.jobs.queue_position(job)
+    place = services.queue_status.position(job)
     if place:
         return load.estimate(job, place).estimated_done_at
     run_s = processing_time_s(job.estimated_s, load.rate, 1)

@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from app.api.schemas.comparison import Comparison
-from app.core.jobs.store import Job, JobState
+from app.core.jobs.models import Job, JobState
 from app.core.json_types import Json
 from app.core.problems import Problem, validation_problem
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES

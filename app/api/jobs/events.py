@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
 from app.api.schemas.job import Job, ProgressEvent
-from app.core.jobs.store import PROGRESS, Event
-from app.core.jobs.store import Job as JobRecord
+from app.core.jobs.models import PROGRESS, Event
+from app.core.jobs.models import Job as JobRecord
 from app.core.problems import Problem
 from model.domain import SEGMENT_S
 
@@ -83,7 +83,7 @@ class JobEventFeed:
 
     def _event_frames(self, event: Event) -> list[bytes]:
         if event.name == PROGRESS:
-            return [frame(PROGRESS, progress(event, self.services.jobs.rate()), id=event.id)]
+            return [frame(PROGRESS, progress(event, self.services.queue_status.throughput()), id=event.id)]
         return self._end(event, self._job())
 
     def _end(self, event: Event, job: Job | None) -> list[bytes]:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from itertools import dropwhile, islice
 
 from app.api.schemas.job import JobFilters, JobQuery
-from app.core.jobs.store import Job, JobStore
+from app.core.jobs.models import Job
+from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.problems import Problem
 

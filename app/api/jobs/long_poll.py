@@ -15,8 +15,8 @@ from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
-from app.core.jobs.store import Job as JobRecord
-from app.core.jobs.store import now_s
+from app.core.jobs.models import Job as JobRecord
+from app.core.jobs.models import now_s
 from app.core.problems import Problem
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)

@@ -15,8 +15,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError
 
-from app.core.jobs.store import PROGRESS, text, updates_channel
+from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
+from app.core.redis_client import text
+from app.core.redis_keys import updates_channel
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from fastapi import Response
 
 from app.api.jobs.wait_estimate import MIN_PACE_S, retry_after_s
 from app.api.schemas.job import Job, QueuePlace
-from app.core.jobs.store import now_s
+from app.core.jobs.models import now_s
 
 #: A finished job never changes, but it can be deleted.
 CACHE_S = 300

@@ -12,9 +12,11 @@ from app.api.jobs.wait_estimate import QueueEstimate, QueueLoad
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.core.callers import Caller
+from app.core.jobs.models import Job as JobRecord
+from app.core.jobs.models import JobState, QueuePosition, now_s
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job as JobRecord
-from app.core.jobs.store import JobState, JobStore, QueuePosition, now_s
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem, pointer
 from app.core.storage.local import AudioStorage
 
@@ -27,22 +29,21 @@ Positions = Sequence[QueuePosition | None]
 class JobService:
     """What a client can do with its jobs. Every method is blocking."""
 
-    store: JobStore
-    queue: ScoreQueue
+    machine: JobStateMachine
+    queue_status: QueueStatus
     storage: AudioStorage
     queue_load: Callable[[], QueueLoad]
-    result_ttl_s: int
 
     def get(self, caller: Caller, job_id: str) -> JobRecord:
         """The caller's job. Raises `job_expired`, or `not_found` for an unknown job and for another tenant's."""
-        job = self.store.get(job_id)
+        job = self.machine.store.get(job_id)
         if job is not None and job.tenant == caller.tenant:
             return job
         raise self._missing(caller, job_id)
 
     def get_many(self, caller: Caller, job_ids: Sequence[str]) -> list[JobRecord]:
         """The caller's jobs, in one round trip. Raises as `get` does; the problem points at every missing job."""
-        jobs = [job for job in self.store.get_many(job_ids) if job is not None and job.tenant == caller.tenant]
+        jobs = [job for job in self.machine.store.get_many(job_ids) if job is not None and job.tenant == caller.tenant]
         present = {job.id for job in jobs}
         missing = [index for index, job_id in enumerate(job_ids) if job_id not in present]
         if missing:
@@ -57,37 +58,33 @@ class JobService:
     def views(self, jobs: Sequence[JobRecord], positions: Positions | None = None) -> list[Job]:
         """The same for many jobs, in as many round trips as for one."""
         estimates = self._estimates([job for job in jobs if job.status is JobState.QUEUED], positions)
-        return [job_view(job, result_ttl_s=self.result_ttl_s, queue=estimates.get(job.id)) for job in jobs]
+        return [job_view(job, result_ttl_s=self.machine.result_ttl_s, queue=estimates.get(job.id)) for job in jobs]
 
     def cancel(self, job: JobRecord) -> JobRecord:
         """End a queued job at once, or ask a running one to stop; returns the record as it is then.
 
         Raises `job_already_finished` for a job that has succeeded or failed, `job_expired` for one that is gone by now.
         """
-        self.store.cancel(job)
-        after = self.store.get(job.id)
+        self.machine.cancel(job)
+        after = self.machine.store.get(job.id)
         if after is None:
             raise Problem("job_expired", expired_at=timestamp(now_s()))
         if after.status in (JobState.SUCCEEDED, JobState.FAILED):
             raise Problem("job_already_finished", f"The job has {after.status}.", status_now=after.status)
         if after.status is JobState.CANCELED:
-            self._discard(job)
+            self.storage.delete(job.storage_key)
         return after
 
     def purge(self, job: JobRecord) -> None:
         """Delete a job and its audio, whatever its state; a run in progress stops at its next step."""
-        self.store.purge(job)
-        self._discard(job)
-
-    def _discard(self, job: JobRecord) -> None:
-        self.queue.forget(job.id)
+        self.machine.purge(job)
         self.storage.delete(job.storage_key)
 
     def _estimates(self, waiting: Sequence[JobRecord], positions: Positions | None) -> dict[str, QueueEstimate]:
         if not waiting:
             return {}
         try:
-            load, positions = self.queue_load(), positions or self.store.queue_positions(waiting)
+            load, positions = self.queue_load(), positions or self.queue_status.positions(waiting)
         except RedisError:
             # An estimate is not worth an error: the job that it is for may have been accepted just now.
             log.warning("queue position unavailable", exc_info=True)
@@ -96,12 +93,13 @@ class JobService:
         return {job.id: load.estimate(job, position) for job, position in pairs if position}
 
     def _missing(self, caller: Caller, job_id: str, **extensions: Any) -> Problem:
-        expired_at = self.store.expired_at(job_id, tenant=caller.tenant)
+        expired_at = self.machine.store.expired_at(job_id, tenant=caller.tenant)
         if expired_at is not None:
             return Problem("job_expired", expired_at=timestamp(expired_at), **extensions)
         return Problem("not_found", "There is no such job.", **extensions)
 
 
-def measure_load(jobs: JobStore, queue: ScoreQueue) -> QueueLoad:
+def measure_load(status: QueueStatus, queue: ScoreQueue) -> QueueLoad:
     """The load of the service as Redis shows it now. Blocking."""
-    return QueueLoad(now=now_s(), rate=jobs.rate(), n_workers=queue.n_workers(), running=tuple(jobs.running()))
+    rate, running = status.throughput(), tuple(status.running())
+    return QueueLoad(now=now_s(), rate=rate, n_workers=queue.n_workers(), running=running)

@@ -3,8 +3,8 @@
 from app.api.jobs.wait_estimate import QueueEstimate
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
-from app.core.jobs.store import Job as JobRecord
-from app.core.jobs.store import JobState
+from app.core.jobs.models import Job as JobRecord
+from app.core.jobs.models import JobState
 from app.core.json_types import Json
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueEstimate
-from app.core.jobs.store import Job, JobState
+from app.core.jobs.models import Job, JobState
 from app.core.json_types import Json
 from app.core.problems import problem_object
 from model.domain import SCORE_RANGES

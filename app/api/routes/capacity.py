@@ -25,7 +25,7 @@ def get_capacity(response: Response, services: ServicesDep) -> Capacity:
 
 def capacity(services: Services) -> Capacity:
     """The service's load as its clients read it. Blocking."""
-    load, next_place = services.job_service.queue_load(), services.jobs.next_position()
+    load, next_place = services.job_service.queue_load(), services.queue_status.next_position()
     ahead_s = next_place.audio_seconds_ahead
     wait_s = load.wait_s(ahead_s)
     return Capacity(

@@ -13,7 +13,7 @@ from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
 from app.api.openapi.components import headers, problems
 from app.api.schemas.job import Job, JobList, JobQuery
-from app.core.jobs.store import JobState
+from app.core.jobs.models import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")
 ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "quota_exceeded", "redis_unavailable")

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Fiel
 from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, RangeMap, ScoreMap, Timestamp
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
-from app.core.jobs.store import JobState
+from app.core.jobs.models import JobState
 
 
 class Audio(BaseModel):

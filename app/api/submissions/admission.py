@@ -1,6 +1,6 @@
 """The gate: whether a track may be sent now, decided before a byte of it is read.
 
-Looked at again, atomically, when the job is made (`JobStore.create`): many may pass the gate at the same time.
+Looked at again, atomically, when the job is made (`JobStateMachine.create`): many may pass the gate at the same time.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from app.api.jobs.wait_estimate import processing_time_s
 from app.api.request_context import RequestContext
 from app.api.ttl_cache import TtlCache
 from app.core.callers import Caller
+from app.core.jobs.models import QueuePosition
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobStore, QueuePosition
+from app.core.jobs.queue_status import QueueStatus
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ MIN_RETRY_S, MAX_RETRY_S = 1, 3600
 class AdmissionControl:
     """`async with gate.admitted(request, caller):` refuses, or counts what the block reads."""
 
-    jobs: JobStore
+    queue_status: QueueStatus
     queue: ScoreQueue
     quotas: Quotas
     max_queued_audio_s: float
@@ -58,8 +59,8 @@ class AdmissionControl:
 
     def queue_full(self) -> Problem:
         """The refusal of more audio, with the time after which there should be room."""
-        excess_s = self.jobs.next_position().audio_seconds_ahead - self.max_queued_audio_s
-        seconds = processing_time_s(max(excess_s, 0.0), self.jobs.rate(), self.queue.n_workers())
+        excess_s = self.queue_status.next_position().audio_seconds_ahead - self.max_queued_audio_s
+        seconds = processing_time_s(max(excess_s, 0.0), self.queue_status.throughput(), self.queue.n_workers())
         if seconds is None:
             return Problem("queue_full")
         retry_after_s = min(max(math.ceil(seconds), MIN_RETRY_S), MAX_RETRY_S)

@@ -1,12 +1,10 @@
-"""Acceptance: an upload received whole becomes a job. Bytes durable first, then the record, then the queue."""
+"""Create a job from a complete upload: fsync the audio, then write the record and queue the job in one step."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from app.api.auth.rate_limits import quota_exceeded
 from app.api.jobs.wait_estimate import estimate_duration_s
@@ -14,13 +12,11 @@ from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.uploads.receiver import Upload
 from app.core.callers import Caller
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import (
+from app.core.jobs.models import (
     BatchFull,
     Job,
     JobExists,
     JobState,
-    JobStore,
     QueueFull,
     QueuePosition,
     TooManyJobsInFlight,
@@ -28,11 +24,10 @@ from app.core.jobs.store import (
     new_job_id,
     now_s,
 )
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.json_types import Json
 from app.core.problems import Problem, invalid_field
 from app.core.storage.local import AudioStorage
-
-log = logging.getLogger(__name__)
 
 #: After these a record of the job's id may be there, and need the audio: its reply was lost, or the id is taken.
 #: When there is none, the reconciler deletes the audio later.
@@ -52,10 +47,9 @@ class SubmissionContext:
 
 @dataclass(frozen=True)
 class JobCreator:
-    """`accept(upload, context)` makes the job. Blocking."""
+    """`create(upload, context)` makes the job. Blocking."""
 
-    jobs: JobStore
-    queue: ScoreQueue
+    machine: JobStateMachine
     storage: AudioStorage
     keys: IdempotencyKeys
     admission: AdmissionControl
@@ -65,7 +59,7 @@ class JobCreator:
     def create(self, upload: Upload, context: SubmissionContext) -> tuple[Job, QueuePosition | None]:
         """The job: a new one, a finished one when the track's scores are known, or the one that the claim's key made.
 
-        With the place of a new one in the queue, which costs nothing to tell when it is made.
+        With the queue position of a new one, which the step that makes it knows.
         Raises `quota_exceeded`, `queue_full`, `validation_error` for a model that is not there, and the problems of an
         idempotency key.
         """
@@ -76,7 +70,7 @@ class JobCreator:
         if cached := self._cached_result(job):
             return cached, self._created(cached, context)
         upload.part.commit(job.storage_key)
-        return job, self._created_and_queued(job, context)
+        return job, self._created(job, context)
 
     def _build_job(self, upload: Upload, context: SubmissionContext) -> Job:
         job_id = context.claim.job_id if context.claim else new_job_id()
@@ -101,7 +95,7 @@ class JobCreator:
 
     def _existing_job(self, job: Job, claim: Claim) -> Job | None:
         """What an earlier request of the same key made whose answer was lost."""
-        if claim.taken_over and (made := self.jobs.get(claim.job_id)):
+        if claim.taken_over and (made := self.machine.store.get(claim.job_id)):
             return self._same(made, job)
         # Who lost the claim must not touch the file that the new owner may have written.
         if not self.keys.renew(claim):
@@ -126,32 +120,16 @@ class JobCreator:
         version = self._model_version()
         if version is None:
             return None
-        known = self.jobs.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
+        known = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
         return _finished_like(job, known) if known else None
 
-    def _created_and_queued(self, job: Job, context: SubmissionContext) -> QueuePosition | None:
-        if context.claim:  # an id that was claimed before may have been queued before
-            place = self._created(job, context)
-            self._enqueue(job)
-            return place
-        try:
-            # One step, because each that is waited for costs a sync of Redis's file.
-            return self._created(job, context, also=lambda pipe: self.queue.add_to(pipe, job.id))
-        except Problem:
-            self.queue.forget(job.id)
-            raise
-
-    def _created(
-        self, job: Job, context: SubmissionContext, *, also: Callable[[Pipeline], None] | None = None
-    ) -> QueuePosition | None:
+    def _created(self, job: Job, context: SubmissionContext) -> QueuePosition | None:
         work = not job.status.done
         max_in_flight = context.caller.limits.jobs_in_flight if work else None
         max_backlog_s = self.admission.max_queued_audio_s if work else None
         with self._audio_deleted_when_refused(job):
             try:
-                return self.jobs.create(
-                    job, max_in_flight=max_in_flight, max_backlog_s=max_backlog_s, extra_commands=also
-                )
+                return self.machine.create(job, max_in_flight=max_in_flight, max_backlog_s=max_backlog_s)
             except TooManyJobsInFlight:
                 raise quota_exceeded("inflight") from None
             except UnknownBatch:
@@ -170,14 +148,6 @@ class JobCreator:
         except BaseException:
             self.storage.delete(job.storage_key)
             raise
-
-    def _enqueue(self, job: Job) -> None:
-        # The record is durable, and the reconciler queues within seconds what is open and in no queue. So the promise
-        # of a 202 holds without the enqueue, and a 503 would make the client send the track a second time.
-        try:
-            self.queue.enqueue(job.id)
-        except RedisError:
-            log.warning("not queued: left to the reconciler", extra={"job_id": job.id}, exc_info=True)
 
 
 def _finished_like(job: Job, known: Job) -> Job:

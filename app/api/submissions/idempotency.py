@@ -13,13 +13,17 @@ import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.core.jobs.store import new_job_id, text
+from app.core import redis_keys
+from app.core.jobs.models import new_job_id
+from app.core.lua.script import LuaScript
+from app.core.redis_client import text
 
 log = logging.getLogger(__name__)
 
@@ -28,55 +32,8 @@ MAX_TTL_S = 24 * 60 * 60
 LEASE_S = 15.0
 RENEWALS_PER_LEASE = 3
 
-_COMMON = """
-local entry = KEYS[1]
-local function now()
-  local clock = redis.call('TIME')
-  return clock[1] + clock[2] / 1000000
-end
-local function mine(token) return redis.call('HGET', entry, 'token') == token end
-"""
-
-
-def _script(body: str) -> str:
-    return _COMMON + body
-
-
-# ARGV: token, lease_s, ttl_s, id for a new job. Returns 'stored' and the answer, 'busy' and the job's id, or 'claimed',
-# the job's id and whether an earlier request had claimed it.
-_BEGIN = _script("""
-local found = redis.call('HMGET', entry, 'status', 'lease_until', 'job_id')
-if found[1] then
-  return {'stored', unpack(redis.call('HMGET', entry, 'status', 'headers', 'body', 'fingerprint', 'request_print'))}
-end
-if found[2] and tonumber(found[2]) > now() then return {'busy', found[3]} end
-redis.call('HSET', entry, 'token', ARGV[1], 'lease_until', now() + ARGV[2], 'job_id', found[3] or ARGV[4])
-redis.call('EXPIRE', entry, ARGV[3])
-return {'claimed', found[3] or ARGV[4], found[3] and 1 or 0}
-""")
-
-# ARGV: token, lease_s, ttl_s. Returns 0 when the claim is another's by now.
-_RENEW = _script("""
-if not mine(ARGV[1]) then return 0 end
-redis.call('HSET', entry, 'lease_until', now() + ARGV[2])
-redis.call('EXPIRE', entry, ARGV[3])
-return 1
-""")
-
-# ARGV: token, ttl_s, field, value, ... Stores the answer; the claim may do so again.
-_FINISH = _script("""
-if not mine(ARGV[1]) then return 0 end
-redis.call('HSET', entry, unpack(ARGV, 3))
-redis.call('EXPIRE', entry, ARGV[2])
-return 1
-""")
-
-# ARGV: token. Lets the next request claim the key, unless an answer is stored. The job's id stays.
-_RELEASE = _script("""
-if mine(ARGV[1]) and redis.call('HEXISTS', entry, 'status') == 0 then
-  redis.call('HDEL', entry, 'token', 'lease_until')
-end
-""")
+LUA = "api/submissions/lua/{}.lua"
+STEPS = ("begin", "renew", "complete", "release")
 
 
 @dataclass(frozen=True)
@@ -121,25 +78,22 @@ class IdempotencyKeys:
         self.redis = redis
         self.ttl_s = min(MAX_TTL_S, result_ttl_s)
         self.lease_s = lease_s
-        self._begin = redis.register_script(_BEGIN)
-        self._renew = redis.register_script(_RENEW)
-        self._finish = redis.register_script(_FINISH)
-        self._release = redis.register_script(_RELEASE)
+        self._scripts = {step: LuaScript(redis, LUA.format("entry"), LUA.format(step)) for step in STEPS}
 
     def begin(self, *, tenant: str, route: str, key: str) -> Claim | InProgress | Completed:
         """Claim a key, or find what became of it."""
-        entry, token = entry_key(tenant, route, key), secrets.token_hex(16)
-        found = self._begin(keys=[entry], args=[token, str(self.lease_s), str(self.ttl_s), new_job_id()])
+        entry, token = redis_keys.idempotency(tenant, route, key), secrets.token_hex(16)
+        found = self._run("begin", entry, token, lease_s=self.lease_s, job_id=new_job_id())
         match text(found[0]):
             case "claimed":
                 return Claim(entry, token, text(found[1]), taken_over=bool(found[2]))
-            case "busy":
+            case "in_progress":
                 return InProgress(text(found[1]))
         return _completed(*map(text, found[1:]))
 
     def renew(self, claim: Claim) -> bool:
         """Keep a claim for another lease; False when it is another's by now."""
-        return bool(self._renew(keys=[claim.entry], args=[claim.token, str(self.lease_s), str(self.ttl_s)]))
+        return bool(self._run("renew", claim.entry, claim.token, lease_s=self.lease_s))
 
     def finish(self, claim: Claim, answer: StoredResponse, *, fingerprint: str, body_fingerprint: str) -> None:
         """Store what the client is told, for those who ask again."""
@@ -150,12 +104,14 @@ class IdempotencyKeys:
             "fingerprint": fingerprint,
             "request_print": body_fingerprint,
         }
-        flat = [item for name, value in fields.items() for item in (name, value)]
-        self._finish(keys=[claim.entry], args=[claim.token, str(self.ttl_s), *flat])
+        self._run("complete", claim.entry, claim.token, fields=fields)
 
     def release(self, claim: Claim) -> None:
         """Give a claim up without an answer, so that a corrected retry is free to work."""
-        self._release(keys=[claim.entry], args=[claim.token])
+        self._run("release", claim.entry, claim.token)
+
+    def _run(self, step: str, entry: str, token: str, **arguments: Any) -> Any:
+        return self._scripts[step]([entry], token=token, ttl_s=self.ttl_s, **arguments)
 
     @asynccontextmanager
     async def keep_alive(self, claim: Claim) -> AsyncIterator[None]:
@@ -175,19 +131,13 @@ class IdempotencyKeys:
             try:
                 await run_in_threadpool(self.renew, claim)
             except RedisError:
-                log.warning("a claim was not renewed", exc_info=True)
+                log.warning("idempotency lock not renewed", exc_info=True)
 
     async def _released(self, claim: Claim) -> None:
         try:
             await run_in_threadpool(self.release, claim)
         except RedisError:
-            log.warning("a claim was not given up: its lease will end", exc_info=True)
-
-
-def entry_key(tenant: str, route: str, key: str) -> str:
-    """The Redis key of an entry. Hashed, because what clients choose may be long or telling."""
-    digest = hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest()
-    return f"apex:idempotency:{digest}"
+            log.warning("idempotency lock not released; it will expire", exc_info=True)
 
 
 def fingerprint(sha256: str, options: BaseModel) -> str:

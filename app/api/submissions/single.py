@@ -15,7 +15,7 @@ from app.api.submissions.headers import HashingRequest, check_digest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import Upload, UploadMetadata
-from app.core.jobs.store import Job, QueuePosition
+from app.core.jobs.models import Job, QueuePosition
 from app.core.logging import REQUEST_ID, TRACE_ID
 
 ROUTE = "POST /score"

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
 from app.core.logging import JsonFormatter
 from tests.app.api.asgi import RAW, SECRET, WAV, Client, body_messages
@@ -49,7 +50,7 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 async def test_a_traced_request_stays_in_its_trace(
-    client: httpx.AsyncClient, log: pytest.LogCaptureFixture, store: JobStore
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture, machine: JobStateMachine
 ) -> None:
     traced = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01"}
     answer = await client.post("/score", content=WAV, headers=RAW | traced)
@@ -57,7 +58,7 @@ async def test_a_traced_request_stays_in_its_trace(
     assert (version, trace_id, flags) == ("00", TRACE_ID, "01")
     assert span_id != "00f067aa0ba902b7"
     assert requests(log)[0]["trace_id"] == TRACE_ID
-    job = store.get(answer.json()["id"])
+    job = machine.store.get(answer.json()["id"])
     assert job
     assert job.trace_id == TRACE_ID
 
@@ -92,7 +93,7 @@ async def test_what_a_client_chooses_is_not_logged(client: httpx.AsyncClient, lo
 async def test_an_unexpected_error_is_logged_and_not_shown(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_store: JobStore, _job_id: str) -> None:
+    def fail(_machine: JobStateMachine, _job_id: str) -> None:
         raise RuntimeError(SECRET)
 
     monkeypatch.setattr(JobStore, "get", fail)

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.api.auth.api_keys import KEYS_KEY, ApiKeysError, KeyFile, KeyStore
+from app.api.auth.api_keys import ApiKeysError, KeyFile, KeyStore
+from app.core import redis_keys
 from app.core.callers import SCOPES, Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -35,7 +36,7 @@ def test_a_key_has_a_prefix_an_id_and_256_random_bits(keys: KeyStore) -> None:
 
 def test_only_a_hash_of_the_secret_is_kept(keys: KeyStore, redis: Redis) -> None:
     key, presented = keys.create(tenant="acme")
-    kept = redis.hget(KEYS_KEY, key.id)
+    kept = redis.hget(redis_keys.API_KEYS, key.id)
     assert kept is not None
     secret = presented.rpartition("_")[2]
     assert secret.encode() not in (kept if isinstance(kept, bytes) else kept.encode())

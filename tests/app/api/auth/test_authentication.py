@@ -137,7 +137,7 @@ async def test_a_revoked_key_is_refused_at_once(guarded: FastAPI, redis: Redis) 
 
 
 async def test_several_keys_of_a_tenant_open_the_same_jobs(guarded: FastAPI, redis: Redis, services: Services) -> None:
-    job = queued(services.jobs, tenant="acme")
+    job = queued(services.machine, tenant="acme")
     async with client_of(guarded) as client:
         for headers in (key_of(redis, "acme"), key_of(redis, "acme")):
             assert (await client.get(f"/jobs/{job.id}", headers=headers)).status_code == 200
@@ -147,9 +147,9 @@ async def test_another_tenants_job_and_a_random_id_get_the_same_404(
     guarded: FastAPI, redis: Redis, services: Services
 ) -> None:
     headers = key_of(redis, "acme")
-    foreign = queued(services.jobs, tenant="other")
-    gone = queued(services.jobs, tenant="other")
-    services.jobs.purge(gone)
+    foreign = queued(services.machine, tenant="other")
+    gone = queued(services.machine, tenant="other")
+    services.machine.purge(gone)
     answers = []
     async with client_of(guarded) as client:
         for job_id in (foreign.id, gone.id, "job_" + "0" * 32):

@@ -7,7 +7,7 @@ from redis import Redis
 
 from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
 from app.core.callers import Caller, Limits
-from app.core.jobs.store import JobStore
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
 from tests.app.records import queued
 
@@ -30,8 +30,8 @@ def test_a_caller_without_a_key_has_no_limits(quotas: Quotas) -> None:
     assert quotas.consume(Caller(), requests=10**9) is None
 
 
-def test_the_headers_say_limits_and_what_is_left(quotas: Quotas, store: JobStore) -> None:
-    queued(store, tenant="acme")
+def test_the_headers_say_limits_and_what_is_left(quotas: Quotas, machine: JobStateMachine) -> None:
+    queued(machine, tenant="acme")
     standing = quotas.consume(CALLER, requests=1, n_bytes=250)
     assert standing
     assert standing.headers() == {
@@ -84,8 +84,8 @@ def test_more_than_was_taken_cannot_be_given_back(quotas: Quotas) -> None:
     assert left(quotas)["bytes"] == 1000
 
 
-def test_unfinished_jobs_of_the_tenant_count_themselves(quotas: Quotas, store: JobStore) -> None:
-    jobs = [queued(store, tenant="acme") for _ in range(2)]
+def test_unfinished_jobs_of_the_tenant_count_themselves(quotas: Quotas, machine: JobStateMachine) -> None:
+    jobs = [queued(machine, tenant="acme") for _ in range(2)]
     refused = quotas.consume(CALLER, jobs=1)
     assert refused
     assert refused.exceeded == ("inflight",)
@@ -93,15 +93,15 @@ def test_unfinished_jobs_of_the_tenant_count_themselves(quotas: Quotas, store: J
         refused.raise_if_exceeded()
     assert caught.value.extensions == {"violated_policies": ["inflight"]}
     assert int(caught.value.headers["Retry-After"]) >= 1
-    store.cancel(jobs[0])
+    machine.cancel(jobs[0])
     allowed = quotas.consume(CALLER, jobs=1)
     assert allowed
     assert not allowed.exceeded
 
 
-def test_every_limit_that_is_reached_is_named(quotas: Quotas, store: JobStore) -> None:
+def test_every_limit_that_is_reached_is_named(quotas: Quotas, machine: JobStateMachine) -> None:
     for _ in range(2):
-        queued(store, tenant="acme")
+        queued(machine, tenant="acme")
     quotas.consume(CALLER, requests=60, n_bytes=1000)
     refused = quotas.consume(CALLER, requests=1, n_bytes=1, jobs=1)
     assert refused

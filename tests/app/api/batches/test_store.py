@@ -6,25 +6,25 @@ import pytest
 from redis import Redis
 
 from app.api.batches.store import Batch, BatchStore, counts, new_batch_id
-from app.core.jobs import scripts
-from app.core.jobs.store import (
+from app.core.jobs.models import (
+    MAX_BATCH_ITEMS,
     BatchFull,
     Job,
     JobExists,
     JobState,
-    JobStore,
     RunSignal,
     UnknownBatch,
-    batch_key,
     new_job_id,
 )
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.redis_keys import batch as batch_key
 
 TTL_S = 60  # that of the `store` fixture
 
 
 @pytest.fixture
-def batches(redis: Redis, store: JobStore) -> BatchStore:
-    return BatchStore(redis, store)
+def batches(redis: Redis, machine: JobStateMachine) -> BatchStore:
+    return BatchStore(redis, machine.store, result_ttl_s=TTL_S)
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def batch(batches: BatchStore) -> Batch:
     return batch
 
 
-def joined(store: JobStore, batch: Batch, status: JobState = JobState.QUEUED) -> Job:
+def joined(machine: JobStateMachine, batch: Batch, status: JobState = JobState.QUEUED) -> Job:
     job = Job(id=new_job_id(), storage_key="x", tenant=batch.tenant, batch_id=batch.id, status=status)
-    store.create(job)
+    machine.create(job)
     return job
 
 
-def started(store: JobStore, job: Job) -> Job:
-    run = store.start(job.id, max_attempts=3, lease_s=60)
+def started(machine: JobStateMachine, job: Job) -> Job:
+    run = machine.start(job.id, max_attempts=3, lease_s=60)
     assert run
     return run
 
@@ -56,12 +56,14 @@ def test_a_batch_is_read_as_it_was_written(batches: BatchStore, batch: Batch) ->
     assert batches.get("acme", batch.id) == batch
 
 
-def test_another_tenants_batch_is_as_unknown_as_none(batches: BatchStore, store: JobStore, batch: Batch) -> None:
+def test_another_tenants_batch_is_as_unknown_as_none(
+    batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
     assert batches.get("other", batch.id) is None
     assert batches.get("acme", "bat_unknown") is None
     for stranger in (replace(batch, tenant="other"), replace(batch, id="bat_unknown")):
         with pytest.raises(UnknownBatch):
-            joined(store, stranger)
+            joined(machine, stranger)
     assert batches.items(batch) == []
 
 
@@ -70,21 +72,21 @@ def test_a_record_of_a_later_version_can_be_read(redis: Redis, batches: BatchSto
     assert batches.get("acme", batch.id) == batch
 
 
-def test_items_keep_the_order_in_which_they_came(batches: BatchStore, store: JobStore, batch: Batch) -> None:
-    first = joined(store, batch)
+def test_items_keep_the_order_in_which_they_came(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
+    first = joined(machine, batch)
     batches.reject(batch, {"code": "unsupported_media_type"})
-    second = joined(store, batch)
+    second = joined(machine, batch)
     assert batches.items(batch) == [first.id, {"code": "unsupported_media_type"}, second.id]
 
 
-def test_counts_are_what_the_jobs_say(batches: BatchStore, store: JobStore, batch: Batch) -> None:
-    jobs = [joined(store, batch) for _ in range(6)]
+def test_counts_are_what_the_jobs_say(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
+    jobs = [joined(machine, batch) for _ in range(6)]
     batches.reject(batch, {"code": "unsupported_media_type"})
-    started(store, jobs[1])
-    store.succeed(started(store, jobs[2]), result={})
-    store.fail(started(store, jobs[3]), error={})
-    store.cancel(jobs[4])
-    store.purge(jobs[5])
+    started(machine, jobs[1])
+    machine.succeed(started(machine, jobs[2]), result={})
+    machine.fail(started(machine, jobs[3]), error={})
+    machine.cancel(jobs[4])
+    machine.purge(jobs[5])
     items = batches.items(batch)
     states = ["queued", "running", "succeeded", "failed", "canceled", "expired", "rejected"]
     assert batches.states(items) == states
@@ -98,63 +100,65 @@ def test_a_batch_without_jobs_expires_like_a_finished_one(redis: Redis, batches:
 
 
 ENDS = {
-    "succeeded": lambda store, job: store.succeed(started(store, job), result={}),
-    "failed": lambda store, job: store.fail(started(store, job), error={}),
-    "canceled while it waits": lambda store, job: store.cancel(job),
-    "canceled while it runs": lambda store, job: store.stop(started(store, job), reason=RunSignal.BY_CLIENT),
-    "purged": lambda store, job: store.purge(job),
+    "succeeded": lambda machine, job: machine.succeed(started(machine, job), result={}),
+    "failed": lambda machine, job: machine.fail(started(machine, job), error={}),
+    "canceled while it waits": lambda machine, job: machine.cancel(job),
+    "canceled while it runs": lambda machine, job: machine.stop(started(machine, job), reason=RunSignal.BY_CLIENT),
+    "purged": lambda machine, job: machine.purge(job),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_batch_has_no_end_before_its_last_job_and_ends_with_it(
-    redis: Redis, batches: BatchStore, store: JobStore, batch: Batch, end: str
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch, end: str
 ) -> None:
-    first, last = joined(store, batch), joined(store, batch)
+    first, last = joined(machine, batch), joined(machine, batch)
     batches.reject(batch, {"code": "queue_full"})
     assert ttl_s(redis, batch) == (-1, -1)
-    store.succeed(started(store, first), result={})
+    machine.succeed(started(machine, first), result={})
     assert ttl_s(redis, batch) == (-1, -1)
-    ENDS[end](store, last)
+    ENDS[end](machine, last)
     assert all(TTL_S - 2 <= left <= TTL_S for left in ttl_s(redis, batch))
     assert not redis.exists(f"{batch.key}:open")
 
 
-def test_a_job_that_joins_a_finished_batch_revives_it(redis: Redis, store: JobStore, batch: Batch) -> None:
-    store.cancel(joined(store, batch))
+def test_a_job_that_joins_a_finished_batch_revives_it(redis: Redis, machine: JobStateMachine, batch: Batch) -> None:
+    machine.cancel(joined(machine, batch))
     for key in (batch.key, f"{batch.key}:items"):
         redis.expire(key, 5)
-    late = joined(store, batch)
+    late = joined(machine, batch)
     assert ttl_s(redis, batch) == (-1, -1)
-    store.cancel(late)
+    machine.cancel(late)
     assert all(left >= TTL_S - 2 for left in ttl_s(redis, batch))
 
 
 def test_a_job_that_is_done_at_once_keeps_its_batch_as_long_as_itself(
-    redis: Redis, store: JobStore, batch: Batch
+    redis: Redis, machine: JobStateMachine, batch: Batch
 ) -> None:
     redis.expire(batch.key, 5)
-    joined(store, batch, JobState.SUCCEEDED)
+    joined(machine, batch, JobState.SUCCEEDED)
     assert all(left >= TTL_S - 2 for left in ttl_s(redis, batch))
 
 
-def test_deleting_a_finished_job_does_not_keep_its_batch_longer(redis: Redis, store: JobStore, batch: Batch) -> None:
-    job = joined(store, batch)
-    store.cancel(job)
+def test_deleting_a_finished_job_does_not_keep_its_batch_longer(
+    redis: Redis, machine: JobStateMachine, batch: Batch
+) -> None:
+    job = joined(machine, batch)
+    machine.cancel(job)
     redis.expire(batch.key, 5)
-    store.purge(job)
+    machine.purge(job)
     assert redis.ttl(batch.key) <= 5
 
 
-def test_there_is_an_end_to_how_many_may_join(redis: Redis, store: JobStore, batch: Batch) -> None:
-    redis.rpush(f"{batch.key}:items", *['"job_x"'] * (scripts.MAX_BATCH_ITEMS - 1))
-    joined(store, batch)
+def test_there_is_an_end_to_how_many_may_join(redis: Redis, machine: JobStateMachine, batch: Batch) -> None:
+    redis.rpush(f"{batch.key}:items", *['"job_x"'] * (MAX_BATCH_ITEMS - 1))
+    joined(machine, batch)
     with pytest.raises(BatchFull):
-        joined(store, batch)
+        joined(machine, batch)
 
 
-def test_a_refused_job_does_not_join(batches: BatchStore, store: JobStore, batch: Batch) -> None:
-    job = joined(store, batch)
+def test_a_refused_job_does_not_join(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
+    job = joined(machine, batch)
     with pytest.raises(JobExists):
-        store.create(job)
+        machine.create(job)
     assert batches.items(batch) == [job.id]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.api.compare.ranking import BASIS, compare, delta, ranked_job, ranks_of, shares_of
 from app.api.schemas.comparison import Comparison, Delta
-from app.core.jobs.store import Job, JobState
+from app.core.jobs.models import Job, JobState
 from app.core.problems import Problem
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 

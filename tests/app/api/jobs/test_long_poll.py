@@ -13,7 +13,7 @@ from redis import Redis
 
 from app.api.dependencies import Services
 from app.api.jobs.long_poll import preferred_wait_s
-from app.core.jobs.store import JobStore
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import problem_object
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -31,8 +31,8 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,23 @@ ASKING: list[dict[str, Any]] = [{"headers": {"Prefer": "wait=20"}}, {"params": {
 
 
 @pytest.mark.parametrize("asking", ASKING)
-async def test_a_wait_ends_with_the_job(client: httpx.AsyncClient, jobs: JobStore, asking: dict[str, Any]) -> None:
+async def test_a_wait_ends_with_the_job(
+    client: httpx.AsyncClient, jobs: JobStateMachine, asking: dict[str, Any]
+) -> None:
     run = running(jobs)
     answer = await answer_after(lambda: jobs.succeed(run, result=RESULT), client.get(f"/jobs/{run.id}", **asking))
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
     assert answer.headers["preference-applied"] == "wait=20"
 
 
-async def test_a_job_that_fails_within_the_wait_is_a_200(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_that_fails_within_the_wait_is_a_200(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     error = problem_object("audio_silent", "x")
     answer = await answer_after(lambda: jobs.fail(run, error=error), client.get(f"/jobs/{run.id}?wait=20"))
     assert (answer.status_code, answer.json()["status"]) == (200, "failed")
 
 
-async def test_a_job_that_is_deleted_within_the_wait_is_gone(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_that_is_deleted_within_the_wait_is_gone(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     answer = await answer_after(lambda: jobs.purge(run), client.get(f"/jobs/{run.id}?wait=20"))
     assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
@@ -88,14 +90,14 @@ async def answer_after(happening: Callable[[], object], request: Coroutine[Any, 
     return await asyncio.wait_for(waiting, 2)
 
 
-async def test_a_job_that_is_over_is_not_waited_for(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_that_is_over_is_not_waited_for(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     began = time.monotonic()
     answer = await client.get(f"/jobs/{succeeded(jobs).id}", params={"wait": 20})
     assert answer.headers["preference-applied"] == "wait=20"
     assert time.monotonic() - began < 1
 
 
-async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     began = time.monotonic()
     answer = await client.get(f"/jobs/{queued(jobs).id}", headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
@@ -110,7 +112,7 @@ async def test_a_wait_is_cut_to_the_servers_limit(
     app = create_app(settings.model_copy(update={"max_wait_s": 3}), redis=redis)
     async with client_of(app) as client, app.router.lifespan_context(app):
         began = time.monotonic()
-        await client.get(f"/jobs/{queued(app.state.services.jobs).id}", params=asked)
+        await client.get(f"/jobs/{queued(app.state.services.machine).id}", params=asked)
         assert longest_s <= time.monotonic() - began < longest_s + 2.5
 
 
@@ -122,17 +124,17 @@ async def test_a_wait_that_is_no_number_is_refused(client: httpx.AsyncClient, wa
 
 async def test_one_waiter_too_many_is_answered_at_once(settings: ApiSettings, redis: Redis) -> None:
     app = create_app(settings.model_copy(update={"max_listeners": 1}), redis=redis)
-    run = running(app.state.services.jobs)
+    run = running(app.state.services.machine)
     async with client_of(app) as client, app.router.lifespan_context(app):
         first = asyncio.create_task(client.get(f"/jobs/{run.id}?wait=20"))
         await asyncio.sleep(0.2)
         second = await asyncio.wait_for(client.get(f"/jobs/{run.id}?wait=20"), 1)
         assert second.json()["status"] == "running"
-        app.state.services.jobs.succeed(run, result=RESULT)
+        app.state.services.machine.succeed(run, result=RESULT)
         assert (await first).json()["status"] == "succeeded"
 
 
-async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     runs = [running(jobs) for _ in range(50)]
 
     def end_all() -> None:
@@ -147,14 +149,14 @@ async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs
     assert {answer.json()["status"] for answer in answers} == {"succeeded"}
 
 
-async def test_waiting_adds_less_than_150_ms_to_the_run(app: FastAPI, jobs: JobStore) -> None:
+async def test_waiting_adds_less_than_150_ms_to_the_run(app: FastAPI, jobs: JobStateMachine) -> None:
     with live(app) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
             delays_s = sorted([await delay_s(client, jobs) for _ in range(40)])
     assert delays_s[int(0.95 * len(delays_s))] < 0.15, delays_s
 
 
-async def delay_s(client: httpx.AsyncClient, jobs: JobStore) -> float:
+async def delay_s(client: httpx.AsyncClient, jobs: JobStateMachine) -> float:
     """From the end of a run to the answer that tells of it."""
     run = running(jobs)
     request = asyncio.create_task(client.get(f"/jobs/{run.id}", headers={"Prefer": "wait=20"}))
@@ -165,7 +167,7 @@ async def delay_s(client: httpx.AsyncClient, jobs: JobStore) -> float:
     return time.monotonic() - ended
 
 
-def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStore) -> None:
+def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStateMachine) -> None:
     run = running(jobs)
     with live(app) as server:
         with server.client() as client, pytest.raises(httpx.ReadTimeout):
@@ -174,7 +176,7 @@ def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStore) -> N
         eventually(lambda: not server.server.server_state.tasks)
 
 
-def test_a_server_that_stops_lets_nobody_wait(app: FastAPI, jobs: JobStore) -> None:
+def test_a_server_that_stops_lets_nobody_wait(app: FastAPI, jobs: JobStateMachine) -> None:
     run = running(jobs)
     answers: list[httpx.Response] = []
     with live(app) as server:

@@ -11,8 +11,9 @@ from redis.exceptions import ConnectionError
 
 from app.api.jobs.notifications import JobNotifications, TooManyListeners
 from app.cli.embedded_redis import EmbeddedRedis
-from app.core.jobs.store import PROGRESS, updates_channel
+from app.core.jobs.models import PROGRESS
 from app.core.redis_client import connect_for_notifications
+from app.core.redis_keys import updates_channel
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from app.api.jobs.wait_estimate import (
     processing_time_s,
     retry_after_s,
 )
-from app.core.jobs.store import Job, QueuePosition, Run
+from app.core.jobs.models import Job, QueuePosition, Run
 from model.audio.containers import BY_NAME
 
 NOW = 1_000.0

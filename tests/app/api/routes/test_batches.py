@@ -25,7 +25,9 @@ from app.api.schemas.batch import BatchCounts
 from app.api.schemas.options import BatchOptions
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.callers import Limits
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
@@ -75,13 +77,13 @@ def left_behind(app: FastAPI) -> list[Any]:
     batches = sorted(services.redis.scan_iter("apex:batch:*"))
     return [
         *services.storage.directory.iterdir(),
-        *services.jobs.unfinished_ids(),
+        *UnfinishedJobs(services.redis).ids(),
         *services.queue.rq.job_ids,
         *batches,
     ]
 
 
-def finish(jobs: JobStore, job_id: str) -> None:
+def finish(jobs: JobStateMachine, job_id: str) -> None:
     run = jobs.start(job_id, max_attempts=3, lease_s=60)
     assert run
     result = {"scores": dict.fromkeys(SCORE_RANGES, 3.0), "ranges": SCORE_RANGES}
@@ -177,16 +179,16 @@ async def test_a_file_that_cannot_be_stored_is_refused_alone(
 
 
 async def test_a_track_whose_scores_are_known_is_done_at_once(client: httpx.AsyncClient, services: Services) -> None:
-    services.jobs.publish_model({"name": "apex", "version": "apex-1"})
+    services.worker_info.publish_model({"name": "apex", "version": "apex-1"})
     first = await send(client, wav(1))
-    finish(services.jobs, first["items"][0]["job"]["id"])
+    finish(services.machine, first["items"][0]["job"]["id"])
     again = await send(client, wav(1))
     assert (again["items"][0]["status"], again["items"][0]["job"]["cached"]) == (200, True)
     assert (again["done"], again["counts"]["succeeded"]) == (True, 1)
 
 
 async def test_a_model_that_is_not_there_refuses_each_file(client: httpx.AsyncClient, services: Services) -> None:
-    services.jobs.publish_model({"name": "apex", "version": "apex-1"})
+    services.worker_info.publish_model({"name": "apex", "version": "apex-1"})
     assert (await send(client, wav(1), model_version="apex-1"))["items"][0]["status"] == 202
     [item] = (await send(client, wav(2), model_version="apex-2"))["items"]
     assert (item["status"], item["problem"]["errors"][0]["pointer"]) == (422, "#/model_version")
@@ -320,8 +322,8 @@ async def test_a_cursor_that_was_not_given_out_is_refused(client: httpx.AsyncCli
 async def test_counts_follow_the_jobs(client: httpx.AsyncClient, services: Services) -> None:
     sent = await send(client, *map(wav, range(4)))
     ids = [item["job"]["id"] for item in sent["items"]]
-    finish(services.jobs, ids[0])
-    assert services.jobs.start(ids[1], max_attempts=3, lease_s=60)
+    finish(services.machine, ids[0])
+    assert services.machine.start(ids[1], max_attempts=3, lease_s=60)
     await client.post(f"/jobs/{ids[2]}/cancel")
     await client.delete(f"/jobs/{ids[3]}")
     batch = await read(client, sent)
@@ -338,13 +340,13 @@ async def test_the_end_is_estimated_from_the_last_job(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (await send(client, wav(1)))["estimated_done_at"] is None
-    services.jobs.record_throughput(10.0)
+    services.queue_status.record_throughput(10.0)
     monkeypatch.setattr(type(services.queue), "n_workers", lambda _queue: 1)
     sent = await send(client, *map(wav, range(2, 5)))
     last = sent["items"][2]["job"]
     assert sent["estimated_done_at"] == last["queue"]["estimated_done_at"]
     for item in sent["items"]:
-        assert services.jobs.start(item["job"]["id"], max_attempts=3, lease_s=60)
+        assert services.machine.start(item["job"]["id"], max_attempts=3, lease_s=60)
     assert (await read(client, sent))["estimated_done_at"] is not None
 
 
@@ -407,7 +409,7 @@ async def test_every_option_of_a_batch_is_documented(app: FastAPI) -> None:
 async def test_jobs_of_other_batches_are_not_counted(client: httpx.AsyncClient, services: Services) -> None:
     batch = await send(client, wav(1))
     await send(client, wav(2))
-    services.jobs.create(Job(id=new_job_id(), storage_key="x"))
+    services.machine.create(Job(id=new_job_id(), storage_key="x"))
     assert (await read(client, batch))["counts"]["total"] == 1
 
 
@@ -453,39 +455,39 @@ async def test_concurrent_requests_with_one_key_make_one_batch(client: httpx.Asy
     assert {answer.status_code for answer in answers} <= {207, 409}
     assert len({answer.json()["id"] for answer in answers if answer.status_code == 207}) == 1
     services: Services = app.state.services
-    assert len(services.jobs.unfinished_ids()) == 2
+    assert len(UnfinishedJobs(services.redis).ids()) == 2
 
 
 async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, made = JobStore.create, list[str]()
+    real, made = JobStateMachine.create, list[str]()
 
-    def create(store: JobStore, job: Job, **limits: Any) -> None:
+    def create(machine: JobStateMachine, job: Job, **limits: Any) -> None:
         if len(made) == 2:
             raise ConnectionError("gone")
-        real(store, job, **limits)
+        real(machine, job, **limits)
         made.append(job.id)
 
     contents = wav(1), TEXT, wav(2), wav(3), wav(4)
     with monkeypatch.context() as patch:
-        patch.setattr(JobStore, "create", create)
+        patch.setattr(JobStateMachine, "create", create)
         answer = await client.post("/batches", files=files_of(*contents), headers=KEY)
         assert (answer.status_code, answer.json()["code"]) == (503, "redis_unavailable")
     batch = (await client.post("/batches", files=files_of(*contents), headers=KEY)).json()
     assert [item["status"] for item in batch["items"]] == [202, 415, 202, 202, 202]
     assert [item["job"]["id"] for item in batch["items"] if "job" in item][:2] == made
-    assert len(services.jobs.unfinished_ids()) == 4
+    assert len(UnfinishedJobs(services.redis).ids()) == 4
 
 
 async def test_a_half_made_batch_is_not_completed_with_other_files(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def create(store: JobStore, job: Job, **limits: Any) -> None:
+    def create(machine: JobStateMachine, job: Job, **limits: Any) -> None:
         raise ConnectionError("gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(JobStore, "create", create)
+        patch.setattr(JobStateMachine, "create", create)
         assert (await client.post("/batches", files=files_of(wav(1)), headers=KEY)).status_code == 503
     answer = await client.post("/batches", files=files_of(wav(2)), headers=KEY)
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
@@ -518,11 +520,11 @@ async def test_a_deadline_is_that_of_every_job(client: httpx.AsyncClient) -> Non
 async def test_a_preferred_wait_ends_with_the_last_job(client: httpx.AsyncClient, services: Services) -> None:
     sending = client.post("/batches", files=files_of(wav(1), TEXT, wav(2)), headers={"Prefer": "wait=20"})
     waiting = asyncio.create_task(sending)
-    while len(services.jobs.unfinished_ids()) < 2:
+    while len(UnfinishedJobs(services.redis).ids()) < 2:
         await asyncio.sleep(0.01)
     began = time.monotonic()
-    for job_id in services.jobs.unfinished_ids():
-        finish(services.jobs, job_id)
+    for job_id in UnfinishedJobs(services.redis).ids():
+        finish(services.machine, job_id)
     answer = await waiting
     assert time.monotonic() - began < 5
     assert (answer.json()["done"], answer.headers["preference-applied"]) == (True, "wait=20")

@@ -11,7 +11,8 @@ from fastapi import FastAPI
 
 from app.api.dependencies import Services
 from app.api.json_body import MAX_JSON_BYTES
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from model.domain import SCORE_RANGES
 from tests.app.api.asgi import Client
 
@@ -22,11 +23,11 @@ CRITERION = {"score_streams": 0.5, "musicality": 0.5}
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
-def scored(jobs: JobStore, value: float = 2.0, *, tenant: str = "open") -> str:
+def scored(jobs: JobStateMachine, value: float = 2.0, *, tenant: str = "open") -> str:
     job_id = new_job_id()
     jobs.create(Job(id=job_id, storage_key=job_id, tenant=tenant))
     run = jobs.start(job_id, max_attempts=3, lease_s=60)
@@ -40,7 +41,7 @@ async def compared(client: httpx.AsyncClient, job_ids: list[str], criterion: Any
     return await client.post("/compare", json={"job_ids": job_ids, "criterion": criterion})
 
 
-async def test_finished_jobs_are_ranked(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_finished_jobs_are_ranked(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     worse, better = scored(jobs, 2.0), scored(jobs, 3.0)
     answer = await compared(client, [worse, better])
     comparison = answer.json()
@@ -53,7 +54,7 @@ async def test_finished_jobs_are_ranked(client: httpx.AsyncClient, jobs: JobStor
     assert "trained on AI-generated music" in comparison["basis"]
 
 
-async def test_a_foreign_and_an_unknown_job_are_the_same_404(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_foreign_and_an_unknown_job_are_the_same_404(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     mine = scored(jobs)
     answers = [await compared(client, [mine, other]) for other in (scored(jobs, tenant="other"), new_job_id())]
     for answer in answers:
@@ -63,16 +64,16 @@ async def test_a_foreign_and_an_unknown_job_are_the_same_404(client: httpx.Async
     assert bodies[0] == bodies[1]
 
 
-async def test_a_deleted_job_is_410(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_deleted_job_is_410(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     gone = scored(jobs)
-    record = jobs.get(gone)
+    record = jobs.store.get(gone)
     assert record
     jobs.purge(record)
     answer = await compared(client, [gone, scored(jobs)])
     assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
 
 
-async def test_an_unfinished_job_is_named_with_409(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_an_unfinished_job_is_named_with_409(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     waiting = new_job_id()
     jobs.create(Job(id=waiting, storage_key=waiting))
     answer = await compared(client, [scored(jobs), waiting])
@@ -123,7 +124,7 @@ async def test_no_more_is_read_than_a_request_can_need(app: FastAPI) -> None:
     assert (answer.status, declared.asked) == (413, 0)
 
 
-async def test_a_hundred_jobs_are_answered_quickly(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_hundred_jobs_are_answered_quickly(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     job_ids = [scored(jobs, 1 + n / 50) for n in range(100)]
     took_s = []
     for _ in range(5):

@@ -78,7 +78,7 @@ async def test_a_redis_that_forgets_is_named_and_still_ready(client: httpx.Async
 
 
 async def test_walls_that_the_decoder_lacks_are_named(client: httpx.AsyncClient, services: Services) -> None:
-    services.jobs.publish_missing_sandbox_layers(["network", "landlock"])
+    services.worker_info.publish_missing_sandbox_layers(["network", "landlock"])
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["checks"]["decoder_sandbox"] == {

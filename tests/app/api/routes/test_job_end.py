@@ -5,34 +5,37 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.core.jobs.store import JobStore, RunSignal, text
+from app.core.jobs.models import RunSignal
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import problem_object
+from app.core.redis_client import text
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 async def test_a_queued_job_is_canceled_at_once_with_its_audio(
-    client: httpx.AsyncClient, services: Services, jobs: JobStore
+    client: httpx.AsyncClient, services: Services, jobs: JobStateMachine
 ) -> None:
     job = queued(jobs)
     stored_audio(services, job)
-    services.queue.enqueue(job.id)
     answer = await client.post(f"/jobs/{job.id}/cancel")
     body = answer.json()
     assert (answer.status_code, body["status"], body["status_reason"]) == (200, "canceled", "by_client")
     assert (body["done"], body["queue"]) == (True, None)
     assert list(services.storage.directory.iterdir()) == []
-    assert services.queue.depth() == 0
+    assert services.queue.rq.job_ids == []
     assert jobs.start(job.id, max_attempts=3, lease_s=60) is None
 
 
-async def test_a_running_job_is_asked_to_stop(client: httpx.AsyncClient, services: Services, jobs: JobStore) -> None:
+async def test_a_running_job_is_asked_to_stop(
+    client: httpx.AsyncClient, services: Services, jobs: JobStateMachine
+) -> None:
     run = running(jobs)
     stored_audio(services, run)
     answer = await client.post(f"/jobs/{run.id}/cancel")
@@ -43,21 +46,21 @@ async def test_a_running_job_is_asked_to_stop(client: httpx.AsyncClient, service
     assert len(list(services.storage.directory.iterdir())) == 1, "the run still reads it"
 
 
-async def test_a_second_request_to_stop_changes_nothing(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_second_request_to_stop_changes_nothing(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     first, second = [await client.post(f"/jobs/{run.id}/cancel") for _ in range(2)]
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json() == second.json()
 
 
-async def test_canceling_again_is_no_error(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_canceling_again_is_no_error(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     job = queued(jobs)
     first, second = [await client.post(f"/jobs/{job.id}/cancel") for _ in range(2)]
     assert (first.status_code, second.status_code) == (200, 200)
     assert first.json() == second.json()
 
 
-async def test_what_is_over_cannot_be_canceled(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_what_is_over_cannot_be_canceled(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     failed = running(jobs)
     jobs.fail(failed, error=problem_object("audio_silent", "x"))
     for job, status in ((succeeded(jobs), "succeeded"), (failed, "failed")):
@@ -71,11 +74,10 @@ async def test_what_is_over_cannot_be_canceled(client: httpx.AsyncClient, jobs: 
 
 @pytest.mark.parametrize("make", [queued, running, succeeded])
 async def test_a_deleted_job_is_gone_with_all_that_it_owned(
-    client: httpx.AsyncClient, services: Services, jobs: JobStore, redis: Redis, make: type
+    client: httpx.AsyncClient, services: Services, jobs: JobStateMachine, redis: Redis, make: type
 ) -> None:
     job = make(jobs)
     stored_audio(services, job)
-    services.queue.enqueue(job.id)
     answer = await client.delete(f"/jobs/{job.id}")
     assert (answer.status_code, answer.content) == (204, b"")
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events"), ("GET", "?wait=5")):
@@ -88,7 +90,7 @@ async def test_a_deleted_job_is_gone_with_all_that_it_owned(
     assert (await client.get("/capacity")).json()["jobs_running"] == 0
 
 
-async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     await client.delete(f"/jobs/{run.id}")
     assert jobs.report(run, progress={}) is RunSignal.LOST
@@ -96,7 +98,9 @@ async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, job
     assert (await client.get(f"/jobs/{run.id}")).status_code == 410
 
 
-async def test_a_job_whose_time_is_over_is_gone_and_not_unknown(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_whose_time_is_over_is_gone_and_not_unknown(
+    client: httpx.AsyncClient, jobs: JobStateMachine
+) -> None:
     job = succeeded(jobs)
     expires_at = (await client.get(f"/jobs/{job.id}")).json()["expires_at"]
     expire(jobs, job)
@@ -107,7 +111,7 @@ async def test_a_job_whose_time_is_over_is_gone_and_not_unknown(client: httpx.As
 
 @pytest.mark.parametrize("ended", ["canceled while queued", "succeeded", "made finished"])
 async def test_nothing_of_a_finished_job_outlives_its_record(
-    services: Services, jobs: JobStore, redis: Redis, ended: str
+    services: Services, jobs: JobStateMachine, redis: Redis, ended: str
 ) -> None:
     if ended == "canceled while queued":
         services.job_service.cancel(job := queued(jobs))

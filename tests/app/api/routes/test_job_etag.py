@@ -8,19 +8,20 @@ from redis import Redis
 from rq.utils import utcformat
 
 from app.api.dependencies import Services
-from app.core.jobs.store import JobStore
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import live_worker, queued, report, running, succeeded
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, jobs: JobStore, form: str) -> None:
+async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, jobs: JobStateMachine, form: str) -> None:
     path = f"/jobs/{succeeded(jobs).id}"
     first = await client.get(path)
     again = await client.get(path, headers={"If-None-Match": form.format(first.headers["etag"])})
@@ -31,13 +32,13 @@ async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, jobs: 
 
 
 @pytest.mark.parametrize("known", ['"other"', "", "etag", '"'])
-async def test_what_is_not_known_is_sent(client: httpx.AsyncClient, jobs: JobStore, known: str) -> None:
+async def test_what_is_not_known_is_sent(client: httpx.AsyncClient, jobs: JobStateMachine, known: str) -> None:
     answer = await client.get(f"/jobs/{succeeded(jobs).id}", headers={"If-None-Match": known})
     assert answer.status_code == 200
     assert answer.json()["status"] == "succeeded"
 
 
-async def test_every_change_makes_another_tag(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_every_change_makes_another_tag(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     tags = []
     for change in (lambda: None, lambda: report(jobs, run, 1), lambda: jobs.cancel(run), lambda: jobs.succeed(run)):
@@ -47,10 +48,10 @@ async def test_every_change_makes_another_tag(client: httpx.AsyncClient, jobs: J
 
 
 async def test_a_place_in_a_queue_that_stands_still_is_no_change(
-    client: httpx.AsyncClient, jobs: JobStore, redis: Redis
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
     live_worker(redis, beat=str(utcformat(datetime.now(UTC))))
-    jobs.record_throughput(1.0)
+    QueueStatus(jobs.redis).record_throughput(1.0)
     running(jobs, estimated_s=500.0)
     path = f"/jobs/{queued(jobs, estimated_s=100.0).id}"
     first = await client.get(path)

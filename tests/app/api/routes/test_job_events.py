@@ -11,7 +11,9 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.api.schemas.job import Job as JobBody
-from app.core.jobs.store import Job, JobStore
+from app.core.jobs.models import Job
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import problem_object
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -27,8 +29,8 @@ def server(app: FastAPI) -> Iterator[Live]:
 
 
 @pytest.fixture
-def jobs(server: Live) -> JobStore:
-    return server.services.jobs
+def jobs(server: Live) -> JobStateMachine:
+    return server.services.machine
 
 
 @contextmanager
@@ -57,8 +59,8 @@ def numpat(redis: Redis) -> int:
     return int(redis.pubsub_numpat())
 
 
-def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStore) -> None:
-    jobs.record_throughput(60.0)
+def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStateMachine) -> None:
+    QueueStatus(jobs.redis).record_throughput(60.0)
     job = queued(jobs)
     with follow(server, job) as events:
         first = next(events)
@@ -83,7 +85,7 @@ def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStore) -> Non
 
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
-def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStore, ending: str) -> None:
+def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStateMachine, ending: str) -> None:
     run = running(jobs)
     if ending == "succeeded":
         jobs.succeed(run, result=RESULT)
@@ -98,7 +100,7 @@ def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStore, 
     assert events[1].id
 
 
-def test_a_job_that_was_born_finished_is_told_like_another(server: Live, jobs: JobStore) -> None:
+def test_a_job_that_was_born_finished_is_told_like_another(server: Live, jobs: JobStateMachine) -> None:
     job = queued(jobs, status="succeeded", finished_at=1.0, result=RESULT, cached=True)
     snapshot, end = all_of(server, job)
     assert (snapshot.name, end.name) == ("job.snapshot", "job.succeeded")
@@ -113,13 +115,13 @@ def over_for(server: Live, job: Job, event_id: str | None) -> int:
         return answer.status_code
 
 
-def test_who_heard_the_end_is_told_to_stay_away(server: Live, jobs: JobStore) -> None:
+def test_who_heard_the_end_is_told_to_stay_away(server: Live, jobs: JobStateMachine) -> None:
     job = succeeded(jobs)
     end = all_of(server, job)[-1]
     assert over_for(server, job, end.id) == 204
 
 
-def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live, jobs: JobStore) -> None:
+def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live, jobs: JobStateMachine) -> None:
     run = running(jobs)
     report(jobs, run, 1)
     with follow(server, run) as events:
@@ -138,7 +140,7 @@ def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live
 
 @pytest.mark.parametrize("event_id", ["1-1", "0-0", "99999999999999-0", "nonsense", "$", "-", "9" * 400, "1-1\u00fc"])
 def test_an_event_that_nobody_remembers_is_answered_with_a_fresh_snapshot(
-    server: Live, jobs: JobStore, event_id: str
+    server: Live, jobs: JobStateMachine, event_id: str
 ) -> None:
     run = running(jobs)
     report(jobs, run, 1)
@@ -148,19 +150,19 @@ def test_an_event_that_nobody_remembers_is_answered_with_a_fresh_snapshot(
             assert next(parse(answer.iter_lines())).name == "job.snapshot"
 
 
-def test_what_was_missed_too_long_ago_is_answered_with_a_fresh_snapshot(server: Live, jobs: JobStore) -> None:
+def test_what_was_missed_too_long_ago_is_answered_with_a_fresh_snapshot(server: Live, jobs: JobStateMachine) -> None:
     run = running(jobs)
     report(jobs, run, 0, total=2000)
-    [first] = jobs.events(run.id)
+    [first] = jobs.store.events(run.id)
     for done in range(1, 800):
         report(jobs, run, done, total=2000)
-    assert len(jobs.events(run.id)) < 500
+    assert len(jobs.store.events(run.id)) < 500
     with follow(server, run, after=first.id) as events:
         snapshot = next(events)
     assert (snapshot.name, snapshot.data["progress"]["segments_done"]) == ("job.snapshot", 799)
 
 
-def test_progress_is_told_at_most_four_times_a_second_and_the_end_at_once(server: Live, jobs: JobStore) -> None:
+def test_progress_is_told_at_most_four_times_a_second_and_the_end_at_once(server: Live, jobs: JobStateMachine) -> None:
     run = running(jobs)
     times: list[float] = []
     ended: list[float] = []
@@ -188,7 +190,7 @@ def test_progress_is_told_at_most_four_times_a_second_and_the_end_at_once(server
     assert len(progress) <= 4 * (progress[-1] - progress[0]) + 2
 
 
-def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStore) -> None:
+def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStateMachine) -> None:
     run = running(jobs)
     with follow(server, run) as events:
         next(events)
@@ -198,7 +200,7 @@ def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStore) -> None:
 
 
 def test_silence_is_filled_with_comments(
-    server: Live, jobs: JobStore, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    server: Live, jobs: JobStateMachine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.jobs.events.KEEP_ALIVE_S", 0.1)
     with follow(server, queued(jobs)) as events:
@@ -206,7 +208,7 @@ def test_silence_is_filled_with_comments(
         assert [next(events).comment for _ in range(3)] == ["ping"] * 3
 
 
-def test_a_client_that_leaves_frees_everything(server: Live, jobs: JobStore, redis: Redis) -> None:
+def test_a_client_that_leaves_frees_everything(server: Live, jobs: JobStateMachine, redis: Redis) -> None:
     run = running(jobs)
     notifications = server.services.notifications
     for _ in range(20):
@@ -220,7 +222,9 @@ def test_a_client_that_leaves_frees_everything(server: Live, jobs: JobStore, red
     report(jobs, run, 1)
 
 
-def test_a_hundred_listeners_hear_the_end_over_one_subscription(server: Live, jobs: JobStore, redis: Redis) -> None:
+def test_a_hundred_listeners_hear_the_end_over_one_subscription(
+    server: Live, jobs: JobStateMachine, redis: Redis
+) -> None:
     run = running(jobs)
     heard: list[list[Heard]] = []
     threads = [threading.Thread(target=lambda: heard.append(all_of(server, run))) for _ in range(100)]
@@ -237,7 +241,7 @@ def test_a_hundred_listeners_hear_the_end_over_one_subscription(server: Live, jo
 def test_one_listener_too_many_is_sent_away(settings: ApiSettings, redis: Redis) -> None:
     app = create_app(settings.model_copy(update={"max_listeners": 1}), redis=redis)
     with live(app) as server, server.client() as client:
-        run = running(server.services.jobs)
+        run = running(server.services.machine)
         with follow(server, run) as events:
             next(events)
             answer = client.get(f"/jobs/{run.id}/events")
@@ -250,7 +254,7 @@ def test_one_listener_too_many_is_sent_away(settings: ApiSettings, redis: Redis)
 
 def test_a_server_that_stops_ends_its_streams(app: FastAPI, redis: Redis) -> None:
     with live(app) as server:
-        run = running(server.services.jobs)
+        run = running(server.services.machine)
         with follow(server, run) as events:
             next(events)
             stopping = threading.Thread(target=server.stop)
@@ -262,7 +266,9 @@ def test_a_server_that_stops_ends_its_streams(app: FastAPI, redis: Redis) -> Non
     eventually(lambda: numpat(redis) == 0)
 
 
-def test_a_lost_subscription_is_made_again_and_nothing_is_missed(server: Live, jobs: JobStore, redis: Redis) -> None:
+def test_a_lost_subscription_is_made_again_and_nothing_is_missed(
+    server: Live, jobs: JobStateMachine, redis: Redis
+) -> None:
     run = running(jobs)
     with follow(server, run) as events:
         next(events)

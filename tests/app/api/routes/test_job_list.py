@@ -11,15 +11,17 @@ from redis import Redis
 
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_SCANNED
-from app.core.jobs.store import Job, JobState, JobStore, batch_key
+from app.core.jobs.models import Job, JobState
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.redis_keys import batch as batch_key
 from tests.app.records import expire, queued, running, succeeded
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 def rfc3339(seconds: float) -> str:
@@ -41,7 +43,7 @@ async def every_page(client: httpx.AsyncClient, **query: Any) -> list[list[str]]
     return pages
 
 
-def made(jobs: JobStore, count: int, **values: Any) -> list[str]:
+def made(jobs: JobStateMachine, count: int, **values: Any) -> list[str]:
     """Ids of new jobs, the newest first, some of them of the same millisecond."""
     new = [queued(jobs, created_at=float(1000 + number // 3), **values) for number in range(count)]
     return [job.id for job in sorted(new, key=lambda job: (job.created_at, job.id), reverse=True)]
@@ -53,7 +55,7 @@ async def test_nobody_has_no_jobs(client: httpx.AsyncClient) -> None:
 
 @pytest.mark.parametrize("limit", [1, 20, 50, 100])
 async def test_450_jobs_are_listed_newest_first_and_each_once(
-    client: httpx.AsyncClient, jobs: JobStore, limit: int
+    client: httpx.AsyncClient, jobs: JobStateMachine, limit: int
 ) -> None:
     ids = made(jobs, 450 if limit > 1 else 45)
     pages = await every_page(client, limit=limit)
@@ -64,21 +66,23 @@ async def test_450_jobs_are_listed_newest_first_and_each_once(
 
 @pytest.mark.parametrize(("limit", "count"), [(0, 1), (-7, 1), (1000, 100), (None, 20)])
 async def test_a_limit_is_taken_as_1_to_100(
-    client: httpx.AsyncClient, jobs: JobStore, limit: int | None, count: int
+    client: httpx.AsyncClient, jobs: JobStateMachine, limit: int | None, count: int
 ) -> None:
     made(jobs, 120)
     ids, _ = await page(client, **({} if limit is None else {"limit": limit}))
     assert len(ids) == count
 
 
-async def test_an_item_is_what_its_own_path_shows(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_an_item_is_what_its_own_path_shows(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     for make in (succeeded, running, queued):
         make(jobs, external_id="x")
     for listed in (await client.get("/jobs")).json()["items"]:
         assert listed == (await client.get(f"/jobs/{listed['id']}")).json()
 
 
-async def test_jobs_that_come_and_go_between_pages_move_nothing(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_jobs_that_come_and_go_between_pages_move_nothing(
+    client: httpx.AsyncClient, jobs: JobStateMachine
+) -> None:
     ids = made(jobs, 30)
     first, cursor = await page(client, limit=10)
     new = queued(jobs)
@@ -92,7 +96,7 @@ async def test_jobs_that_come_and_go_between_pages_move_nothing(client: httpx.As
 
 
 async def test_expired_records_are_skipped_and_forgotten(
-    client: httpx.AsyncClient, jobs: JobStore, redis: Redis
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
     over = [succeeded(jobs, created_at=float(at)) for at in range(30)]
     for job in over[::2]:
@@ -101,13 +105,15 @@ async def test_expired_records_are_skipped_and_forgotten(
     assert redis.zcard("apex:jobs:of:open") == 15
 
 
-async def test_who_never_lists_does_not_pile_up_what_expired(jobs: JobStore, redis: Redis) -> None:
+async def test_who_never_lists_does_not_pile_up_what_expired(jobs: JobStateMachine, redis: Redis) -> None:
     for _ in range(50):
         expire(jobs, succeeded(jobs))
     assert redis.zcard("apex:jobs:of:open") <= 5
 
 
-async def test_filters_let_through_what_was_asked_for(client: httpx.AsyncClient, jobs: JobStore, redis: Redis) -> None:
+async def test_filters_let_through_what_was_asked_for(
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
+) -> None:
     for batch_id in ("bat_1", "bat_2"):
         redis.hset(batch_key("open", batch_id), "id", batch_id)
     first = queued(jobs, external_id="a", batch_id="bat_1", created_at=1000.0)
@@ -146,7 +152,7 @@ async def test_a_filter_that_cannot_be_is_refused(
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
 
 
-async def test_a_cursor_keeps_its_filters(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_cursor_keeps_its_filters(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     made(jobs, 5, external_id="x")
     _, cursor = await page(client, limit=2, external_id="x")
     for changed in ({}, {"external_id": "y"}, {"external_id": "x", "status": "queued"}):
@@ -170,7 +176,7 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(client: httpx.AsyncClien
 
 
 async def test_a_request_looks_at_a_bounded_number_of_records(
-    client: httpx.AsyncClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, jobs: JobStateMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.jobs.listing.MAX_SCANNED", 100)
     rare = queued(jobs, created_at=1.0, external_id="rare")
@@ -180,7 +186,7 @@ async def test_a_request_looks_at_a_bounded_number_of_records(
     assert MAX_SCANNED == 1000
 
 
-async def test_a_status_may_change_between_pages(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_status_may_change_between_pages(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     ids = made(jobs, 6)
     first, cursor = await page(client, limit=3, status="queued")
     for job_id in (first[0], ids[3]):

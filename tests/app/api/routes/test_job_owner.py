@@ -7,7 +7,8 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.core.jobs.store import JobStore, new_job_id
+from app.core.jobs.models import new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import expire, found, key_of, queued, running, succeeded
 
 pytestmark = pytest.mark.anyio
@@ -23,8 +24,8 @@ STATES = {"queued": queued, "running": running, "succeeded": succeeded}
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 def stranger(problem: dict[str, Any], job_id: str) -> dict[str, Any]:
@@ -35,14 +36,14 @@ def stranger(problem: dict[str, Any], job_id: str) -> dict[str, Any]:
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
 @pytest.mark.parametrize("state", [*STATES, "expired", "deleted"])
 async def test_anothers_job_is_like_none(
-    client: httpx.AsyncClient, jobs: JobStore, redis: Redis, endpoint: str, state: str
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis, endpoint: str, state: str
 ) -> None:
     job = STATES.get(state, succeeded)(jobs, tenant="alice")
     if state == "expired":
         expire(jobs, job)
     if state == "deleted":
         jobs.purge(job)
-    before = jobs.get(job.id)
+    before = jobs.store.get(job.id)
     method, path = ENDPOINTS[endpoint]
     bob = key_of(redis, "bob")
     foreign = await client.request(method, path.format(job.id), headers=bob)
@@ -51,11 +52,11 @@ async def test_anothers_job_is_like_none(
     assert foreign.status_code == unknown.status_code == 404
     assert stranger(foreign.json(), job.id) == stranger(unknown.json(), unknown_id)
     assert {*foreign.headers} == {*unknown.headers}
-    assert jobs.get(job.id) == before
+    assert jobs.store.get(job.id) == before
 
 
 async def test_a_list_holds_ones_own_jobs_alone_and_a_cursor_is_no_way_around(
-    client: httpx.AsyncClient, jobs: JobStore, redis: Redis
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
     mine, _ = [queued(jobs, tenant="alice") for _ in range(2)], [queued(jobs, tenant="bob") for _ in range(3)]
     alice, bob = key_of(redis, "alice"), key_of(redis, "bob")
@@ -76,7 +77,7 @@ async def test_a_list_holds_ones_own_jobs_alone_and_a_cursor_is_no_way_around(
     ],
 )
 async def test_each_endpoint_asks_for_its_scope(
-    client: httpx.AsyncClient, jobs: JobStore, redis: Redis, endpoint: str, scope: str
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis, endpoint: str, scope: str
 ) -> None:
     job = succeeded(jobs, tenant="alice")
     method, path = ENDPOINTS[endpoint]
@@ -93,7 +94,7 @@ async def test_capacity_is_open_to_any_key_and_to_no_stranger(client: httpx.Asyn
     assert (await client.get("/capacity")).status_code == 401
 
 
-async def test_a_key_in_the_query_opens_nothing(client: httpx.AsyncClient, jobs: JobStore, redis: Redis) -> None:
+async def test_a_key_in_the_query_opens_nothing(client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis) -> None:
     job = succeeded(jobs, tenant="alice")
     secret = key_of(redis, "alice")["Authorization"].removeprefix("Bearer ")
     for name in ("api_key", "key", "token", "access_token", "X-API-Key"):

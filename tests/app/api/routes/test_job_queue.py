@@ -10,16 +10,18 @@ from redis.exceptions import ConnectionError
 from rq.utils import utcformat
 
 from app.api.dependencies import Services
+from app.core.jobs.models import Job
 from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import Job, JobStore
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import live_worker, queued, running
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
 @pytest.fixture
@@ -37,9 +39,9 @@ def parsed(time: str) -> datetime:
 
 
 async def test_a_queued_job_knows_its_place_and_when_its_turn_comes(
-    client: httpx.AsyncClient, jobs: JobStore, worker: None
+    client: httpx.AsyncClient, jobs: JobStateMachine, worker: None
 ) -> None:
-    jobs.record_throughput(20.0)
+    QueueStatus(jobs.redis).record_throughput(20.0)
     run = running(jobs, estimated_s=200.0)
     tracks = [queued(jobs, estimated_s=100.0) for _ in range(3)]
     place, headers = await read(client, tracks[2])
@@ -53,7 +55,7 @@ async def test_a_queued_job_knows_its_place_and_when_its_turn_comes(
     assert headers["cache-control"] == "no-store"
 
 
-async def test_only_a_queued_job_has_a_place(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_only_a_queued_job_has_a_place(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     job = queued(jobs)
     assert (await read(client, job))[0]["position"] == 1
     jobs.start(job.id, max_attempts=3, lease_s=60)
@@ -61,7 +63,7 @@ async def test_only_a_queued_job_has_a_place(client: httpx.AsyncClient, jobs: Jo
 
 
 async def test_a_job_that_goes_back_stands_in_front_and_holds_nobody_up_twice(
-    client: httpx.AsyncClient, jobs: JobStore
+    client: httpx.AsyncClient, jobs: JobStateMachine
 ) -> None:
     run = running(jobs, estimated_s=100.0)
     behind = queued(jobs, estimated_s=100.0)
@@ -70,7 +72,7 @@ async def test_a_job_that_goes_back_stands_in_front_and_holds_nobody_up_twice(
     assert (await read(client, behind))[0]["audio_seconds_ahead"] == 100.0
 
 
-async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     tracks = [queued(jobs, estimated_s=100.0) for _ in range(20)]
     for track, pace_s in ((tracks[0], "1"), (tracks[6], "7"), (tracks[19], "15")):
         place, headers = await read(client, track)
@@ -79,9 +81,9 @@ async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs
 
 
 async def test_capacity_tells_what_waits_and_how_long_a_new_track_would(
-    client: httpx.AsyncClient, jobs: JobStore, worker: None
+    client: httpx.AsyncClient, jobs: JobStateMachine, worker: None
 ) -> None:
-    jobs.record_throughput(20.0)
+    QueueStatus(jobs.redis).record_throughput(20.0)
     running(jobs, estimated_s=200.0)
     for _ in range(2):
         queued(jobs, estimated_s=100.0)
@@ -106,7 +108,7 @@ async def test_an_idle_service_has_no_queue_and_no_guess(client: httpx.AsyncClie
 
 
 async def test_a_place_that_cannot_be_told_costs_no_answer(
-    client: httpx.AsyncClient, jobs: JobStore, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, jobs: JobStateMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_queue: ScoreQueue) -> int:
         raise ConnectionError

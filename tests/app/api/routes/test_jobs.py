@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from app.api.dependencies import Services
-from app.core.jobs.store import Job, JobStore, new_job_id
+from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import problem_object
 from model.domain import SCORE_RANGES, TASK_SCORES
 
@@ -27,11 +28,11 @@ IDENTITY = {
 
 
 @pytest.fixture
-def jobs(services: Services) -> JobStore:
-    return services.jobs
+def jobs(services: Services) -> JobStateMachine:
+    return services.machine
 
 
-def running(jobs: JobStore) -> Job:
+def running(jobs: JobStateMachine) -> Job:
     job_id = new_job_id()
     jobs.create(Job(id=job_id, storage_key=job_id, audio={"sha256": "ab", "bytes": 3, "container": "wav"}))
     run = jobs.start(job_id, max_attempts=3, lease_s=60)
@@ -45,7 +46,7 @@ async def test_an_unknown_job_is_not_found(client: httpx.AsyncClient, job_id: st
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_a_running_job_shows_how_far_it_is(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_running_job_shows_how_far_it_is(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     jobs.report(run, progress={"stage": "embedding", "segments_done": 2, "segments_total": 7})
     answer = await client.get(f"/jobs/{run.id}")
@@ -55,7 +56,9 @@ async def test_a_running_job_shows_how_far_it_is(client: httpx.AsyncClient, jobs
     assert (answer.headers["retry-after"], answer.headers["cache-control"]) == ("1", "no-store")
 
 
-async def test_a_job_that_waits_for_another_run_has_done_nothing(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_that_waits_for_another_run_has_done_nothing(
+    client: httpx.AsyncClient, jobs: JobStateMachine
+) -> None:
     run = running(jobs)
     jobs.report(run, progress={"stage": "embedding", "segments_done": 2, "segments_total": 7})
     jobs.requeue(run)
@@ -66,7 +69,7 @@ async def test_a_job_that_waits_for_another_run_has_done_nothing(client: httpx.A
 
 @pytest.mark.parametrize("task", TASK_SCORES)
 async def test_a_job_that_succeeded_has_every_score_of_its_model(
-    client: httpx.AsyncClient, jobs: JobStore, task: str
+    client: httpx.AsyncClient, jobs: JobStateMachine, task: str
 ) -> None:
     run = running(jobs)
     names = TASK_SCORES[task]
@@ -87,7 +90,7 @@ async def test_a_job_that_succeeded_has_every_score_of_its_model(
     assert answer.content == (await client.get(f"/jobs/{run.id}")).content
 
 
-async def test_a_job_that_failed_carries_a_problem(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_a_job_that_failed_carries_a_problem(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     error = problem_object("audio_too_short", "The track is shorter than 1 s.", attempts=1, request_id="r-1")
     jobs.fail(run, error=error)
@@ -96,7 +99,7 @@ async def test_a_job_that_failed_carries_a_problem(client: httpx.AsyncClient, jo
     assert answer.json()["error"] == error
 
 
-async def test_times_are_utc_with_milliseconds(client: httpx.AsyncClient, jobs: JobStore) -> None:
+async def test_times_are_utc_with_milliseconds(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     jobs.fail(run, error=problem_object("audio_silent", "x"))
     job = (await client.get(f"/jobs/{run.id}")).json()

@@ -13,13 +13,12 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from redis import Redis
-from redis.client import Pipeline
 from rq.serializers import JSONSerializer
 
 from app.api.dependencies import Services
 from app.api.uploads.multipart import FRAMING_BYTES, TEXT_BYTES
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.store import JobState
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage, PartialUpload
@@ -35,7 +34,7 @@ def stored(services: Services) -> list[bytes]:
 
 
 def left_behind(services: Services) -> list[Any]:
-    return [*services.storage.directory.iterdir(), *services.jobs.unfinished_ids(), *services.queue.rq.job_ids]
+    return [*services.storage.directory.iterdir(), *UnfinishedJobs(services.redis).ids(), *services.queue.rq.job_ids]
 
 
 async def post_form(client: httpx.AsyncClient, body: bytes) -> httpx.Response:
@@ -321,26 +320,11 @@ async def test_a_full_redis_refuses_and_leaves_nothing(
     assert left_behind(services) == []
 
 
-async def test_a_job_that_only_missed_the_queue_is_accepted(
-    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_queue: ScoreQueue, pipe: Pipeline, _job_id: str) -> None:
-        pipe.eval("error()", 0)
-
-    monkeypatch.setattr(ScoreQueue, "add_to", refuse)
-    answer = await client.post("/score", content=WAV, headers=RAW)
-    record = services.jobs.get(answer.json()["id"])
-    assert answer.status_code == 202
-    assert record is not None
-    assert record.status is JobState.QUEUED
-    assert stored(services) == [WAV]
-
-
-async def test_the_bytes_are_durable_before_the_record_and_the_record_before_the_queue(
+async def test_the_bytes_are_durable_before_the_record(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for owner, name in ((PartialUpload, "commit"), (type(services.jobs), "create"), (ScoreQueue, "add_to")):
+    for owner, name in ((PartialUpload, "commit"), (JobStateMachine, "create")):
         real = getattr(owner, name)
 
         def noted(*args: Any, name: str = name, real: Any = real, **options: Any) -> Any:
@@ -349,7 +333,7 @@ async def test_the_bytes_are_durable_before_the_record_and_the_record_before_the
 
         monkeypatch.setattr(owner, name, noted)
     await client.post("/score", content=WAV, headers=RAW)
-    assert steps == ["commit", "create", "add_to"]
+    assert steps == ["commit", "create"]
 
 
 async def test_a_problem_raised_late_deletes_the_committed_file(
@@ -358,7 +342,7 @@ async def test_a_problem_raised_late_deletes_the_committed_file(
     def fail(*_args: object, **_options: object) -> None:
         raise Problem("shutting_down")
 
-    monkeypatch.setattr(type(services.jobs), "create", fail)
+    monkeypatch.setattr(JobStateMachine, "create", fail)
     answer = await client.post("/score", content=WAV, headers=RAW)
     assert answer.status_code == 503
     assert left_behind(services) == []

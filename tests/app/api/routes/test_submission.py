@@ -19,7 +19,9 @@ from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.api.submissions.idempotency import IdempotencyKeys
 from app.core.callers import Limits
-from app.core.jobs.store import Job, JobState, JobStore
+from app.core.jobs.models import Job, JobState
+from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -101,7 +103,7 @@ async def test_the_first_answer_is_repeated_even_when_the_job_has_moved_on(
     client: httpx.AsyncClient, services: Services
 ) -> None:
     first = await repeat(client)
-    services.jobs.start(first.json()["id"], max_attempts=3, lease_s=60)
+    services.machine.start(first.json()["id"], max_attempts=3, lease_s=60)
     assert (await repeat(client)).content == first.content
 
 
@@ -221,7 +223,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, owner: type, name: str, *, after: b
 async def test_a_job_whose_reply_was_lost_is_found_by_the_retry(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch, after: bool
 ) -> None:
-    failing(monkeypatch, JobStore, "create", after=after)
+    failing(monkeypatch, JobStateMachine, "create", after=after)
     assert code(await repeat(client)) == (503, "redis_unavailable")
     assert len(jobs_of(services)) == int(after)
     answer = await repeat(client)
@@ -233,7 +235,7 @@ async def test_a_job_whose_reply_was_lost_is_found_by_the_retry(
 async def test_another_track_after_a_lost_reply_is_refused(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    failing(monkeypatch, JobStore, "create", after=True)
+    failing(monkeypatch, JobStateMachine, "create", after=True)
     await repeat(client)
     assert code(await repeat(client, OTHER_WAV)) == (422, "idempotency_key_reused")
     [job_id] = jobs_of(services)
@@ -298,13 +300,13 @@ VERSION = str(MODEL["version"])
 
 
 def score(services: Services, job_id: str, version: str = VERSION) -> Job:
-    services.jobs.publish_model(MODEL | {"version": version})
-    run = services.jobs.start(job_id, max_attempts=3, lease_s=60)
+    services.worker_info.publish_model(MODEL | {"version": version})
+    run = services.machine.start(job_id, max_attempts=3, lease_s=60)
     assert run
     audio = run.audio | {"codec": "pcm_s16le", "duration_s": 3.0}
-    services.jobs.succeed(run, result=RESULT, model=MODEL | {"version": version}, audio=audio)
+    services.machine.succeed(run, result=RESULT, model=MODEL | {"version": version}, audio=audio)
     services.storage.delete(job_id)
-    return found(services.jobs, run)
+    return found(services.machine, run)
 
 
 async def test_a_track_that_was_scored_before_is_answered_at_once(
@@ -319,12 +321,12 @@ async def test_a_track_that_was_scored_before_is_answered_at_once(
     assert (job["external_id"], job["audio"]["duration_s"]) == ("again", 3.0)
     assert files(services) == []
     assert (await client.get(answer.headers["location"])).json() == job
-    assert services.queue.depth() == 0 or job["id"] not in services.queue.rq.job_ids
+    assert job["id"] not in services.queue.rq.job_ids
 
 
 async def test_a_known_track_is_scored_again_by_another_model(client: httpx.AsyncClient, services: Services) -> None:
     score(services, (await post(client)).json()["id"])
-    services.jobs.publish_model(MODEL | {"version": "apex-2.0.0"})
+    services.worker_info.publish_model(MODEL | {"version": "apex-2.0.0"})
     assert (await post(client)).status_code == 202
 
 
@@ -355,7 +357,7 @@ async def test_a_model_can_be_asked_for(client: httpx.AsyncClient, services: Ser
         return await client.post(f"/score?model_version={version}", content=WAV, headers=RAW)
 
     assert code(await pinned(VERSION)) == (422, "validation_error")
-    services.jobs.publish_model(MODEL)
+    services.worker_info.publish_model(MODEL)
     refused = await pinned("apex-0.0.0")
     assert refused.json()["errors"] == [{"pointer": "#/model_version", "detail": "The workers run apex-1.0.0."}]
     assert files(services) == jobs_of(services) == []
@@ -363,14 +365,14 @@ async def test_a_model_can_be_asked_for(client: httpx.AsyncClient, services: Ser
 
 
 async def end_soon(services: Services, **changes: Any) -> None:
-    while not (open_ids := services.jobs.unfinished_ids()):
+    while not (open_ids := UnfinishedJobs(services.redis).ids()):
         await asyncio.sleep(0.01)
-    run = services.jobs.start(open_ids[0], max_attempts=3, lease_s=60)
+    run = services.machine.start(open_ids[0], max_attempts=3, lease_s=60)
     assert run
     if changes:
-        services.jobs.fail(run, **changes)
+        services.machine.fail(run, **changes)
     else:
-        services.jobs.succeed(run, result=RESULT, model=MODEL)
+        services.machine.succeed(run, result=RESULT, model=MODEL)
 
 
 async def test_a_job_that_ends_within_the_wait_is_the_answer(client: httpx.AsyncClient, services: Services) -> None:
@@ -463,7 +465,7 @@ async def test_unfinished_jobs_are_limited(guarded: FastAPI, redis: Redis, servi
     first, _ = await asked(guarded, RAW | headers)
     answer, n_asked = await asked(guarded, RAW | headers)
     check_limited(answer, "inflight", n_asked)
-    services.jobs.cancel(services.jobs.get(first.json()["id"]) or pytest.fail("no job"))
+    services.machine.cancel(services.jobs.get(first.json()["id"]) or pytest.fail("no job"))
     assert (await asked(guarded, RAW | headers))[0].status == 202
 
 
@@ -516,12 +518,12 @@ def narrow(settings: ApiSettings, redis: Redis) -> FastAPI:
 
 async def test_a_full_queue_says_when_there_will_be_room(narrow: FastAPI, redis: Redis, services: Services) -> None:
     for _ in range(4):
-        queued(services.jobs, estimated_s=60.0)
+        queued(services.machine, estimated_s=60.0)
     answer, n_asked = await asked(narrow, RAW)
     check_problem(503, answer.headers["content-type"], answer.json())
     assert (answer.json()["code"], n_asked) == ("queue_full", 0)
     assert answer.headers["retry-after"] == "30"
-    services.jobs.record_throughput(2.0)
+    services.queue_status.record_throughput(2.0)
     for name in ("a", "b"):
         live_worker(redis, beat=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), name=f"rq:worker:{name}")
     answer, _ = await asked(narrow, RAW)
@@ -533,8 +535,8 @@ async def test_the_queue_is_looked_at_again_when_the_job_is_made(narrow: FastAPI
     answering = [asyncio.create_task(sleeper.post("/score", RAW)) for sleeper in sleepers]
     for sleeper in sleepers:
         await sleeper.pausing.wait()
-    queued(services.jobs, estimated_s=1.0)
-    queued(services.jobs, estimated_s=200.0)
+    queued(services.machine, estimated_s=1.0)
+    queued(services.machine, estimated_s=200.0)
     for sleeper in sleepers:
         sleeper.go_on.set()
     answers = await asyncio.gather(*answering)
@@ -554,16 +556,16 @@ async def test_the_length_of_a_track_is_guessed_for_the_queue(client: httpx.Asyn
 async def test_a_request_cancelled_while_its_job_is_made_is_told_of_the_job(
     app: FastAPI, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = JobStore.create
+    create = JobStateMachine.create
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slow(store: JobStore, job: Job, **limits: Any) -> None:
+    def slow(machine: JobStateMachine, job: Job, **limits: Any) -> None:
         loop.call_soon_threadsafe(began.set)
         time.sleep(0.1)
-        create(store, job, **limits)
+        create(machine, job, **limits)
 
-    monkeypatch.setattr(JobStore, "create", slow)
+    monkeypatch.setattr(JobStateMachine, "create", slow)
     answering = asyncio.create_task(Client(app, body_messages([WAV])).post("/score", RAW))
     await began.wait()
     answering.cancel()
@@ -575,6 +577,6 @@ async def test_a_request_cancelled_while_its_job_is_made_is_told_of_the_job(
 
 
 async def test_a_form_may_carry_every_option(client: httpx.AsyncClient, services: Services) -> None:
-    services.jobs.publish_model(MODEL)
+    services.worker_info.publish_model(MODEL)
     body = form(part("file", WAV), part("external_id", b"x"), part("model_version", b"apex-1.0.0"))
     assert (await client.post("/score", content=body, headers=FORM)).json()["external_id"] == "x"

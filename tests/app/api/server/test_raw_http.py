@@ -19,6 +19,7 @@ import pytest
 from fastapi import FastAPI
 
 from app.api.server.protocol import Protocol
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import FORM, WAV, track_form
@@ -282,7 +283,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
     eventually(lambda: not list(served.services.storage.directory.iterdir()))
-    assert served.services.jobs.unfinished_ids() == []
+    assert UnfinishedJobs(served.services.redis).ids() == []
 
 
 def leave_at(served: Live, request: bytes, lengths: list[int]) -> None:

@@ -142,8 +142,8 @@ def test_who_expects_to_go_on_is_refused_without_sending_the_body(
     assert replayed.startswith("HTTP/1.1 202")
     assert "100 Continue" not in replayed
     assert replayed.endswith(first.text)
-    queued(server.services.jobs, estimated_s=2000.0)
-    queued(server.services.jobs, estimated_s=1.0)
+    queued(server.services.machine, estimated_s=2000.0)
+    queued(server.services.machine, estimated_s=1.0)
     full = answer_to(server, head(10, Expect="100-continue", X_API_Key=key))
     assert full.startswith("HTTP/1.1 503")
     assert "100 Continue" not in full

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.api.dependencies import Services
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.logging import JsonFormatter
 from tests.app.api.asgi import BOUNDARY, FORM, WAV, form, part, track_form
 
@@ -106,7 +107,7 @@ async def test_an_abusive_form_is_refused_soon_and_leaves_nothing(
     assert time.process_time() - began < 1
     assert max(busy_s, default=0) < MAX_BUSY_S
     assert list(services.storage.directory.iterdir()) == []
-    assert services.jobs.unfinished_ids() == []
+    assert UnfinishedJobs(services.redis).ids() == []
 
 
 BOUNDARIES = [

@@ -14,6 +14,7 @@ from starlette.types import Message
 
 from app.api.dependencies import Services
 from app.api.uploads.receiver import WRITE_BYTES
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.local import PartialUpload
 from app.main import create_app
@@ -38,7 +39,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 def check_nothing_left(app: FastAPI) -> None:
     services: Services = app.state.services
     assert list(services.storage.directory.iterdir()) == []
-    assert services.jobs.unfinished_ids() == []
+    assert UnfinishedJobs(services.redis).ids() == []
 
 
 class Slow(Client):
