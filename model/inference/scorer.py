@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from model.networks.mert import EncoderSource, weights_path
 from model.weights.directory import FileEntry, Manifest, entry_of, verify
 
 Item = TypeVar("Item")
+TrackT = TypeVar("TrackT", bound=Iterable[Samples])
 
 #: Segments in one forward pass, per kind of device. On a CPU more gain little, and cost memory.
 BATCH_SEGMENTS = {"cuda": 8, "cpu": 1}
@@ -142,23 +143,23 @@ class Scorer:
         return _scores(self._head, embedding)
 
     def score_many(
-        self, tracks: Iterable[Iterable[Samples]], on_progress: OnProgress | None = None
-    ) -> Iterator[dict[str, float] | TrackError]:
-        """For each track in order its scores, or the error that `score` would raise for it alone.
+        self, tracks: Iterable[TrackT], on_progress: OnProgress | None = None
+    ) -> Iterator[tuple[TrackT, dict[str, float] | TrackError]]:
+        """Each track, in order, with its scores or the error that `score` would raise for it alone.
 
         Segments of different tracks share a batch, so that short tracks do not leave a device half idle. Tracks are
-        taken, and read, only as far as batches need them. `on_progress` is told the segments done of all tracks.
+        taken, and read, only as far as batches need them. `on_progress` is called with the segments done of all tracks.
         """
-        underway: deque[_Track] = deque()
+        pending: deque[_PendingTrack[TrackT]] = deque()
         n_done = 0
-        for batch in _batches(_interleave_segments(tracks, underway), self._batch_segments):
+        for batch in _batches(_interleave_segments(tracks, pending), self._batch_segments):
             self._embed_into(batch)
             n_done += len(batch)
             if on_progress is not None:
                 on_progress(n_done)
-            while underway and underway[0].is_done:
-                yield self._outcome(underway.popleft())
-        yield from map(self._outcome, underway)
+            while pending and pending[0].is_done:
+                yield self._outcome(pending.popleft())
+        yield from map(self._outcome, pending)
 
     def warm_up(self) -> None:
         """Scores noise in batches of every size, so that the first track finds everything allocated and compiled."""
@@ -171,27 +172,28 @@ class Scorer:
     def _score_track(self, embeddings: NDArray[np.float32]) -> dict[str, float]:
         return self.score_embedding(embeddings.mean(axis=0, dtype=np.float64))
 
-    def _embed_into(self, batch: Sequence[tuple["_Track", Samples]]) -> None:
+    def _embed_into(self, batch: Sequence[tuple["_PendingTrack[TrackT]", Samples]]) -> None:
         states = self._engine.embed(np.stack([samples for _, samples in batch]))
-        for (track, _), state in zip(batch, states, strict=True):
+        for (pending, _), state in zip(batch, states, strict=True):
             try:
-                track.embeddings.append(_mixed(self._head, state))
+                pending.embeddings.append(_mixed(self._head, state))
             except ModelOutputInvalid as error:
-                track.error = error
+                pending.error = error
 
-    def _outcome(self, track: "_Track") -> dict[str, float] | TrackError:
-        if track.error is not None:
-            return track.error
+    def _outcome(self, pending: "_PendingTrack[TrackT]") -> tuple[TrackT, dict[str, float] | TrackError]:
+        if pending.error is not None:
+            return pending.track, pending.error
         try:
-            return self._score_track(_stacked(track.embeddings))
+            return pending.track, self._score_track(_stacked(pending.embeddings))
         except (AudioTooShort, ModelOutputInvalid) as error:
-            return error
+            return pending.track, error
 
 
 @dataclass
-class _Track:
-    """How far a track is that shares batches with others."""
+class _PendingTrack(Generic[TrackT]):
+    """A track that shares batches with others, and its embeddings so far."""
 
+    track: TrackT
     n_segments: int = 0
     is_read: bool = False
     embeddings: list[NDArray[np.float32]] = field(default_factory=list)
@@ -203,18 +205,18 @@ class _Track:
 
 
 def _interleave_segments(
-    tracks: Iterable[Iterable[Samples]], underway: deque[_Track]
-) -> Iterator[tuple[_Track, Samples]]:
+    tracks: Iterable[TrackT], pending: deque[_PendingTrack[TrackT]]
+) -> Iterator[tuple[_PendingTrack[TrackT], Samples]]:
     """The normalised segments of all tracks; a track that cannot be read to its end keeps the error."""
-    for segments in tracks:
-        underway.append(track := _Track())
+    for track in tracks:
+        pending.append(current := _PendingTrack(track))
         try:
-            for samples in map(normalise, segments):
-                track.n_segments += 1
-                yield track, samples
+            for samples in map(normalise, track):
+                current.n_segments += 1
+                yield current, samples
         except AudioError as error:
-            track.error = error
-        track.is_read = True
+            current.error = error
+        current.is_read = True
 
 
 def _embeddings(engine: Engine, head: LoadedHead, batch: Sequence[Samples]) -> list[NDArray[np.float32]]:

@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -51,15 +50,8 @@ def score_files(
     file gets alone.
     """
     bar = Bar(progress, len(files))
-    taken: deque[PrefetchedTrack] = deque()
-
-    def tracks() -> Iterator[PrefetchedTrack]:
-        for track in prefetch(files, decoder, n_threads=usable_cores()):
-            taken.append(track)
-            yield track
-
-    for outcome in scorer.score_many(tracks(), on_progress=bar.segments_done):
-        track = taken.popleft()
+    tracks = prefetch(files, decoder, n_threads=usable_cores())
+    for track, outcome in scorer.score_many(tracks, on_progress=bar.segments_done):
         bar.track_done(track)
         yield _outcome(track, outcome, scorer)
     bar.remove()

@@ -263,14 +263,16 @@ def test_tracks_that_share_batches_get_the_scores_they_get_alone(tiny_weights: P
     scorer = Scorer.load(tiny_weights, engine="torch", device="cpu", batch_segments=batch_segments)
     segments_in = noise_segments(7)
     tracks = [segments_in[:1], segments_in[1:4], segments_in[4:6], segments_in[6:]]
-    told: list[int] = []
-    assert list(scorer.score_many(tracks, told.append)) == [scorer.score(track) for track in tracks]
-    assert told[-1] == 7
+    n_done: list[int] = []
+    outcomes = list(scorer.score_many(tracks, n_done.append))
+    assert outcomes == [(track, scorer.score(track)) for track in tracks]
+    assert n_done[-1] == 7
 
 
 def test_a_track_that_cannot_be_scored_does_not_touch_its_neighbours(scorer: Scorer) -> None:
     good, bad = noise_segments(3), np.full(SEGMENT_SAMPLES, np.inf, np.float32)
-    first, broken, empty, last = scorer.score_many([good, [good[0], bad], [], good[1:]])
+    tracks = [good, [good[0], bad], [], good[1:]]
+    first, broken, empty, last = (outcome for _, outcome in scorer.score_many(tracks))
     assert (first, last) == (scorer.score(good), scorer.score(good[1:]))
     assert isinstance(broken, AudioUndecodable)
     assert isinstance(empty, AudioTooShort)
@@ -290,7 +292,7 @@ def test_tracks_are_taken_only_as_far_as_a_batch_needs_them(scorer: Scorer) -> N
 
 def test_numbers_that_are_not_finite_fail_only_their_track(scorer: Scorer) -> None:
     broken = Scorer(BrokenEngine(), scorer._head, scorer.card)
-    assert [type(outcome) for outcome in broken.score_many([noise_segments(1)])] == [ModelOutputInvalid]
+    assert [type(outcome) for _, outcome in broken.score_many([noise_segments(1)])] == [ModelOutputInvalid]
 
 
 @pytest.mark.gpu
