@@ -19,7 +19,7 @@ import httpx
 import numpy as np
 from rich.progress import track
 
-from app.cli.commands.up import free_port
+from app.cli.service import free_port
 from model.audio import synthesizer
 
 READY_S = 180.0

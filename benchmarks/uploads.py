@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.cli.commands.up import free_port
+from app.cli.service import free_port
 from app.cli.embedded_redis import EmbeddedRedis
 from benchmarks.timing import machine
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from app.cli.commands import up
-from app.cli.commands.up import free_port
+from app.cli.service import free_port, service
 from tests.chaos import process
 
 READY_S = 90.0
@@ -67,7 +66,7 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def main() -> None:
-    with up.service(slot_command=process.COMMAND) as (supervisor, _url):
+    with service(process_command=process.COMMAND) as (supervisor, _url):
         supervisor.run()
 
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from app.cli.commands.settings import markdown
+from app.cli.settings import markdown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli.commands.up import free_port
+from app.cli.service import free_port
 from tests.app.api.live import eventually
 from tests.e2e.service import Service, running
 from tests.model import tracks

@@ -4,15 +4,7 @@ import gc
 import sys
 from contextlib import suppress
 
-import uvicorn
-
-from app.api.server.protocol import Protocol
-from app.api.server.server import Server
-from app.cli.commands.settings import load_settings
-from app.core.logging import configure_logging
-from app.core.settings import ApiSettings
-from app.main import create_app
-from worker.supervisor import end_with_parent
+from app.cli.flags import AllowUnauthenticatedFlag, DataDirFlag, HostFlag, PortFlag, RedisUrlFlag, export
 
 #: Uploads in flight may finish for this long after a stop was asked for.
 DRAIN_S = 25
@@ -21,8 +13,30 @@ DRAIN_S = 25
 EXIT_NOT_STARTED = 3
 
 
-def run() -> None:
-    """Serve until SIGTERM or Ctrl-C."""
+def api(
+    host: HostFlag = None,
+    port: PortFlag = None,
+    data_dir: DataDirFlag = None,
+    redis_url: RedisUrlFlag = None,
+    allow_unauthenticated: AllowUnauthenticatedFlag = None,
+) -> None:
+    """Run the HTTP front end alone, beside a Redis and workers that run elsewhere."""
+    export(host=host, port=port, data_dir=data_dir, redis_url=redis_url, allow_unauthenticated=allow_unauthenticated)
+    serve()
+
+
+def serve() -> None:
+    """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
+    import uvicorn
+
+    from app.api.server.protocol import Protocol
+    from app.api.server.server import Server
+    from app.cli.settings import load_settings
+    from app.core.logging import configure_logging
+    from app.core.settings import ApiSettings
+    from app.main import create_app
+    from worker.supervisor import end_with_parent
+
     end_with_parent()
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level)
@@ -47,9 +61,9 @@ def run() -> None:
 
 
 def tune_gc() -> None:
-    """Have the garbage collector leave the application alone, and look for what requests left a tenth as often.
+    """Exempt the application's objects from garbage collection, and collect a tenth as often.
 
-    It took an eighth of the processor time of a small upload.
+    Collection took an eighth of the processor time of a small upload.
     """
     gc.collect()
     gc.freeze()

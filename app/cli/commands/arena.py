@@ -4,75 +4,90 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
-from app.cli.commands.progress import progress
-from app.cli.commands.score import UNTRAINED, decoder_of, score_file
-from app.cli.commands.settings import load_settings
-from app.cli.commands.up import require_weights
-from app.core.settings import WorkerSettings
-from model.arena import experiment as arena
-from model.arena import report as arena_report
-from model.arena.battles import clips_in, has_scores, read_battles
-from model.files import write_text
-from model.inference.scorer import Scorer
-from model.training.run import chosen_device
-from model.training.tables import DataError, read_table
+from app.cli.errors import training_command
+from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag, WeightsFlag
+from app.cli.progress import progress
+from app.cli.weights_dir import require_weights
 
 SCORES = "scores.jsonl"
 
 
-def run(
-    battles: Path,
-    out: Path,
-    *,
-    scores: Path | None,
-    audio: Path | None,
-    weights: Path,
-    head: Path | None,
-    min_votes: int,
-    resamples: int,
-    device: str,
+@training_command
+def arena(
+    battles: Annotated[Path, typer.Argument(help="Music Arena's record of battles: .parquet, .jsonl or .csv.")],
+    out: OutFlag = Path("arena"),
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="Scores of the clips, as 'apex score --json' prints them, if the battles have none."),
+    ] = None,
+    audio: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the clips, to score them now. Default: audio/ beside the battles, if need be."),
+    ] = None,
+    weights: WeightsFlag = Path("weights"),
+    head: Annotated[Path | None, typer.Option(help="Another head than that of the weights.")] = None,
+    min_votes: Annotated[int, typer.Option(min=1, help="Fewer, and a system is not on the leaderboard.")] = 30,
+    resamples: ResamplesFlag = 1_000,
+    device: DeviceFlag = "auto",
 ) -> None:
-    """Score the clips if that is asked for or nothing else is there, then run the experiment and write it down."""
+    """5. Do the scores say which of two clips listeners prefer? Music Arena, with and without the aesthetic scores.
+
+    The battles have columns battle_uuid, prompt, is_instrumental, system_a, system_b, preference (A, B, TIE or
+    BOTH_BAD), and either scores (score_streams_a, score_streams_b and so on) or clips to score (audio_a, audio_b).
+    """
+    from model.arena import experiment, report
+    from model.arena.battles import clips_in, has_scores, read_battles
+    from model.training.tables import read_table
+
     table = read_table(battles)
     if audio is None and scores is None and not has_scores(table):
-        audio = _beside(battles)
+        audio = _audio_beside(battles)
     if audio is not None:
         out.mkdir(parents=True, exist_ok=True)
-        scores = _scored(clips_in(table, audio), audio, out / SCORES, weights, head, device)
+        scores = _score_clips(clips_in(table, audio), audio, out / SCORES, weights, head, device)
     read = read_battles(battles, scores)
     with progress() as bars:
         bar = bars.add_task("folds", total=None)
-        experiment = arena.run(
+        result = experiment.run(
             read,
             n_resamples=resamples,
             min_votes=min_votes,
             on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
-    arena_report.write(experiment, out)
-    Console(stderr=True).print(f"{arena_report.headline(experiment.fitted)} See {out / 'report.html'}", highlight=False)
+    report.write(result, out)
+    Console(stderr=True).print(f"{report.headline(result.fitted)} See {out / 'report.html'}", highlight=False)
 
 
-def _beside(battles: Path) -> Path | None:
-    """The folder audio/ beside a file."""
+def _audio_beside(battles: Path) -> Path | None:
+    """The folder audio/ beside a file, None where there is none."""
     folder = battles.parent / "audio"
     return folder if folder.is_dir() else None
 
 
-def _scored(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
-    """Scores the clips that are not in the file yet, a line each, and returns the file."""
+def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
+    """Score the clips that are not in the file yet, a line each, and return the file."""
+    from app.cli.scoring import UNTRAINED, score_files, scoring_progress, temporary_decoder
+    from app.cli.settings import load_settings
+    from app.core.settings import WorkerSettings
+    from model.inference.scorer import Scorer
+    from model.training.run import chosen_device
+    from model.training.tables import DataError
+
     require_weights(weights)
     settings = load_settings(WorkerSettings)
     scorer = Scorer.load(weights, device=chosen_device(device), head=head)
     if not scorer.card.trained:
         Console(stderr=True).print(UNTRAINED, style="bold red")
-    known = keep(path, scorer.card.version)
-    with decoder_of(settings) as decoder, progress() as bars, path.open("a", encoding="utf-8") as file:
-        for clip in bars.track([clip for clip in clips if clip not in known], description="clips"):
-            outcome = score_file(audio / clip, decoder, scorer, bars)
+    scored = keep_scored(path, scorer.card.version)
+    todo = [clip for clip in clips if clip not in scored]
+    with temporary_decoder(settings) as decoder, scoring_progress() as bars, path.open("a", encoding="utf-8") as file:
+        outcomes = score_files([audio / clip for clip in todo], decoder, scorer, bars)
+        for clip, outcome in zip(todo, outcomes, strict=True):
             if "error" in outcome:
                 raise DataError(f"{audio / clip}: {outcome['error']['detail']}")
             line = {"file": clip, "version": scorer.card.version, "scores": outcome["scores"]}
@@ -81,8 +96,10 @@ def _scored(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: 
     return path
 
 
-def keep(path: Path, version: str) -> set[str]:
-    """The clips that an earlier call has scored with the same weights; the file is left with these alone."""
+def keep_scored(path: Path, version: str) -> set[str]:
+    """The clips that an earlier call has scored with the same weights; all other lines of the file are removed."""
+    from model.files import write_text
+
     if not path.exists():
         return set()
     kept = [line for line in _whole_lines(path) if line.get("version") == version]
@@ -92,5 +109,5 @@ def keep(path: Path, version: str) -> set[str]:
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     for line in path.read_text("utf-8").split("\n"):
-        with suppress(ValueError):  # a last one that was cut off
+        with suppress(ValueError):  # the last line, where writing it was interrupted
             yield json.loads(line)

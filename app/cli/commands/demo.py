@@ -7,20 +7,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.cli.commands.settings import load_settings
-from app.cli.commands.up import CannotStart, service
-from app.cli.commands.weights import MERT_LICENCE, ensure_weights
-from app.core.settings import WorkerSettings
-from model.audio import synthesizer
+from app.cli.flags import ServiceDeviceFlag, WeightsDirFlag, export
+from app.cli.weights_dir import MERT_LICENCE, CannotStart, ensure_weights
 from model.domain import ApexError
+
+if TYPE_CHECKING:
+    import httpx
 
 TRACK_S = 40.0
 READY_TIMEOUT_S = 120.0
@@ -30,8 +30,13 @@ POLL_S = 0.25
 console = Console()
 
 
-def run() -> None:
-    """Start, score, show, stop. Raises `ApexError` when any of it fails."""
+def demo(weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None) -> None:
+    """Start everything, score a piece of music made on the spot, show the scores, stop everything."""
+    export(weights_dir=weights, device=device)
+    from app.cli.settings import load_settings
+    from app.core.settings import WorkerSettings
+    from model.audio import synthesizer
+
     directory = ensure_weights(load_settings(WorkerSettings).weights_dir)
     with tempfile.TemporaryDirectory(prefix="apex-demo-") as data_dir:
         os.environ |= {
@@ -48,8 +53,12 @@ def run() -> None:
 
 
 @contextmanager
-def running_service() -> Iterator[httpx.Client]:
+def running_service() -> Iterator["httpx.Client"]:
     """A client of a service that runs in the background until the block ends."""
+    import httpx
+
+    from app.cli.service import service
+
     with service() as (supervisor, url):
         thread = threading.Thread(target=supervisor.run, name="supervisor")
         thread.start()
@@ -63,8 +72,10 @@ def running_service() -> Iterator[httpx.Client]:
             thread.join()
 
 
-def wait_until_ready(client: httpx.Client) -> None:
+def wait_until_ready(client: "httpx.Client") -> None:
     """Wait for the API to answer and for a worker to have loaded its model."""
+    import httpx
+
     deadline = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < deadline:
         try:
@@ -76,19 +87,19 @@ def wait_until_ready(client: httpx.Client) -> None:
     raise CannotStart(f"the service was not ready after {READY_TIMEOUT_S:.0f} s; its messages are above")
 
 
-def score(client: httpx.Client, track: Path) -> dict[str, Any]:
+def score(client: "httpx.Client", track: Path) -> dict[str, Any]:
     """Upload a track and wait for the end of its job, showing how far it is."""
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[stage]}"), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("scoring", total=None, stage="uploading")
         with track.open("rb") as file:
-            answer = client.post("/score", files={"file": (track.name, file)})
-        if answer.status_code != httpx.codes.ACCEPTED:
-            raise ApexError(f"the upload was refused: {answer.text}")
-        return _follow(client, answer.headers["Location"], progress, bar)
+            response = client.post("/score", files={"file": (track.name, file)})
+        if response.status_code != HTTPStatus.ACCEPTED:
+            raise ApexError(f"the upload was refused: {response.text}")
+        return _follow(client, response.headers["Location"], progress, bar)
 
 
-def _follow(client: httpx.Client, location: str, progress: Progress, bar: TaskID) -> dict[str, Any]:
+def _follow(client: "httpx.Client", location: str, progress: Progress, bar: TaskID) -> dict[str, Any]:
     deadline = time.monotonic() + SCORE_TIMEOUT_S
     while time.monotonic() < deadline:
         job: dict[str, Any] = client.get(location).json()

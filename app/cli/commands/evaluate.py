@@ -1,43 +1,63 @@
 """`apex evaluate`: how good a head is."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.commands.progress import progress
-from model.reports.html import shown
-from model.training.evaluate import Evaluation, baseline_summary, evaluate, summary, write
-from model.training.run import chosen_device
+from app.cli.errors import training_command
+from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag
+from app.cli.progress import progress
+
+if TYPE_CHECKING:
+    from model.training.evaluate import Evaluation
 
 
-def run(head: Path, data: Path, out: Path, *, train: Path | None, resamples: int, device: str) -> None:
-    """Evaluate, write, and show the comparison with the baselines."""
-    train = train or _beside(data, "train")
+@training_command
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, or a head: apex.safetensors or best_model.pt.")],
+    data: Annotated[Path, typer.Argument(help="Embeddings that it was not trained on, such as emb/test.")],
+    out: OutFlag = Path("eval"),
+    train_data: Annotated[
+        Path | None, typer.Option("--train", help="Embeddings for the baselines. Default the train/ beside DATA.")
+    ] = None,
+    resamples: ResamplesFlag = 1_000,
+    device: DeviceFlag = "auto",
+) -> None:
+    """4. Say how good a head is, beside a mean and a ridge regression, with 95 % intervals."""
+    from model.training import evaluate as evaluation
+    from model.training.run import chosen_device
+
+    train = train_data or _sibling_split(data, "train")
     with progress() as bars:
         bar = bars.add_task("measures", total=None)
-        evaluation = evaluate(
-            head,
+        result = evaluation.evaluate(
+            run,
             data,
             train=train,
-            val=_beside(data, "val") or train,
+            val=_sibling_split(data, "val") or train,
             device=chosen_device(device),
             n_resamples=resamples,
             on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
-    write(evaluation, out)
-    _show(evaluation)
+    evaluation.write(result, out)
+    _show(result)
     Console(stderr=True).print(f"see {out / 'report.html'}", highlight=False)
 
 
-def _beside(data: Path, split: str) -> Path | None:
+def _sibling_split(data: Path, split: str) -> Path | None:
     """Another split of the folder that a split is in."""
     paths = (data.parent / split, data.parent / f"{split}.parquet")
     return next((path for path in paths if path.exists() and path.resolve() != data.resolve()), None)
 
 
-def _show(evaluation: Evaluation) -> None:
+def _show(evaluation: "Evaluation") -> None:
+    from model.reports.html import shown
+    from model.training.evaluate import baseline_summary, summary
+
     header, rows = summary(evaluation)
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for name in header:

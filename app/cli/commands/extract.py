@@ -1,27 +1,53 @@
 """`apex extract`: songs in, Parquet of embeddings out."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.console import Console
 
-from app.cli.commands.progress import progress
-from app.cli.commands.up import require_weights
-from model.training.extract import ExtractConfig, Progress, extract
-from model.training.shards import FAILURES
+from app.cli.errors import training_command
+from app.cli.flags import DeviceFlag, OutFlag, WeightsFlag
+from app.cli.progress import progress
+from app.cli.weights_dir import require_weights
+
+if TYPE_CHECKING:
+    from model.training.extract import Progress
 
 
-def run(manifest: Path, audio: str, out: Path, *, weights: Path, retry_failures: bool, **choices: Any) -> None:
-    """Embed what is not embedded yet, and say how much could not be."""
+@training_command
+def extract(
+    manifest: Annotated[Path, typer.Argument(help="What 'apex labels' wrote, or one table of id and scores.")],
+    audio: Annotated[str, typer.Option(help="Folder or URL that holds each song as a file named id.*.")],
+    weights: WeightsFlag = Path("weights"),
+    out: OutFlag = Path("emb"),
+    device: DeviceFlag = "auto",
+    actors: Annotated[int, typer.Option(min=1, help="Networks in memory; one a GPU.")] = 1,
+    batch_segments: Annotated[
+        int, typer.Option(min=0, help="Segments of 30 s in one pass; 0 for what suits the device.")
+    ] = 0,
+    shard_songs: Annotated[int, typer.Option(min=1, help="Songs in one Parquet file; fewer where it is slow.")] = 256,
+    retry_failures: Annotated[bool, typer.Option("--retry-failures", help="Try those again that have failed.")] = False,
+) -> None:
+    """2. Embed every song, in parallel. Start it again after a crash: it goes on where it was.
+
+    What cannot be embedded is in OUT/failures.parquet, with the reason. Set RAY_ADDRESS to use a Ray cluster instead of
+    this machine.
+    """
+    from model.training import extract as extraction
+    from model.training.shards import FAILURES
+
     require_weights(weights)
-    config = ExtractConfig(weights.resolve(), **choices)
+    config = extraction.ExtractConfig(
+        weights.resolve(), device=device, actors=actors, batch_segments=batch_segments, shard_songs=shard_songs
+    )
     with progress() as bars:
         bar = bars.add_task("songs", total=None)
 
-        def show(now: Progress) -> None:
+        def show(now: "Progress") -> None:
             bars.update(bar, completed=now.done, total=now.total, description=f"songs, {now.failed} failed")
 
-        end = extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
+        end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
     console = Console(stderr=True, highlight=False)
     console.print(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")
     if end.failed:

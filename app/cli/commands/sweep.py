@@ -1,34 +1,60 @@
 """`apex sweep`: every condition trained, one table."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.commands.progress import progress
+from app.cli.errors import training_command
+from app.cli.flags import (
+    BatchSizeFlag,
+    DeviceFlag,
+    EpochsFlag,
+    LearningRateFlag,
+    OutFlag,
+    PatienceFlag,
+    SeedFlag,
+    SplitsArgument,
+)
+from app.cli.progress import progress
 from model.domain import TASK_SCORES
-from model.reports.html import shown
-from model.training.run import chosen_device
-from model.training.sweep import sweep, table
-from model.training.tables import DataError
-from model.training.trainer import TrainConfig
 
 
-def run(data: Path, out: Path, tasks: list[str], *, device: str, **choices: Any) -> None:
-    """Train what is not trained yet, and compare."""
+@training_command
+def sweep(
+    data: SplitsArgument,
+    out: OutFlag = Path("sweep"),
+    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be given twice. Default both.")] = None,
+    epochs: EpochsFlag = 50,
+    batch_size: BatchSizeFlag = 512,
+    learning_rate: LearningRateFlag = 1e-4,
+    patience: PatienceFlag = 20,
+    seed: SeedFlag = 42,
+    device: DeviceFlag = "auto",
+) -> None:
+    """Train all 24 conditions of the paper, one a core, and compare them in one table."""
+    from model.reports.html import shown
+    from model.training import sweep as sweeping
+    from model.training.run import chosen_device
+    from model.training.tables import DataError
+    from model.training.trainer import TrainConfig
+
+    tasks = task or ["popularity", "full"]
     if unknown := set(tasks) - TASK_SCORES.keys():
         raise DataError(f"task is {unknown.pop()!r}, not one of {', '.join(TASK_SCORES)}")
+    base = TrainConfig(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience, seed=seed)
     with progress() as bars:
         bar = bars.add_task("conditions", total=None)
 
         def show(name: str, done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total, description=f"conditions, last {name}")
 
-        results = sweep(data, out, TrainConfig(**choices), device=chosen_device(device), tasks=tasks, on_progress=show)
-    header, rows = table(results)
-    grid = Table(*header)
+        results = sweeping.sweep(data, out, base, device=chosen_device(device), tasks=tasks, on_progress=show)
+    header, rows = sweeping.table(results)
+    table = Table(*header)
     for row in rows:
-        grid.add_row(*map(shown, row))
-    Console().print(grid)
+        table.add_row(*map(shown, row))
+    Console().print(table)
     Console(stderr=True).print(f"see {out / 'report.html'}", highlight=False)

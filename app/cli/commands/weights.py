@@ -1,82 +1,74 @@
 """`apex weights`: get, make, convert and check weights."""
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
+import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from model.domain import WeightsError
-from model.weights import directory as weights
+from app.cli.weights_dir import pull_weights
+from model.domain import TASK_SCORES, WeightsError
 
-MERT_LICENCE = (
-    "MERT-v1-95M is licensed CC-BY-NC-4.0: with these weights the service may not be used commercially. "
-    "The APEX head is licensed Apache-2.0."
-)
+if TYPE_CHECKING:
+    from model.weights.directory import Manifest
 
-
-def pull(directory: Path, *, endpoint: str | None) -> None:
-    """Fetch the published weights with a progress bar."""
-    console = Console(stderr=True)
-    console.print(MERT_LICENCE)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        manifest = weights.pull(directory, endpoint=endpoint, on_progress=_Bars(progress))
-    _show(directory, manifest)
+app = typer.Typer(no_args_is_help=True, help="Get, make, convert and check weights.")
 
 
-def ensure_weights(directory: Path) -> Path:
-    """The given weights if they are there, else the published ones, else untrained ones beside them."""
-    if (directory / "mert").is_dir():
-        return directory
-    if weights.reachable():
-        pull(directory, endpoint=None)
-        return directory
-    beside = directory.with_name(f"{directory.name}-stand-in")
-    console = Console(stderr=True)
-    console.print(
-        "The model hub cannot be reached. [bold red]Using UNTRAINED weights: the scores mean nothing.[/bold red]"
-    )
-    if not (beside / "mert").is_dir():
-        with console.status("making untrained weights of the published size"):
-            weights.write_stand_in(beside)
-    return beside
+@app.command()
+def pull(
+    directory: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("weights"),
+    endpoint: Annotated[str | None, typer.Option(help="Another hub to fetch from.")] = None,
+) -> None:
+    """Fetch the published weights, check them, convert them to safetensors. Resumes where it stopped."""
+    _show(directory, pull_weights(directory, endpoint=endpoint))
 
 
-def stand_in(directory: Path, *, size: str, task: str, seed: int) -> None:
-    """Make untrained weights."""
-    if task not in ("full", "popularity"):
+@app.command()
+def stand_in(
+    directory: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("weights"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="A network of toy size, for tests.")] = False,
+    task: Annotated[str, typer.Option(help="full (seven scores) or popularity (two).")] = "full",
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
+) -> None:
+    """Make untrained weights of the same shapes: everything can be tried, but the scores mean nothing."""
+    if task not in TASK_SCORES:
         raise WeightsError(f"there is no task {task!r}: choose full or popularity")
+    from model.weights.directory import write_stand_in
+
     with Console(stderr=True).status("making untrained weights"):
-        manifest = weights.write_stand_in(
-            directory,
-            size=cast(Literal["full", "tiny"], size),
-            task=cast(Literal["full", "popularity"], task),
-            seed=seed,
+        manifest = write_stand_in(
+            directory, size="tiny" if tiny else "full", task=cast(Literal["full", "popularity"], task), seed=seed
         )
     _show(directory, manifest)
 
 
-def verify(directory: Path) -> None:
-    """Check hashes and tensors."""
+@app.command()
+def verify(directory: Annotated[Path, typer.Argument(help="Weights directory.")] = Path("weights")) -> None:
+    """Check every file, hash and tensor of a weights directory."""
+    from model.weights.directory import verify
+
     with Console(stderr=True).status("reading every tensor"):
-        manifest = weights.verify(directory, deep=True)
+        manifest = verify(directory, deep=True)
     _show(directory, manifest)
 
 
-def convert(source: Path, directory: Path, *, head: Path | None = None) -> None:
-    """Write the same weights as safetensors, with another head if one is given."""
-    _show(directory, weights.convert(source, directory, head_path=head))
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="Directory in a published layout.")],
+    directory: Annotated[Path, typer.Argument(help="Where to put the result.")],
+    head: Annotated[
+        Path | None, typer.Option(help="A head to take instead of the source's, such as run/apex.safetensors.")
+    ] = None,
+) -> None:
+    """Turn weights in any published layout into safetensors with a manifest; the numbers stay the same."""
+    from model.weights.directory import convert
+
+    _show(directory, convert(source, directory, head_path=head))
 
 
-def _show(directory: Path, manifest: weights.Manifest) -> None:
+def _show(directory: Path, manifest: "Manifest") -> None:
     trained = "trained" if manifest.trained else "[bold red]NOT trained: scores mean nothing[/bold red]"
     table = Table(title=f"{directory} ({trained})")
     for heading in ("file", "bytes", "sha256", "licence", "source"):
@@ -85,16 +77,3 @@ def _show(directory: Path, manifest: weights.Manifest) -> None:
         source = f"{entry.source or '-'}@{entry.revision}" if entry.revision else entry.source or "-"
         table.add_row(name, f"{entry.bytes:,}", entry.sha256[:16], entry.licence or "-", source)
     Console().print(table)
-
-
-class _Bars:
-    """One progress bar a file: `(file, bytes done, bytes in all)`."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.tasks: dict[str, Any] = {}
-
-    def __call__(self, file: str, done: int, total: int | None) -> None:
-        if file not in self.tasks:
-            self.tasks[file] = self.progress.add_task(file, total=total)
-        self.progress.update(self.tasks[file], completed=done, total=total)

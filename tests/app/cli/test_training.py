@@ -11,9 +11,9 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from app.cli.commands.arena import keep
+from app.cli.commands.arena import keep_scored
+from app.cli.errors import INTERRUPTED
 from app.cli.main import app
-from app.cli.training import INTERRUPTED
 from tests.model.catalogue import write_splits
 from tests.model.training.test_labels import write_counts
 
@@ -52,9 +52,9 @@ def test_a_file_in_the_way_of_the_results_is_one_line_too(tmp_path: Path) -> Non
 def test_scores_of_clips_are_kept_unless_another_head_gave_them(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     path.write_text('{"file": "a.wav", "version": "1"}\n{"file": "b.wav", "version": "2"}\n{"file": "c.w')
-    assert keep(path, "2") == {"b.wav"}
+    assert keep_scored(path, "2") == {"b.wav"}
     assert path.read_text() == '{"file": "b.wav", "version": "2"}\n'
-    assert keep(tmp_path / "none.jsonl", "2") == set()
+    assert keep_scored(tmp_path / "none.jsonl", "2") == set()
 
 
 def test_without_the_extra_a_command_says_what_to_install() -> None:

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
-from app.cli.commands.up import free_port
+from app.cli.service import free_port
 from app.core.callers import Limits
 from app.core.settings import ApiSettings
 from app.main import create_app

@@ -1,0 +1,53 @@
+"""The store of API keys that `apex keys` works on: in a service's Redis, which is started where it does not run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.api.auth.api_keys import KeyStore
+from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
+from app.cli.settings import load_settings
+from app.core.settings import ServiceSettings
+from model.domain import ApexError
+
+CONNECT_TIMEOUT_S = 5.0
+
+
+class NoRedis(ApexError):
+    """The Redis that holds the keys cannot be reached; the text says which one was tried."""
+
+
+@contextmanager
+def key_store() -> Iterator[KeyStore]:
+    """The keys of the Redis that was named, else of the private Redis in the data folder."""
+    settings = load_settings(ServiceSettings)
+    try:
+        with _named_or_private(settings) as url, Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S) as redis:
+            yield KeyStore(redis)
+    except (RedisError, EmbeddedRedisError) as error:
+        raise NoRedis(f"the keys cannot be reached: {error}") from error
+
+
+@contextmanager
+def _named_or_private(settings: ServiceSettings) -> Iterator[str]:
+    if "redis_url" in settings.model_fields_set:
+        yield settings.redis_url
+        return
+    directory = settings.data_dir / "redis"
+    if url := running_url(directory):
+        yield url
+        return
+    with _started(directory) as redis:
+        yield redis.url
+
+
+@contextmanager
+def _started(directory: Path) -> Iterator[EmbeddedRedis]:
+    # The folder is not created here: a key in a Redis that no service uses would be of no use.
+    if not directory.is_dir():
+        raise NoRedis(f"there is no service's Redis in {directory}: name its --data-dir, or a --redis-url")
+    with EmbeddedRedis(directory) as redis:
+        yield redis

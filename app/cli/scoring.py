@@ -1,0 +1,123 @@
+"""Scoring files in this process, as `apex score` and `apex arena` do."""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from app.core.settings import WorkerSettings
+from model.audio.decoder import Decoder
+from model.audio.prefetch import PrefetchedTrack, prefetch
+from model.domain import SEGMENT_S
+from model.inference.scorer import Scorer, TrackError
+from worker.environment import usable_cores
+
+UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"
+
+
+def score_files(
+    files: Sequence[Path], decoder: Decoder, scorer: Scorer, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """For each file in order `{"file", "scores", "audio", "model"}`, or `{"file", "error"}` where there are no scores.
+
+    The next files are decoded meanwhile, and their segments share the model's batches. The scores are those that each
+    file gets alone.
+    """
+    bar = ScoringBar(progress, len(files))
+    tracks = prefetch(files, decoder, n_threads=usable_cores())
+    for track, outcome in scorer.score_many(tracks, on_progress=bar.segments_done):
+        bar.track_done(track)
+        yield _as_json(track, outcome, scorer)
+    bar.remove()
+
+
+def _as_json(track: PrefetchedTrack, outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
+    if isinstance(outcome, TrackError):
+        return {"file": str(track.file), "error": {"code": outcome.code, "detail": str(outcome)}}
+    facts = asdict(track.facts) if track.facts else {}
+    return {"file": str(track.file), "scores": outcome, "audio": facts, "model": scorer.card.identity()}
+
+
+class ScoringBar:
+    """How many segments are done, out of how many there will be if the other tracks are as long as those so far."""
+
+    def __init__(self, progress: Progress, n_tracks: int) -> None:
+        self._progress, self._n_tracks = progress, n_tracks
+        self._task = progress.add_task("scoring", total=None, tracks=f"0/{n_tracks}", rate="")
+        self._started_at = time.monotonic()
+        self._n_segments = self._n_done = 0
+
+    def segments_done(self, n_segments: int) -> None:
+        rate = n_segments * SEGMENT_S / (time.monotonic() - self._started_at)
+        self._progress.update(self._task, completed=n_segments, rate=f"{rate:.1f} × real time")
+
+    def track_done(self, track: PrefetchedTrack) -> None:
+        self._n_done += 1
+        self._n_segments += track.n_segments
+        expected = round(self._n_segments * self._n_tracks / self._n_done)
+        self._progress.update(self._task, total=expected, tracks=f"{self._n_done}/{self._n_tracks}")
+
+    def remove(self) -> None:
+        self._progress.remove_task(self._task)
+
+
+def scoring_progress() -> Progress:
+    """The progress display that a `ScoringBar` fills, on stderr."""
+    columns = (
+        TextColumn("{task.fields[tracks]} tracks"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def print_table(outcomes: list[dict[str, Any]], scorer: Scorer) -> None:
+    """One row a file, one column a score."""
+    table = Table(caption=None if scorer.card.trained else UNTRAINED, caption_style="bold red")
+    table.add_column("file", overflow="fold")
+    for name in scorer.card.scores:
+        table.add_column(name, justify="right")
+    for outcome in outcomes:
+        if "scores" in outcome:
+            table.add_row(outcome["file"], *(f"{value:.2f}" for value in outcome["scores"].values()))
+    if table.row_count:
+        Console().print(table)
+
+
+def print_json(outcome: dict[str, Any]) -> None:
+    """One outcome as a line of JSON on stdout, at once."""
+    sys.stdout.write(json.dumps(outcome, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_error(outcome: dict[str, Any]) -> None:
+    """The error of an outcome on stderr; nothing for one with scores."""
+    if error := outcome.get("error"):
+        Console(stderr=True).print(f"[red]{outcome['file']}[/red]: {error['code']}: {error['detail']}", highlight=False)
+
+
+@contextmanager
+def temporary_decoder(settings: WorkerSettings) -> Iterator[Decoder]:
+    """A decoder with the limits of the settings and a scratch folder of its own, until the block ends."""
+    with (
+        tempfile.TemporaryDirectory(prefix="apex-") as scratch_dir,
+        Decoder(
+            settings.audio_limits,
+            timeout_s=settings.decode_timeout_s,
+            memory_bytes=settings.decode_memory_bytes,
+            scratch_dir=Path(scratch_dir),
+        ) as decoder,
+    ):
+        yield decoder

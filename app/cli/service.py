@@ -1,0 +1,41 @@
+"""The whole service on this machine, as `apex up` and `apex demo` run it: a private Redis, the API and the workers."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from app.cli.settings import load_settings
+from app.cli.weights_dir import CannotStart, require_weights
+from app.core.logging import configure_logging
+from app.core.settings import ApiSettings, WorkerSettings
+from worker.main import PROCESS_COMMAND, processes, supervised
+from worker.supervisor import Child, Supervisor
+
+API_COMMAND = (sys.executable, "-m", "app.cli", "api")
+
+
+@contextmanager
+def service(process_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[Supervisor, str]]:
+    """The service, not yet running, and its address. Its Redis runs until the block ends."""
+    settings, api = load_settings(WorkerSettings), load_settings(ApiSettings)
+    configure_logging(settings.log_level)
+    require_weights(settings.weights_dir)
+    port = api.port or free_port(api.host)
+    try:
+        with EmbeddedRedis(settings.data_dir / "redis") as redis:
+            os.environ |= {"APEX_REDIS_URL": redis.url, "APEX_PORT": str(port)}
+            children = [Child(name="api", command=API_COMMAND), *processes(settings, command=process_command)]
+            supervisor = supervised(load_settings(WorkerSettings), children, on_poll=redis.revive)
+            yield supervisor, f"http://{api.host}:{port}"
+    except EmbeddedRedisError as error:
+        raise CannotStart(str(error)) from error
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
