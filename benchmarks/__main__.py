@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks import engine, front_end, growth, queue, report, service
 from benchmarks.timing import machine
-from model.inference.engines import default_cache_dir
+from model.inference.engines.selection import default_cache_dir
 from model.weights.directory import write_stand_in
 
 Rows = list[dict[str, Any]]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from benchmarks.loop import Loop
 from benchmarks.timing import interleaved
-from model.inference.engines import open_engine
+from model.inference.engines.selection import open_engine
 from model.inference.engines.torch import TorchEngine
 from model.inference.precision import probe
 from model.inference.scorer import Scorer

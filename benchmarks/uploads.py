@@ -34,8 +34,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.cli.service import free_port
 from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.service import free_port
 from benchmarks.timing import machine
 
 HOST = "127.0.0.1"

@@ -16,7 +16,7 @@ from model.domain import (
     ModelOutputInvalid,
     PrecisionUnavailable,
 )
-from model.inference.engines import Engine
+from model.inference.engines.selection import Engine
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from model.domain import (
     ModelOutputInvalid,
     WeightsError,
 )
-from model.inference.engines import Engine, open_engine
+from model.inference.engines.selection import Engine, open_engine
 from model.inference.precision import EXACT, select_engine
 from model.networks.checkpoint import read_json
 from model.networks.head import EMBEDDING_DIM, LoadedHead, load_head

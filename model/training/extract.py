@@ -125,13 +125,13 @@ def _songs(table: Table, split: str) -> list[Song]:
 
 
 def _provenance(config: ExtractConfig) -> dict[str, Any]:
-    """What the embeddings will depend on. Raises DataError for a device that is not there."""
+    """What the embeddings will depend on. Raises DeviceError for a device that is not there."""
     # Imported here: torch takes seconds, which a faulty manifest should not cost.
+    from model.inference.device import resolve_device
     from model.inference.scorer import provenance
-    from model.training.run import chosen_device
 
     if not os.environ.get("RAY_ADDRESS"):  # a cluster may have what this machine has not
-        chosen_device(config.device)
+        resolve_device(config.device)
     return provenance(config.weights)
 
 

@@ -183,15 +183,3 @@ def _log(record: Record, events: Any) -> None:
     for group in ("train_mse", "val_mse", "sigma", "weight"):
         for task, value in (record[group] or {}).items():
             events.add_scalar(f"{group}/{task}", value, step)
-
-
-def chosen_device(device: str) -> str:
-    """The device itself, or for "auto" CUDA where there is any. Raises DataError for one that is not there."""
-    n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda" if n_cuda else "cpu"
-    if device not in ("cpu", "cuda", *(f"cuda:{number}" for number in range(n_cuda))):
-        raise DataError(f"there is no device {device!r}: it is cpu, cuda, cuda:1 and so on, or auto")
-    if device == "cuda" and not n_cuda:
-        raise DataError(f"the device {device!r} was asked for, but this machine or this build of torch has no CUDA")
-    return device

@@ -75,12 +75,11 @@ def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, h
     from app.cli.settings import load_settings
     from app.core.settings import WorkerSettings
     from model.inference.scorer import Scorer
-    from model.training.run import chosen_device
     from model.training.tables import DataError
 
     require_weights(weights)
     settings = load_settings(WorkerSettings)
-    scorer = Scorer.load(weights, device=chosen_device(device), head=head)
+    scorer = Scorer.load(weights, device=device, head=head)
     if not scorer.card.trained:
         Console(stderr=True).print(UNTRAINED, style="bold red")
     scored = keep_scored(path, scorer.card.version)

@@ -28,8 +28,8 @@ def evaluate(
     device: DeviceFlag = "auto",
 ) -> None:
     """4. Say how good a head is, beside a mean and a ridge regression, with 95 % intervals."""
+    from model.inference.device import resolve_device
     from model.training import evaluate as evaluation
-    from model.training.run import chosen_device
 
     train = train_data or _sibling_split(data, "train")
     with progress() as bars:
@@ -39,7 +39,7 @@ def evaluate(
             data,
             train=train,
             val=_sibling_split(data, "val") or train,
-            device=chosen_device(device),
+            device=resolve_device(device),
             n_resamples=resamples,
             on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )

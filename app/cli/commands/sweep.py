@@ -35,9 +35,9 @@ def sweep(
     device: DeviceFlag = "auto",
 ) -> None:
     """Train all 24 conditions of the paper, one a core, and compare them in one table."""
+    from model.inference.device import resolve_device
     from model.reports.html import shown
     from model.training import sweep as sweeping
-    from model.training.run import chosen_device
     from model.training.tables import DataError
     from model.training.trainer import TrainConfig
 
@@ -51,7 +51,7 @@ def sweep(
         def show(name: str, done: int, total: int) -> None:
             bars.update(bar, completed=done, total=total, description=f"conditions, last {name}")
 
-        results = sweeping.sweep(data, out, base, device=chosen_device(device), tasks=tasks, on_progress=show)
+        results = sweeping.sweep(data, out, base, device=resolve_device(device), tasks=tasks, on_progress=show)
     header, rows = sweeping.table(results)
     table = Table(*header)
     for row in rows:

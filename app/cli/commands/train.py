@@ -46,6 +46,7 @@ def train(
     device: DeviceFlag = "auto",
 ) -> None:
     """3. Train a head on embeddings. Start it again after a crash: it goes on where it was."""
+    from model.inference.device import resolve_device
     from model.networks.head import HEAD_FILE
     from model.training import run
     from model.training.trainer import TrainConfig
@@ -64,7 +65,7 @@ def train(
     )
     with progress() as bars:
         show = _EpochBars(bars, config.epochs)
-        result = run.train(data, out, config, device=run.chosen_device(device), on_progress=show)
+        result = run.train(data, out, config, device=resolve_device(device), on_progress=show)
     console = Console(stderr=True, highlight=False)
     console.print(_table(result))
     console.print(f"best epoch {result['best_epoch']} of {result['epochs']}; the head is {out / HEAD_FILE}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
-from model.inference.engines import Engine
+from model.inference.engines.selection import Engine
 from model.inference.precision import deviations, exceeded_tolerances, probe, select_engine
 
 EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}

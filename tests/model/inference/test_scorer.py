@@ -22,7 +22,7 @@ from model.domain import (
     ModelOutputInvalid,
     WeightsError,
 )
-from model.inference.engines import open_engine
+from model.inference.engines.selection import open_engine
 from model.inference.scorer import Scorer
 from model.networks.head import load_head, save_head
 from model.networks.mert import EncoderSource, load_mert, pooled_states

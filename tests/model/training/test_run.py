@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from model.domain import TASK_SCORES, ApexError
 from model.networks.head import HEAD_FILE, load_head, save_head
-from model.training.run import METRICS, RESULT, chosen_device, train
+from model.training.run import METRICS, RESULT, train
 from model.training.tables import DataError
 from model.training.trainer import Record, TrainConfig
 from tests.model.catalogue import rows, write_split, write_splits
@@ -129,13 +129,3 @@ def test_splits_of_unequal_width_are_refused(tmp_path: Path) -> None:
         DataError, match="val/part-000001.parquet: column 'segment_embedding', row 1: has 8 values, not 16"
     ):
         train(tmp_path, tmp_path / "run", CONFIG)
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA")
-def test_a_device_that_is_not_there_is_refused() -> None:
-    assert chosen_device("auto") == "cpu"
-    with pytest.raises(DataError, match="no CUDA"):
-        chosen_device("cuda")
-    for name in ("tpu", "cuda:7"):
-        with pytest.raises(DataError, match=f"there is no device '{name}'"):
-            chosen_device(name)

@@ -21,9 +21,9 @@ from model.domain import (
     DeviceOutOfMemory,
     PrecisionUnavailable,
 )
-from model.inference import engines
-from model.inference.engines import open_engine
+from model.inference.engines import selection
 from model.inference.engines.openvino import OpenVinoEngine
+from model.inference.engines.selection import open_engine
 from model.inference.engines.torch import BATCHES, TorchEngine, use_fast_products
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm, load_mert
 
@@ -155,9 +155,9 @@ def test_openvino_reports_nothing_to_anybody_even_with_consent(encoder: EncoderS
 @pytest.fixture
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "model.inference.engines.openvino", None)
-    engines._has_openvino.cache_clear()
+    selection._has_openvino.cache_clear()
     yield
-    engines._has_openvino.cache_clear()
+    selection._has_openvino.cache_clear()
 
 
 @pytest.mark.usefixtures("without_openvino")
