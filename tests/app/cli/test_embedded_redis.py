@@ -77,12 +77,12 @@ def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monke
 
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from app.embedded import EmbeddedRedis;"
+        "import sys, time; from pathlib import Path; from app.cli.embedded_redis import EmbeddedRedis;"
         "server = EmbeddedRedis(Path(sys.argv[1])).__enter__(); print('ready', flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
     assert parent.stdout
-    parent.stdout.readline()
+    assert parent.stdout.readline() == b"ready\n"
     parent.kill()
     parent.wait()
     parent.stdout.close()
