@@ -96,12 +96,7 @@ def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
 def open_decoder(settings: WorkerSettings) -> Decoder:
     scratch_dir = settings.data_dir / "scratch"
     scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Decoder(
-        settings.audio_limits,
-        timeout_s=settings.decode_timeout_s,
-        memory_bytes=settings.decode_memory_bytes,
-        scratch_dir=scratch_dir,
-    )
+    return Decoder.from_settings(settings, scratch_dir=scratch_dir)
 
 
 if __name__ == "__main__":

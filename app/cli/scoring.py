@@ -113,11 +113,6 @@ def temporary_decoder(settings: WorkerSettings) -> Iterator[Decoder]:
     """A decoder with the limits of the settings and a scratch folder of its own, until the block ends."""
     with (
         tempfile.TemporaryDirectory(prefix="apex-") as scratch_dir,
-        Decoder(
-            settings.audio_limits,
-            timeout_s=settings.decode_timeout_s,
-            memory_bytes=settings.decode_memory_bytes,
-            scratch_dir=Path(scratch_dir),
-        ) as decoder,
+        Decoder.from_settings(settings, scratch_dir=Path(scratch_dir)) as decoder,
     ):
         yield decoder

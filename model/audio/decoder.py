@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Self
+from typing import IO, Any, BinaryIO, Protocol, Self
 
 import numpy as np
 
@@ -53,6 +53,17 @@ class DecodedTrack:
         for start in range(0, self.n_samples, SEGMENT_SAMPLES):
             data = os.pread(self._pcm.fileno(), SEGMENT_SAMPLES * _SAMPLE_BYTES, start * _SAMPLE_BYTES)
             yield np.frombuffer(data, np.float32)
+
+
+class DecodeSettings(Protocol):
+    """The settings that a decoder is made from."""
+
+    @property
+    def audio_limits(self) -> AudioLimits: ...
+    @property
+    def decode_timeout_s(self) -> float: ...
+    @property
+    def decode_memory_bytes(self) -> int: ...
 
 
 class Decoder:
@@ -106,6 +117,16 @@ class Decoder:
     def close(self) -> None:
         """Ends the warm process; a decoder that is used again starts another."""
         self._server.close()
+
+    @classmethod
+    def from_settings(cls, settings: DecodeSettings, *, scratch_dir: Path) -> Self:
+        """A decoder with the limits of the settings."""
+        return cls(
+            settings.audio_limits,
+            timeout_s=settings.decode_timeout_s,
+            memory_bytes=settings.decode_memory_bytes,
+            scratch_dir=scratch_dir,
+        )
 
     def __enter__(self) -> Self:
         with suppress(AudioError), tempfile.TemporaryFile(dir=self._scratch_dir) as empty:

@@ -39,7 +39,7 @@ class ExtractConfig:
     batch_segments: int = 0  # 0: what suits the device
     actors: int = 1  # networks in memory, one a GPU where there are any
     shard_songs: int = 256  # songs in one Parquet file, or fewer
-    limits: AudioLimits = field(default_factory=AudioLimits)
+    audio_limits: AudioLimits = field(default_factory=AudioLimits)
     decode_timeout_s: float = 60.0
     decode_memory_bytes: int = 1 << 30
 
@@ -204,12 +204,7 @@ def _decoder(config: ExtractConfig) -> Any:
     """One for each of Ray's processes, which run many tasks; its own warm child ends with the process."""
     from model.audio.decoder import Decoder
 
-    return Decoder(
-        config.limits,
-        timeout_s=config.decode_timeout_s,
-        memory_bytes=config.decode_memory_bytes,
-        scratch_dir=Path(tempfile.gettempdir()),
-    )
+    return Decoder.from_settings(config, scratch_dir=Path(tempfile.gettempdir()))
 
 
 class _Embed:
