@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays import Floats
 from model.domain import SCORE_RANGES, TASK_SCORES
-from model.training.tables import DataError, Floats, Table, read_table
+from model.training.tables import DataError, Table, read_table
 
 PREFERENCES = ("A", "B", "TIE", "BOTH_BAD")
 SIDES = ("a", "b")

@@ -22,7 +22,8 @@ from xgboost import XGBClassifier
 
 from model.arena.battles import Battles, features, used
 from model.arena.leaderboard import MIN_VOTES, Rating, rate
-from model.training.metrics import Floats, Measures, interval, mean_ranks, resample
+from model.arrays import Floats
+from model.training.metrics import Measures, interval, mean_ranks, resample
 from model.training.ray_session import n_cores
 from model.training.tables import DataError
 

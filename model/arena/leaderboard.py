@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from model.arrays import Floats
 from model.training.metrics import INTERVAL
-
-Floats = NDArray[np.float64]
 
 SCALE, MEAN = 400.0, 1000.0
 C = 1.0

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from model.arrays import Floats
 
 DPI = 100
 PANEL_INCHES = (3.4, 2.7)

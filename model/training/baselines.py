@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from model.arrays import Floats
 from model.training.embeddings import CHUNK_ROWS, Packed
-
-Floats = NDArray[np.float64]
 
 #: Penalties that ridge chooses from, by the error on the validation songs, in standardised embeddings.
 PENALTIES = tuple(10.0**power for power in range(-2, 7))

@@ -24,10 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from model.arrays import Floats
 from model.domain import SCORE_RANGES, TASK_SCORES
 from model.files import write_json
 from model.training.labels import AESTHETICS, COUNTS, STRUCTURE, aesthetic_scores
-from model.training.tables import DataError, Floats, Table, cell_error
+from model.training.tables import DataError, Table, cell_error
 
 SONG, SEGMENT, PLATFORM, VECTOR = "audio_id", "segment_id", "platform", "segment_embedding"
 #: The entry in a file's metadata that says which encoder and layer mix its embeddings come from. The reference's files

@@ -11,6 +11,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from model.arrays import Floats
 from model.domain import SCORE_RANGES
 from model.files import write_json
 from model.networks.head import LoadedHead, load_head
@@ -18,7 +19,7 @@ from model.reports import plots
 from model.reports.html import Cell, Report, interval_text, shown
 from model.training import baselines
 from model.training.embeddings import Packed, Songs, check_no_overlap, pack
-from model.training.metrics import MEASURES, Floats, Measures, Pairs
+from model.training.metrics import MEASURES, Measures, Pairs
 from model.training.run import layer_mix
 from model.training.tables import DataError, write_parquet
 from model.training.trainer import predict

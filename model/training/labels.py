@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from model.arrays import Floats
 from model.domain import SCORE_RANGES, TASK_SCORES
 from model.reports import plots
 from model.reports.html import Report
 from model.training.splits import DEFAULT_FRACTIONS, SPLITS, assign
-from model.training.tables import DataError, Floats, Table, read_table, write_parquet
+from model.training.tables import DataError, Table, read_table, write_parquet
 
 #: The count that each popularity score is made from.
 COUNTS = {"score_streams": "streams", "score_likes": "likes"}

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from model.arrays import Floats
+
 Measures = dict[str, Any]
 
 MEASURES = ("mse", "mae", "pearson", "spearman")

@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from model.arrays import Floats
 from model.domain import ApexError
 from model.files import sync_directory
-
-Floats = NDArray[np.float64]
 
 MAX_SHOWN_CHARS = 60
 

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from model.audio.decoder import Decoder
-from model.domain import AudioLimits
+from model.domain import AudioLimits, DeviceError
 from model.inference.scorer import Scorer, provenance
 from model.training.embeddings import pack, read_provenance
 from model.training.extract import ExtractConfig, extract, find_audio, read_manifest
@@ -213,7 +213,7 @@ def test_a_damaged_file_of_an_earlier_run_is_refused_by_its_name(
 
 def test_cuda_is_not_waited_for_where_there_is_none(folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
     config = ExtractConfig(tiny_weights, device="cuda:7")
-    with pytest.raises(DataError, match="there is no device 'cuda:7'"):
+    with pytest.raises(DeviceError, match="there is no device 'cuda:7'"):
         extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", config)
 
 
