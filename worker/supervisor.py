@@ -1,9 +1,8 @@
 """Keeps a set of processes alive: starts them, restarts one that dies, and stops them all together.
 
-Standard library only. Children run in sessions of their own, so that Ctrl-C reaches them once, through here.
+Children run in sessions of their own, so that Ctrl-C reaches them once, through here.
 """
 
-import ctypes
 import logging
 import os
 import secrets
@@ -15,13 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from model.parent_death import signal_on_parent_death
+
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1
 POLL_S = 0.2
-#: In the environment of every supervised process: a name for this one life of it.
+#: In the environment of every supervised process: an id of this start of it.
 INSTANCE_ID_VAR = "APEX_SUPERVISED"
-#: Short at the end, too: what kills a worker may be one job in the queue, and the others wait behind it.
+#: Short even after many deaths: what kills a worker may be one job, and the others wait behind it.
 BACKOFF_S = (0.5, 1, 2, 5)
 #: A process that lived this long is healthy: its next death is a first one.
 HEALTHY_AFTER_S = 60.0
@@ -31,7 +31,7 @@ EXIT_MISCONFIGURED = 78
 
 @dataclass
 class Child:
-    """One process to keep alive, and how its lives went."""
+    """One process to keep alive, and how often it was started."""
 
     name: str
     command: Sequence[str]
@@ -49,7 +49,7 @@ class Child:
         self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
 
     def record_exit(self, exit_code: int) -> None:
-        """Note a death, and when the next life may begin."""
+        """Note that the process ended, and when it may be started again."""
         now = time.monotonic()
         self.restarts = 1 if now - self.started_at > HEALTHY_AFTER_S else self.restarts + 1
         delay_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S)) - 1]
@@ -58,14 +58,14 @@ class Child:
 
 
 class Misconfigured(Exception):
-    """A child said that it can never work like this; its own log says why."""
+    """A child reported that it cannot work as it is configured; its own log says why."""
 
 
 class Supervisor:
     """`run()` returns when a stop was asked for and every child has ended.
 
     `on_tick` may take its time, on a thread of its own; `on_poll` runs on the thread that starts the children.
-    Raises `Misconfigured`, after all children have ended, when one of them says that it can never work.
+    Raises `Misconfigured`, after all children have ended, when one of them cannot work as it is configured.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Supervisor:
         self.every_s = every_s
         self.on_tick = on_tick
         self.on_poll = on_poll
-        #: The lives that are over, by name: whatever they held is in nobody's hands.
+        #: Instance ids of processes that have ended: a job that one of them ran is orphaned.
         self.ended: set[str] = set()
         self._stop = threading.Event()
 
@@ -145,6 +145,6 @@ def end_with_parent(signum: int = signal.SIGTERM) -> None:
     if INSTANCE_ID_VAR not in os.environ:
         return
     try:
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signum)
-    except (OSError, AttributeError):
+        signal_on_parent_death(signum)
+    except OSError:
         log.debug("this system cannot tie a process to its parent")

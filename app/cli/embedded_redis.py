@@ -18,6 +18,8 @@ from typing import IO, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from model import parent_death
+
 log = logging.getLogger(__name__)
 
 SERVER_NAMES = ("valkey-server", "redis-server")
@@ -27,19 +29,6 @@ STOP_TIMEOUT_S = 10.0
 #: Beside the data: where the server answers while it runs, for other commands on the same folder.
 URL_FILE = "url"
 RESTART_EVERY_S = 1.0
-
-
-#: Becomes the server, after asking Linux to stop it when the thread that started it is gone: a server left over by a
-#: killed service would keep its folder locked.
-LAUNCHER = """
-import ctypes, os, signal, sys
-PR_SET_PDEATHSIG = 1
-try:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-except (OSError, AttributeError):
-    pass
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 class EmbeddedRedisError(Exception):
@@ -114,9 +103,10 @@ class EmbeddedRedis:
     def _spawn(self) -> subprocess.Popen[bytes]:
         assert self._lock, "use the with statement"
         self._start_after = time.monotonic() + RESTART_EVERY_S
-        # The server keeps the lock's descriptor: a folder stays locked as long as any server writes into it.
+        # A server left over by a killed service would keep its folder locked, so it ends with its parent. It keeps the
+        # lock's descriptor: a folder stays locked as long as any server writes into it.
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, find_server(), *self._options()],
+            [sys.executable, "-I", "-S", parent_death.__file__, find_server(), *self._options()],
             pass_fds=[self._lock.fileno()],
             start_new_session=True,
         )

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from model.audio.sandbox.seccomp import install_seccomp_filter
+from model.parent_death import signal_on_parent_death
 
-_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
@@ -107,7 +107,7 @@ def _forbid_processes(_: ResourceLimits) -> None:
 
 
 def _die_with_parent(_: ResourceLimits) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_on_parent_death(signal.SIGKILL)
 
 
 #: In the order in which they are applied. Landlock needs a file descriptor, so the limit on those comes after it; a
