@@ -15,7 +15,7 @@ from model.inference.engines.torch import TorchEngine
 from model.inference.precision import probe
 from model.inference.scorer import Scorer
 from model.networks.mert import EncoderSource
-from worker.environment import usable_cores
+from model.processors import usable_cores
 
 BASELINE = "loop, SDPA"
 Embed = Callable[[], NDArray[np.float32]]

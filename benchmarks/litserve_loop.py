@@ -10,7 +10,7 @@ import torch
 from fastapi import Request
 
 from benchmarks.loop import Loop
-from worker.environment import usable_cores
+from model.processors import usable_cores
 
 
 class ApexApi(litserve.LitAPI):

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
-from worker.environment import usable_cores
+from model.processors import usable_cores
 
 LIBRARIES = ("torch", "transformers", "openvino", "litserve", "numpy", "av")
 

@@ -19,7 +19,7 @@ from model.audio.decoder import Decoder
 from model.audio.prefetch import PrefetchedTrack, prefetch
 from model.domain import SEGMENT_S
 from model.inference.scorer import Scorer, TrackError
-from worker.environment import usable_cores
+from model.processors import usable_cores
 
 UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"
 

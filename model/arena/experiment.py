@@ -23,8 +23,8 @@ from xgboost import XGBClassifier
 from model.arena.battles import Battles, features, used
 from model.arena.leaderboard import MIN_VOTES, Rating, rate
 from model.arrays import Floats
+from model.processors import usable_cores
 from model.training.metrics import Measures, interval, mean_ranks, resample
-from model.training.ray_session import n_cores
 from model.training.tables import DataError
 
 SEED = 42
@@ -165,7 +165,7 @@ def _out_of_fold(battles: Battles, on_progress: OnProgress) -> dict[tuple[str, s
     """The scores of every model on every feature set and kind of folds."""
     scores = {job: np.empty(len(battles)) for job in _jobs(battles)}
     # Threads are enough: the libraries let go of the interpreter while they compute.
-    with ThreadPoolExecutor(n_cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         futures = {
             pool.submit(_predict, battles, *job[:2], learn, test): (job, test)
             for job in scores

@@ -19,9 +19,10 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits, ModelOutputInvalid
+from model.processors import usable_cores
 from model.training.embeddings import PLATFORM
 from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
-from model.training.ray_session import n_cores, ray_session
+from model.training.ray_session import ray_session
 from model.training.shards import Outcome, ShardWriter, Song, exclusive_lock
 from model.training.splits import SPLITS
 from model.training.tables import DataError, Table, cell_error, read_table
@@ -215,7 +216,7 @@ class _Embed:
 
         from model.inference.scorer import Scorer
 
-        torch.set_num_threads(max(1, n_cores() // config.actors))  # Ray's own default is one
+        torch.set_num_threads(max(1, usable_cores() // config.actors))  # Ray's own default is one
         self._scorer = Scorer.load(config.weights, device=config.device, batch_segments=config.batch_segments)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from model.processors import usable_cores
+
 #: Without them Ray reports to its makers, and says on stderr what concerns its own developers.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -28,11 +30,6 @@ def ray_session() -> Iterator[Any]:
         ray.shutdown()
 
 
-def n_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def _size() -> dict[str, Any]:
     # Two at least: the actor that embeds holds one for good, and decoding needs another.
-    return {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(2, n_cores())}
+    return {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(2, usable_cores())}

@@ -17,12 +17,13 @@ from model.domain import TASK_SCORES
 from model.files import write_json, write_text
 from model.networks.checkpoint import MODES
 from model.networks.head import SHARED_DIMS, load_head
+from model.processors import usable_cores
 from model.reports import plots
 from model.reports.html import Cell, Report
 from model.training.embeddings import open_packed, pack_splits
 from model.training.losses import LOSSES
 from model.training.metrics import Measures, Pairs
-from model.training.ray_session import n_cores, ray_session
+from model.training.ray_session import ray_session
 from model.training.run import PACKED, layer_mix, train_packed
 from model.training.trainer import TrainConfig, predict
 
@@ -113,7 +114,7 @@ def _pack_all(data: Path, folder: Path, *, task: str) -> str:
 def _trained(configs: Mapping[str, TrainConfig], data: Path, out: Path, device: str) -> Iterator[tuple[str, Result]]:
     """Each condition with its result, in the order in which they are done."""
     with ray_session() as ray:
-        options = {"num_gpus": 0.25} if device.startswith("cuda") else {"num_cpus": 1 if n_cores() > 1 else 2}
+        options = {"num_gpus": 0.25} if device.startswith("cuda") else {"num_cpus": 1 if usable_cores() > 1 else 2}
         run = ray.remote(**options)(_train_one)
         waiting = {run.remote(name, config, data, out, device): name for name, config in configs.items()}
         while waiting:
