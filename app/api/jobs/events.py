@@ -1,7 +1,7 @@
-"""Events: what happens to a job, sent as server-sent events while it happens.
+"""Server-sent events: what happens to a job, while it happens.
 
-The stream begins with the whole job, or, for a client that names the last event it saw, with what it missed. It ends
-with the job, or with the server.
+A stream begins with the whole job, or, for a client that names the last event it received, with the events after it.
+It ends when the job ends or the server stops.
 """
 
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SNAPSHOT = "job.snapshot"
 
-#: Silence after which a comment is sent, so that no proxy takes the connection for dead.
+#: Silence after which a comment is sent, so that no proxy closes the connection as idle.
 KEEP_ALIVE_S = 15.0
 #: Progress is sent at most four times a second.
 PROGRESS_GAP_S = 0.25
@@ -38,9 +38,9 @@ _EVENT_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
 class JobEventFeed:
-    """What one client has not heard yet of a job. Blocking.
+    """The events of a job that one client has not received yet. Blocking.
 
-    `after` is the last event that it saw; one that is no longer known counts as none.
+    `after` is the id of the last event that it received; one that is no longer kept counts as none.
     """
 
     def __init__(self, services: Services, job: JobRecord, *, after: str | None) -> None:
@@ -51,7 +51,7 @@ class JobEventFeed:
         self._all = bool(self.after)
 
     def read(self) -> list[bytes]:
-        """The next events as frames; `finished` says whether any can follow."""
+        """The next events as frames. Afterwards `finished` is set if no more can follow."""
         return self._new_frames() if self.after else self._snapshot()
 
     def _has_event(self, event_id: str) -> bool:
@@ -61,34 +61,37 @@ class JobEventFeed:
         return self.services.jobs.events(self.job_id, after=self.after or "-")
 
     def _snapshot(self) -> list[bytes]:
-        events = self._events()  # before the record: what happens in between is then told twice rather than never
+        events = self._events()  # before the record: what happens in between is then sent twice rather than never
         job = self._job()
         if job is None:
             return []
         if job.done:
             last = self._events()[-1:]
-            return [frame(SNAPSHOT, job), *self._end(last[0] if last else Event("0-1", f"job.{job.status}", {}), job)]
+            return [
+                encode_event(SNAPSHOT, job),
+                *self._end(last[0] if last else Event("0-1", f"job.{job.status}", {}), job),
+            ]
         self.after = events[-1].id if events else "0-0"
-        return [frame(SNAPSHOT, job, id=self.after)]
+        return [encode_event(SNAPSHOT, job, id=self.after)]
 
     def _new_frames(self) -> list[bytes]:
         events = self._events()
         if not events:
             self._job()
             return []
-        # Whoever comes back hears all that was missed; afterwards only the latest, which counts in all before it.
-        shown = events if self._all else events[-1:]
+        # A client that reconnects gets all that it missed; afterwards only the latest, which supersedes those before.
+        sent = events if self._all else events[-1:]
         self._all, self.after = False, events[-1].id
-        return [told for event in shown for told in self._event_frames(event)]
+        return [frame for event in sent for frame in self._event_frames(event)]
 
     def _event_frames(self, event: Event) -> list[bytes]:
         if event.name == PROGRESS:
-            return [frame(PROGRESS, progress(event, self.services.queue_status.throughput()), id=event.id)]
+            return [encode_event(PROGRESS, progress(event, self.services.queue_status.throughput()), id=event.id)]
         return self._end(event, self._job())
 
     def _end(self, event: Event, job: Job | None) -> list[bytes]:
         self.finished = True
-        return [frame(event.name, job, id=event.id)] if job else []
+        return [encode_event(event.name, job, id=event.id)] if job else []
 
     def _job(self) -> Job | None:
         job = self.services.jobs.get(self.job_id)
@@ -97,7 +100,7 @@ class JobEventFeed:
 
 
 class EventStream(StreamingResponse):
-    """A feed as it happens. Listens for as long as the response lasts, and leaves nothing behind however it ends."""
+    """The response that sends a feed. Its listener is removed when the response ends, however it ends."""
 
     media_type = "text/event-stream"
 
@@ -119,11 +122,11 @@ class EventStream(StreamingResponse):
 
     async def _frames(self, listener: Listener) -> AsyncGenerator[bytes]:
         while True:
-            for told in await self._read():
-                yield told
+            for frame in await self._read():
+                yield frame
             if self.feed.finished or self.notifications.closed:
                 return
-            await listener.over(PROGRESS_GAP_S)
+            await listener.wait_end(PROGRESS_GAP_S)
             if not await listener.wait_update(KEEP_ALIVE_S):
                 yield KEEPALIVE_COMMENT
 
@@ -131,19 +134,19 @@ class EventStream(StreamingResponse):
         try:
             return await run_in_threadpool(self.feed.read)
         except RedisError as error:
-            # The status was sent long ago. The client comes back, and is told then what is wrong.
+            # The status was sent long ago. The client will reconnect, and that request gets the error.
             log.warning("event stream ended: %s: %s", type(error).__name__, error)
             self.feed.finished = True
             return []
 
 
-def frame(name: str, data: BaseModel, *, id: str | None = None) -> bytes:
-    """One event as it goes over the wire."""
+def encode_event(name: str, data: BaseModel, *, id: str | None = None) -> bytes:
+    """One event in the format of server-sent events."""
     return format_sse_event(event=name, data_str=data.model_dump_json(by_alias=True), id=id)
 
 
 def progress(event: Event, rate: float | None) -> ProgressEvent:
-    """How far a run was, and how long the rest of it should take."""
+    """How far a run is, and how long the rest of it should take. `rate` is one worker's, in audio seconds a second."""
     done, total = event.data["segments_done"], event.data["segments_total"]
     eta_s = round((total - done) * SEGMENT_S / rate, 1) if total and rate else None
     ratio = round(done / total, 3) if total else 0.0

@@ -1,6 +1,7 @@
-"""Listing: a tenant's jobs by page. A cursor is a place in time: what comes or goes between pages moves nothing.
+"""Listing: a tenant's jobs by page, newest first.
 
-One request looks at a bounded number of records, however few of them the filters let through.
+A cursor is the creation time and id of the last job looked at, so jobs that are added or deleted between two pages move
+no other. One request reads a bounded number of records, however few of them match the filters.
 """
 
 import base64
@@ -17,11 +18,11 @@ from app.core.json_types import Json
 from app.core.problems import Problem
 
 MAX_LIMIT = 100
-#: Records that one request looks at.
+#: Most records that one request reads.
 MAX_SCANNED = 1000
-#: Records that are read in one round trip, at least.
+#: Least records that are read in one round trip.
 CHUNK = 100
-#: Fields of a record that a filter can ask for.
+#: Fields of a record that have a filter.
 FIELDS = ("status", "external_id", "batch_id")
 MAX_CURSOR_CHARS = 256
 
@@ -30,26 +31,26 @@ Position = tuple[float, str]
 
 
 def list_jobs(store: JobStore, tenant: str, query: JobQuery) -> tuple[list[Job], str | None]:
-    """A page of jobs and the cursor of the next one. Forgets expired records that it meets. Blocking.
+    """A page of jobs, and the cursor of the next page. Removes expired records that it meets from the list. Blocking.
 
-    Raises `bad_cursor` for a cursor that belongs to other filters, or to nobody.
+    Raises `bad_cursor` for a cursor that was given with other filters, or by no one.
     """
     limit = min(max(query.limit, 1), MAX_LIMIT)
     filters = JobFilters(**query.model_dump(exclude={"limit", "cursor"}))
     binding = _binding(tenant, filters)
     start = _decode(query.cursor, binding) if query.cursor is not None else None
-    places = _places(store, tenant, filters, start)
+    positions = _positions(store, tenant, filters, start)
     page = Page(filters, limit)
-    for place, fields in _with_fields(store, islice(places, MAX_SCANNED), limit + 1):
+    for position, fields in _with_fields(store, islice(positions, MAX_SCANNED), limit + 1):
         if page.is_full:
             return _finish(store, tenant, page, binding)
-        page.add(place, fields)
-    page.is_last = next(places, None) is None
+        page.add(position, fields)
+    page.is_last = next(positions, None) is None
     return _finish(store, tenant, page, binding)
 
 
 class Page:
-    """What one request found so far."""
+    """The matching jobs that one request has found so far."""
 
     def __init__(self, filters: JobFilters, limit: int) -> None:
         self.filters = filters
@@ -63,9 +64,10 @@ class Page:
     def is_full(self) -> bool:
         return len(self.ids) == self.limit
 
-    def add(self, place: Position, fields: Json | None) -> None:
-        self.end = place
-        created_at, job_id = place
+    def add(self, position: Position, fields: Json | None) -> None:
+        """Take a record if it matches. `fields` is None for one that has expired."""
+        self.end = position
+        created_at, job_id = position
         if fields is None:
             self.expired.append(job_id)
         elif matches(created_at, fields, self.filters):
@@ -73,7 +75,7 @@ class Page:
 
 
 def matches(created_at: float, fields: Json, filters: JobFilters) -> bool:
-    """Whether a job is one of those that are meant."""
+    """Whether a job passes all filters."""
     after, before = filters.created_after, filters.created_before
     return (
         all(getattr(filters, name) in (None, fields[name]) for name in FIELDS)
@@ -88,40 +90,40 @@ def _finish(store: JobStore, tenant: str, page: Page, binding: str) -> tuple[lis
     return jobs, None if page.is_last or page.end is None else _encode(page.end, binding)
 
 
-def _places(store: JobStore, tenant: str, filters: JobFilters, start: Position | None) -> Iterator[Position]:
+def _positions(store: JobStore, tenant: str, filters: JobFilters, start: Position | None) -> Iterator[Position]:
     newest = filters.created_before.timestamp() if filters.created_before else math.inf
     oldest = filters.created_after.timestamp() if filters.created_after else 0.0
     if start is None:
         return store.list_by_created(tenant, newest=newest, oldest=oldest)
     listed = store.list_by_created(tenant, newest=min(newest, start[0]), oldest=oldest)
-    return dropwhile(lambda place: place >= start, listed)
+    return dropwhile(lambda position: position >= start, listed)
 
 
-def _with_fields(store: JobStore, places: Iterable[Position], chunk: int) -> Iterator[tuple[Position, Json | None]]:
-    # Only what the filters ask for is read: a record is many times larger, and few may be let through.
-    places = iter(places)
-    while found := list(islice(places, max(chunk, CHUNK))):
-        yield from zip(found, store.get_fields((job_id for _, job_id in found), FIELDS), strict=True)
+def _with_fields(store: JobStore, positions: Iterable[Position], size: int) -> Iterator[tuple[Position, Json | None]]:
+    # Only the filtered fields are read: a record is many times larger, and few may match.
+    positions = iter(positions)
+    while chunk := list(islice(positions, max(size, CHUNK))):
+        yield from zip(chunk, store.get_fields((job_id for _, job_id in chunk), FIELDS), strict=True)
 
 
 def _binding(tenant: str, filters: JobFilters) -> str:
-    """Ties a cursor to its list. No secret: whoever forges a cursor sees nothing but their own jobs."""
+    """Ties a cursor to its list. It needs no secret: a forged cursor shows its sender nothing but their own jobs."""
     return hashlib.sha256(f"{tenant} {filters.model_dump_json()}".encode()).hexdigest()[:16]
 
 
-def _encode(place: Position, binding: str) -> str:
-    return base64.urlsafe_b64encode(json.dumps([*place, binding]).encode()).decode().rstrip("=")
+def _encode(position: Position, binding: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([*position, binding]).encode()).decode().rstrip("=")
 
 
 def _decode(cursor: str, binding: str) -> Position:
     try:
         created_at, job_id, bound = json.loads(_unpadded(cursor))
-        place = float(created_at), str(job_id)
+        position = float(created_at), str(job_id)
     except (ValueError, TypeError):
         raise Problem("bad_cursor") from None
-    if bound != binding or not math.isfinite(place[0]):
+    if bound != binding or not math.isfinite(position[0]):
         raise Problem("bad_cursor")
-    return place
+    return position
 
 
 def _unpadded(cursor: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Waiting: a request held open until its job is over, which clients ask for with `Prefer: wait=N`."""
+"""Long polling: a response held back until the job has ended, for clients that ask so with `Prefer: wait=N`."""
 
 import asyncio
 import re
@@ -25,43 +25,43 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGN
 async def wait_until_done(
     services: Services, job_id: str, *, timeout_s: float, request: Request | None = None
 ) -> JobRecord:
-    """The job once it is over, or as it is after `timeout_s`; at once when too many wait or the server stops.
+    """Wait until a job has ended, at most for `timeout_s`; returns it as it is then.
 
-    A client that leaves ends the wait of its `request`. Raises `job_expired` for a job that is gone, and Redis's own
-    errors.
+    Does not wait when too many clients wait already, or the server stops. The wait also ends when the client of
+    `request` disconnects. Raises `job_expired` for a job that does not exist any more, and Redis's own errors.
     """
     try:
-        async with services.notifications.listen(job_id) as listener, _left(request, listener) as left:
-            return await _wait(services, job_id, listener, left, deadline=time.monotonic() + timeout_s)
+        async with services.notifications.listen(job_id) as listener, _disconnection(request, listener) as disconnected:
+            return await _wait(services, job_id, listener, disconnected, deadline=time.monotonic() + timeout_s)
     except TooManyListeners:
         return await _read(services, job_id)
 
 
 async def _wait(
-    services: Services, job_id: str, listener: Listener, left: asyncio.Event, *, deadline: float
+    services: Services, job_id: str, listener: Listener, disconnected: asyncio.Event, *, deadline: float
 ) -> JobRecord:
     while True:
         job = await _read(services, job_id)
-        rest_s = deadline - time.monotonic()
-        if job.status.done or rest_s <= 0 or services.notifications.closed or left.is_set():
+        remaining_s = deadline - time.monotonic()
+        if job.status.done or remaining_s <= 0 or services.notifications.closed or disconnected.is_set():
             return job
-        await listener.over(rest_s)
+        await listener.wait_end(remaining_s)
 
 
 @asynccontextmanager
-async def _left(request: Request | None, listener: Listener) -> AsyncIterator[asyncio.Event]:
-    """Whether the client has left; it wakes the listener when it does."""
-    left = asyncio.Event()
+async def _disconnection(request: Request | None, listener: Listener) -> AsyncIterator[asyncio.Event]:
+    """An event that is set, and the listener notified, when the client disconnects."""
+    disconnected = asyncio.Event()
 
     async def watch(receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
-            """What is left of a body is of no interest."""
-        left.set()
+            """Ignore the rest of the body."""
+        disconnected.set()
         listener.notify(ended=True)
 
     watcher = asyncio.create_task(watch(request.receive)) if request else None
     try:
-        yield left
+        yield disconnected
     finally:
         if watcher:
             watcher.cancel()
@@ -75,12 +75,12 @@ async def _read(services: Services, job_id: str) -> JobRecord:
 
 
 def preferred_wait_s(prefer: str | None, *, max_s: int) -> int:
-    """The `wait` of a `Prefer` header, cut to the server's limit; 0 for a header without one that can be read."""
-    found = _WAIT.search(prefer or "")
-    return min(int(found[1]), max_s) if found else 0
+    """The `wait` of a `Prefer` header, at most `max_s`; 0 for a header without one that can be parsed."""
+    match = _WAIT.search(prefer or "")
+    return min(int(match[1]), max_s) if match else 0
 
 
-# A coroutine although it awaits nothing: a plain function would cost a thread for each request.
+# A coroutine although it awaits nothing: FastAPI would run a plain function in a thread, for each request.
 async def _prefer_wait_s(
     request: Request,
     prefer: Annotated[
@@ -95,10 +95,10 @@ async def _prefer_wait_s(
     return preferred_wait_s(prefer, max_s=request.app.state.services.settings.max_wait_s)
 
 
-#: How long the client would like to wait, 0 for not at all.
+#: How many seconds the client asks to wait; 0 when it does not ask.
 PreferWait = Annotated[int, Depends(_prefer_wait_s)]
 
 
 def applied(wait_s: int, job: Job | JobRecord) -> dict[str, str]:
-    """`Preference-Applied`, when a wait was asked for and the end of the job was seen."""
+    """`Preference-Applied`, when a wait was asked for and the job has ended."""
     return {"Preference-Applied": f"wait={wait_s}"} if wait_s and job.status.done else {}

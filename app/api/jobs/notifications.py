@@ -1,7 +1,7 @@
-"""Wake-ups: who waits for a job in this process is woken when Redis says that the job has moved.
+"""Notifications: wakes the requests of this process that wait for a job when Redis publishes that the job has changed.
 
-One subscription serves every waiter of the process. It begins with the first and lasts until `close`. A wake-up says
-only that something may have changed: the sleeper reads the job again, so a wake-up too many does no harm.
+One subscription serves every request of the process. It begins with the first listener and lasts until `close`. A
+notification says only that the job may have changed: its receiver reads the job again, so one too many does no harm.
 """
 
 import asyncio
@@ -22,19 +22,19 @@ from app.core.redis_keys import updates_channel
 
 log = logging.getLogger(__name__)
 
-#: How long a new listener waits for the subscription before Redis counts as away.
+#: How long a new listener waits for the subscription before Redis counts as unavailable.
 SUBSCRIBE_TIMEOUT_S = 1.5
-#: A subscription that was silent for so long is pinged, and given up when it stays silent.
+#: A subscription that was silent for this long is pinged, and closed when it stays silent for as long again.
 IDLE_TIMEOUT_S = 15.0
 RECONNECT_S = 0.5
 
 
 class TooManyListeners(Exception):
-    """As many clients wait in this process as may."""
+    """As many clients wait for jobs in this process as are allowed to."""
 
 
 class Listener:
-    """One sleeper. What happens while it is awake is not lost: the next sleep ends at once."""
+    """One request that waits for a job. A notification between two waits is kept: the next wait returns at once."""
 
     def __init__(self) -> None:
         self._updated = asyncio.Event()
@@ -46,15 +46,15 @@ class Listener:
             self._ended.set()
 
     async def wait_update(self, timeout_s: float) -> bool:
-        """Sleep until the job may have moved, or for `timeout_s`; whether it may have."""
-        return await _happened(self._updated, timeout_s)
+        """Wait until the job may have changed, at most for `timeout_s`; False after that time."""
+        return await _wait_and_clear(self._updated, timeout_s)
 
-    async def over(self, timeout_s: float) -> bool:
-        """Sleep until the job may be over, or for `timeout_s`; whether it may be."""
-        return await _happened(self._ended, timeout_s)
+    async def wait_end(self, timeout_s: float) -> bool:
+        """Wait until the job may have ended, at most for `timeout_s`; False after that time."""
+        return await _wait_and_clear(self._ended, timeout_s)
 
 
-async def _happened(event: asyncio.Event, timeout_s: float) -> bool:
+async def _wait_and_clear(event: asyncio.Event, timeout_s: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), timeout_s)
     except TimeoutError:
@@ -64,7 +64,7 @@ async def _happened(event: asyncio.Event, timeout_s: float) -> bool:
 
 
 class JobNotifications:
-    """The sleepers of one process, and the connection that wakes them. Belongs to one event loop."""
+    """The listeners of one process, and the connection that notifies them. Belongs to one event loop."""
 
     def __init__(self, redis: Redis, *, max_listeners: int) -> None:
         self.redis = redis
@@ -77,9 +77,9 @@ class JobNotifications:
 
     @asynccontextmanager
     async def listen(self, job_id: str) -> AsyncIterator[Listener]:
-        """A listener to one job, subscribed before the block begins: what moves from then on wakes it.
+        """A listener to one job, subscribed before the block begins: every change from then on notifies it.
 
-        Raises `TooManyListeners`, and `ConnectionError` while Redis is away.
+        Raises `TooManyListeners`, and `ConnectionError` while Redis is unavailable.
         """
         if self._count >= self.max_listeners:
             raise TooManyListeners
@@ -94,7 +94,7 @@ class JobNotifications:
             self._unsubscribe(channel, listener)
 
     def stop(self) -> None:
-        """Wake all for the last time: whoever sees `closed` ends. For a server that has to stop soon."""
+        """Notify all listeners for the last time, with `closed` set: they end. For a server that has to stop soon."""
         self.closed = True
         self._notify_all()
 
@@ -113,7 +113,7 @@ class JobNotifications:
         try:
             await asyncio.wait_for(self._subscribed.wait(), SUBSCRIBE_TIMEOUT_S)
         except TimeoutError:
-            raise ConnectionError("no subscription to the movements of jobs") from None
+            raise ConnectionError("no subscription to the changes of jobs") from None
 
     async def _read_forever(self) -> None:
         while True:
@@ -121,13 +121,13 @@ class JobNotifications:
                 async with self.redis.pubsub() as pubsub:
                     await pubsub.psubscribe(updates_channel("*"))
                     await self._read(pubsub)
-            except Exception as error:  # whatever it was, nobody would be woken any more if this task ended
-                log.warning("not woken by Redis: %s: %s", type(error).__name__, error)
+            except Exception as error:  # whatever it was: if this task ended, no listener would be notified any more
+                log.warning("subscription to job changes lost: %s: %s", type(error).__name__, error)
             self._subscribed.clear()
             await asyncio.sleep(RECONNECT_S)
 
     async def _read(self, pubsub: PubSub) -> None:
-        """Pass on what comes until the connection falls silent."""
+        """Dispatch messages until the connection falls silent."""
         pinged = False
         while True:
             message = await pubsub.get_message(timeout=IDLE_TIMEOUT_S)
@@ -141,11 +141,11 @@ class JobNotifications:
     def _dispatch(self, message: Json) -> None:
         if message["type"] == "psubscribe":
             self._subscribed.set()
-            self._notify_all()  # whatever moved during an outage was not heard
+            self._notify_all()  # changes during an outage were missed
         elif message["type"] == "pmessage":
-            over = text(message["data"]) != PROGRESS
+            ended = text(message["data"]) != PROGRESS
             for listener in self._listeners.get(text(message["channel"]), ()):
-                listener.notify(ended=over)
+                listener.notify(ended=ended)
 
     def _notify_all(self) -> None:
         for listeners in self._listeners.values():

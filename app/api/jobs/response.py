@@ -1,4 +1,4 @@
-"""Representation: a job as bytes, with the headers that say when to look again and whether anything changed."""
+"""The response about one job, with the headers that say when to poll again and whether anything changed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,30 +15,30 @@ CACHE_S = 300
 
 
 def job_response(job: Job, *, if_none_match: str | None = None, extra: Mapping[str, str] | None = None) -> Response:
-    """The job, or 304 for a client that has this very representation already."""
+    """The job, or 304 when the client's `If-None-Match` names the same content."""
     body = job.model_dump_json(by_alias=True).encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, **polling_headers(job), **(extra or {})}
-    if is_known(etag, if_none_match):
+    if matches_etag(etag, if_none_match):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 
 
-def is_known(etag: str, if_none_match: str | None) -> bool:
-    """Whether an `If-None-Match` names this entity tag."""
-    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in known or "*" in known
+def matches_etag(etag: str, if_none_match: str | None) -> bool:
+    """Whether an `If-None-Match` header names this entity tag."""
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in tags or "*" in tags
 
 
 def polling_headers(job: Job) -> dict[str, str]:
-    """Whether, and when, to look again."""
+    """Whether the response may be cached, and when to poll again."""
     if job.done:
         return {"Cache-Control": f"private, max-age={CACHE_S}"}
-    pace_s = _queue_retry_after_s(job.queue) if job.queue else MIN_PACE_S
-    return {"Cache-Control": "no-store", "Retry-After": str(pace_s)}
+    wait_s = _queue_retry_after_s(job.queue) if job.queue else MIN_PACE_S
+    return {"Cache-Control": "no-store", "Retry-After": str(wait_s)}
 
 
-def _queue_retry_after_s(place: QueuePlace) -> int:
-    start = place.estimated_start_at
+def _queue_retry_after_s(queue: QueuePlace) -> int:
+    start = queue.estimated_start_at
     wait_s = datetime.fromisoformat(start).timestamp() - now_s() if start else None
-    return retry_after_s(wait_s, position=place.position)
+    return retry_after_s(wait_s, position=queue.position)

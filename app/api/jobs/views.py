@@ -9,7 +9,7 @@ from app.core.json_types import Json
 
 
 def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None = None) -> Job:
-    """What a client reads of a record; `queue` is where it stands, for one that waits."""
+    """A record as its client reads it. `queue` is the estimate for a job that waits."""
     return Job.model_validate(
         {
             "id": job.id,
@@ -44,19 +44,19 @@ def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None =
     )
 
 
-def _queue(place: QueueEstimate | None) -> Json | None:
-    if place is None:
+def _queue(estimate: QueueEstimate | None) -> Json | None:
+    if estimate is None:
         return None
     return {
-        "position": place.position,
-        "audio_seconds_ahead": place.audio_seconds_ahead,
-        "estimated_start_at": timestamp(place.estimated_start_at),
-        "estimated_done_at": timestamp(place.estimated_done_at),
+        "position": estimate.position,
+        "audio_seconds_ahead": estimate.audio_seconds_ahead,
+        "estimated_start_at": timestamp(estimate.estimated_start_at),
+        "estimated_done_at": timestamp(estimate.estimated_done_at),
     }
 
 
 def _progress(job: JobRecord) -> Json:
-    # A job that waits for another run has done nothing of it, whatever the run before had done.
+    # A job that waits to run again starts from nothing, whatever its last run had done.
     done = 0 if job.status is JobState.QUEUED else job.progress["segments_done"]
     total = job.progress["segments_total"]
     stage = "queued" if job.status is JobState.QUEUED else job.progress["stage"]

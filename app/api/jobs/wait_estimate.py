@@ -1,6 +1,6 @@
-"""Load: how much audio waits, how fast it is worked off, and so when a job's turn comes.
+"""Wait estimates: when a queued job should start and end, from how much audio waits and how fast it is processed.
 
-Pure arithmetic on what was measured. Every number is an estimate, none is a promise; what was never measured is None.
+Pure arithmetic on measured numbers. Every result is an estimate; it is None where a number was never measured.
 """
 
 import math
@@ -23,31 +23,31 @@ BYTES_PER_S = {
 #: For a container that the table lacks: a low rate, because a track that proves shorter than thought does no harm.
 OTHER_BYTES_PER_S = 16_000
 
-#: When a client should look again: soon near the front, seldom deep in the queue.
+#: Bounds of the time after which a client should poll again: short near the front of the queue, long far from it.
 MIN_PACE_S, MAX_PACE_S = 1, 15
-#: Looks that a wait is divided into.
+#: Polls that an expected wait is divided into.
 POLLS_PER_WAIT = 4
 
 
 def estimate_duration_s(container: str, n_bytes: int, max_duration_s: float) -> float:
-    """How long a track of so many bytes probably plays, before anybody has decoded it."""
+    """How long a track of so many bytes probably is, guessed before it is decoded."""
     return round(min(n_bytes / BYTES_PER_S.get(container, OTHER_BYTES_PER_S), max_duration_s), 3)
 
 
 def processing_time_s(audio_s: float, rate: float | None, n_workers: int) -> float | None:
-    """How long the workers need for so much audio; None when no rate was measured or nobody works."""
+    """How long the workers need for so much audio; None when no rate was measured or no worker is alive."""
     return audio_s / (rate * n_workers) if rate and n_workers else None
 
 
 def retry_after_s(wait_s: float | None, *, position: int) -> int:
-    """Whole seconds until the next look at a job is worth it; by its place when its wait is unknown."""
+    """Whole seconds until polling a job again is worthwhile; by its queue position when its wait is unknown."""
     pace_s = position if wait_s is None else wait_s / POLLS_PER_WAIT
     return round(min(max(pace_s, MIN_PACE_S), MAX_PACE_S))
 
 
 @dataclass(frozen=True)
 class QueueEstimate:
-    """What a queued job's client is told. Times are epoch seconds."""
+    """A queued job's position, and when it should start and end. Times are epoch seconds."""
 
     position: int
     audio_seconds_ahead: float
@@ -57,7 +57,7 @@ class QueueEstimate:
 
 @dataclass(frozen=True)
 class QueueLoad:
-    """How fast the service works at one moment, and at what. `rate` is one worker's, in audio seconds per second."""
+    """How fast the service works, and on what, at the time `now`. `rate` is one worker's, in audio seconds a second."""
 
     now: float
     rate: float | None
@@ -65,32 +65,32 @@ class QueueLoad:
     running: Sequence[Run]
 
     def starts_at(self, audio_seconds_ahead: float) -> float | None:
-        """When a worker is free for a job with so much audio waiting before it.
+        """When a worker should be free for a job with so much audio waiting before it.
 
-        Counted from when the runs in progress began, not from now: the answer stays the same until something moves.
+        Counted from the start of the runs in progress, not from `now`: so the result is the same until a run ends.
         """
         busy_s = sum(run.audio_s for run in self.running)
         wait_s = processing_time_s(busy_s + audio_seconds_ahead, self.rate, self.n_workers)
-        return None if wait_s is None else max(self._from() + wait_s, self.now)
+        return None if wait_s is None else max(self._reference_time() + wait_s, self.now)
 
     def wait_s(self, audio_seconds_ahead: float) -> float | None:
-        """How long from now until then."""
+        """How long from `now` until then."""
         start = self.starts_at(audio_seconds_ahead)
         return None if start is None else start - self.now
 
-    def estimate(self, job: Job, place: QueuePosition) -> QueueEstimate:
-        """A queued job's place and the times that follow from it."""
-        start = self.starts_at(place.audio_seconds_ahead)
+    def estimate(self, job: Job, position: QueuePosition) -> QueueEstimate:
+        """The estimate for a queued job at this position."""
+        start = self.starts_at(position.audio_seconds_ahead)
         own_s = processing_time_s(job.estimated_s, self.rate, 1)
         return QueueEstimate(
-            position=place.position,
-            audio_seconds_ahead=round(place.audio_seconds_ahead, 1),
+            position=position.position,
+            audio_seconds_ahead=round(position.audio_seconds_ahead, 1),
             estimated_start_at=None if start is None else math.ceil(start),
             estimated_done_at=None if start is None or own_s is None else math.ceil(start + own_s),
         )
 
-    def _from(self) -> float:
-        # With every worker busy, together they have worked since the mean of their starts. One that idles begins now.
+    def _reference_time(self) -> float:
+        # Busy workers have together worked since the mean of their starts; an idle one would start now.
         if not self.running or len(self.running) < self.n_workers:
             return self.now
         return sum(run.started_at for run in self.running) / len(self.running)

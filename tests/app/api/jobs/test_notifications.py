@@ -52,11 +52,11 @@ async def test_what_moves_between_two_sleeps_is_not_lost(notifications: JobNotif
 
 async def test_progress_does_not_wake_who_waits_for_the_end(notifications: JobNotifications, redis: Redis) -> None:
     async with notifications.listen("job_1") as listener:
-        await listener.over(0.01)
+        await listener.wait_end(0.01)
         redis.publish(updates_channel("job_1"), PROGRESS)
-        assert not await listener.over(0.05)
+        assert not await listener.wait_end(0.05)
         redis.publish(updates_channel("job_1"), "job.canceled")
-        assert await listener.over(SOON_S)
+        assert await listener.wait_end(SOON_S)
 
 
 async def test_all_listeners_share_one_subscription_and_leave_it_empty(
@@ -87,10 +87,10 @@ async def test_a_cancelled_listener_is_forgotten(notifications: JobNotifications
 
 async def test_closing_wakes_everybody_and_ends_the_subscription(notifications: JobNotifications, redis: Redis) -> None:
     async with notifications.listen("job_1") as listener:
-        await listener.over(0.01)
+        await listener.wait_end(0.01)
         await notifications.close()
         assert notifications.closed
-        assert await listener.over(0.01)
+        assert await listener.wait_end(0.01)
     await settle(redis, 0)
 
 
@@ -98,9 +98,9 @@ async def test_a_new_connection_wakes_everybody_because_something_may_have_been_
     notifications: JobNotifications, redis: Redis
 ) -> None:
     async with notifications.listen("job_1") as listener:
-        await listener.over(0.01)
+        await listener.wait_end(0.01)
         redis.client_kill_filter(_type="pubsub")
-        assert await listener.over(SOON_S)
+        assert await listener.wait_end(SOON_S)
         redis.publish(updates_channel("job_1"), PROGRESS)
         assert await listener.wait_update(SOON_S)
 
@@ -115,10 +115,10 @@ async def test_an_outage_is_told_and_outlived(tmp_path: Path) -> None:
                 async with notifications.listen("job_2"):
                     pass
             await asyncio.to_thread(server.start)
-            await listener.over(SOON_S)
+            await listener.wait_end(SOON_S)
             with Redis.from_url(server.url) as client:
                 client.publish(updates_channel("job_1"), "job.failed")
-            assert await listener.over(SOON_S)
+            assert await listener.wait_end(SOON_S)
         await notifications.close()
 
 
@@ -127,8 +127,8 @@ async def test_a_subscription_that_falls_silent_is_replaced(
 ) -> None:
     monkeypatch.setattr("app.api.jobs.notifications.IDLE_TIMEOUT_S", 0.1)
     async with notifications.listen("job_1") as listener:
-        await listener.over(0.01)
+        await listener.wait_end(0.01)
         await asyncio.sleep(0.5)
-        assert not await listener.over(0.01), "an answered ping is no reason to reconnect"
+        assert not await listener.wait_end(0.01), "an answered ping is no reason to reconnect"
         redis.client_pause(400)
-        assert await listener.over(SOON_S)
+        assert await listener.wait_end(SOON_S)
