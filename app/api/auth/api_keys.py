@@ -1,7 +1,7 @@
 """API keys: who may use the service, with which scopes and limits. Only hashes of secrets are kept.
 
 A key is `msk_live_<id>_<secret>`: a prefix that secret scanners know, an id for lookups and logs, and 256 random bits.
-Keys live in Redis, where `apex keys` makes and revokes them while the service runs, or in a file for containers.
+Keys are in Redis, where `apex keys` creates and revokes them while the service runs, or in a file for containers.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ _LINE = re.compile(r"(?P<tenant>\S+)\s+(?P<digest>[0-9a-fA-F]{64})(\s+(?P<scopes
 
 
 class ApiKeysError(ApexError):
-    """API keys cannot be made or read as asked; the text says why and never shows a key."""
+    """API keys cannot be created or read as asked; the text says why and never shows a key."""
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """What is kept of a key. `sha256` is of the secret, or of the whole key for one from a file."""
+    """The record of a key. `sha256` is of the secret, or of the whole key for one from a file."""
 
     id: str
     tenant: str
@@ -58,14 +58,14 @@ DUMMY_KEY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="no
 
 
 class KeyLookup(Protocol):
-    """Something that knows keys."""
+    """A source of API keys."""
 
     def find(self, presented: str) -> ApiKey | None:
-        """The live key that was presented, None when there is no such key."""
+        """The record of the key that was presented; None for one that is unknown or revoked."""
 
 
 class KeyStore:
-    """The keys in Redis. A revoked key stays listed, and keeps the service closed. Blocking."""
+    """The keys in Redis. A revoked key is kept, so that the service goes on requiring keys. Blocking."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -73,9 +73,9 @@ class KeyStore:
     def create(
         self, *, tenant: str, name: str = "", scopes: Iterable[str] = SCOPES, limits: Limits | None = None
     ) -> tuple[ApiKey, str]:
-        """A new key: what is kept of it, and the key itself, which nobody can show again.
+        """Create a key; returns its record, and the key itself, which is not stored.
 
-        Raises `ApiKeysError` for a tenant or a scope that cannot be.
+        Raises `ApiKeysError` for an invalid tenant or scope.
         """
         secret = _random(SECRET_CHARS)
         key = ApiKey(
@@ -90,13 +90,13 @@ class KeyStore:
         self._write(key)
         return key, f"{PREFIX}_{key.id}_{secret}"
 
-    def listed(self) -> list[ApiKey]:
-        """Every key that was ever made, oldest first."""
+    def list_all(self) -> list[ApiKey]:
+        """The records of all keys, revoked ones too, oldest first."""
         keys = [_key(raw) for raw in self.redis.hgetall(redis_keys.API_KEYS).values()]
         return sorted(keys, key=lambda key: key.created_at or 0.0)
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Close a key from now on; raises `ApiKeysError` without such a key. One closed before stays as it is."""
+        """Revoke a key from now on; does nothing to a revoked one. Raises `ApiKeysError` for an unknown id."""
         raw = self.redis.hget(redis_keys.API_KEYS, key_id)
         if raw is None:
             raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
@@ -107,7 +107,7 @@ class KeyStore:
         return key
 
     def any(self) -> bool:
-        """Whether a key was ever made."""
+        """Whether a key was ever created."""
         return bool(self.redis.exists(redis_keys.API_KEYS))
 
     def find(self, presented: str) -> ApiKey | None:
@@ -134,26 +134,26 @@ class KeyFile:
             lines = path.read_text("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ApiKeysError(f"{path}: cannot be read as text: {error}") from error
-        keys = [_parse(path, number, line) for number, line in enumerate(lines, 1) if _says_something(line)]
+        keys = [_parse(path, number, line) for number, line in enumerate(lines, 1) if _has_content(line)]
         if not keys:
             raise ApiKeysError(f"{path}: holds no key, so nobody could use the service")
         return cls(keys)
 
     def find(self, presented: str) -> ApiKey | None:
         digest = _sha256(presented)
-        found = None
+        match = None
         for key in self._keys:
             if hmac.compare_digest(digest, key.sha256):
-                found = key
-        return found
+                match = key
+        return match
 
 
 def checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     """Scopes in their usual order. Raises `ApiKeysError` for none, and for one that does not exist."""
-    asked = set(scopes)
-    if not asked or not asked <= set(SCOPES):
+    chosen = set(scopes)
+    if not chosen or not chosen <= set(SCOPES):
         raise ApiKeysError(f"scopes are a comma-separated choice of {', '.join(SCOPES)}")
-    return tuple(scope for scope in SCOPES if scope in asked)
+    return tuple(scope for scope in SCOPES if scope in chosen)
 
 
 def _checked_tenant(tenant: str) -> str:
@@ -169,7 +169,7 @@ def _key(raw: bytes | str) -> ApiKey:
 
 
 def _sha256(value: str) -> str:
-    # Latin-1 bytes of a header arrive as text; whatever they are, they hash to something that is no key.
+    # A header's Latin-1 bytes arrive as text; any text must be hashable.
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -177,7 +177,7 @@ def _random(length: int) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
-def _says_something(line: str) -> bool:
+def _has_content(line: str) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith("#")
 
 
@@ -189,6 +189,6 @@ def _parse(path: Path, number: int, line: str) -> ApiKey:
         tenant, digest = _checked_tenant(match["tenant"]), match["digest"].lower()
         scopes = checked_scopes(match["scopes"].split(",")) if match["scopes"] else SCOPES
     except ApiKeysError as error:
-        # The line is not shown: somebody may have written the key itself into it.
+        # The line is not shown: it may hold the key itself by mistake.
         raise ApiKeysError(f"{path}, line {number}: {error}") from None
     return ApiKey(id=f"file-{digest[:8]}", tenant=tenant, sha256=digest, scopes=scopes)

@@ -20,49 +20,52 @@ from app.core.callers import Caller as Caller
 from app.core.callers import Limits
 from app.core.problems import Problem
 
-#: An open service looks this often whether its first key was made.
+#: A service without keys checks this often whether one was created.
 RECHECK_INTERVAL_S = 1.0
 
 
 class Authenticator:
-    """Decides who may come in. Open as long as there are no keys; once closed it stays so, and caches nothing."""
+    """Finds the caller of a request by its API key.
+
+    Callers without a key are accepted until there is one; from then on no more, and nothing is cached.
+    """
 
     def __init__(self, store: KeyStore, *others: KeyLookup, required: bool, limits: Limits) -> None:
         self._store = store
         self._keys: Sequence[KeyLookup] = (*others, store)
-        self._closed = required or bool(others)
+        self._key_required = required or bool(others)
         self._limits = limits
-        self._looked_at = float("-inf")
+        self._checked_at = float("-inf")
 
-    def is_known_anonymous(self) -> bool:
-        """Whether there were no keys a moment ago. Asks nobody."""
-        return not self._closed and time.monotonic() - self._looked_at < RECHECK_INTERVAL_S
+    def accepts_anonymous(self) -> bool:
+        """Whether there were no keys at a check within RECHECK_INTERVAL_S. Does not ask Redis."""
+        return not self._key_required and time.monotonic() - self._checked_at < RECHECK_INTERVAL_S
 
     def caller(self, presented: str | None) -> Caller:
-        """Who presents this. Raises `unauthorized`; a revoked key is refused at once. Blocking."""
-        if not self._is_closed():
+        """The caller who presents this key, or none. Raises `unauthorized`, also for a key just revoked. Blocking."""
+        if not self._requires_key():
             return Caller()
-        found = [keys.find(presented) for keys in self._keys] if presented else []
-        key = next(filter(None, found), None)
+        matches = [keys.find(presented) for keys in self._keys] if presented else []
+        key = next(filter(None, matches), None)
         if key is None:
             raise Problem("unauthorized", headers={"WWW-Authenticate": "Bearer"})
         return self._caller(key)
 
-    def _is_closed(self) -> bool:
-        if not self._closed:
-            self._closed = self._store.any()
-            self._looked_at = time.monotonic()
-        return self._closed
+    def _requires_key(self) -> bool:
+        if not self._key_required:
+            self._key_required = self._store.any()
+            self._checked_at = time.monotonic()
+        return self._key_required
 
     def _caller(self, key: ApiKey) -> Caller:
         return Caller(key.tenant, key.id, frozenset(key.scopes), key.limits.with_defaults(self._limits))
 
 
 class RequireScope(SecurityBase):
-    """A dependency: the caller, whose request is counted. On a service without keys everybody is let in.
+    """A dependency that authenticates the caller and counts the request. A service without keys accepts everybody.
 
     Raises `unauthorized` without a valid key, `quota_exceeded`, and `forbidden_scope` for a key without the scope.
-    One dependency instead of one for each header and step: FastAPI takes longer to resolve them than they work.
+    One dependency rather than one for each step, because FastAPI takes longer to resolve one than a step takes.
     """
 
     def __init__(self, scope: str | None = None) -> None:
@@ -80,14 +83,14 @@ class RequireScope(SecurityBase):
 async def _authenticate_request(request: Request) -> Caller:
     authenticator: Authenticator = request.app.state.services.authenticator
     presented = presented_key(request)
-    # Who shows a key means it: the first one may have been made a moment ago.
-    if presented is None and authenticator.is_known_anonymous():
+    # A presented key is always checked: it may be the first one, created since the last check.
+    if presented is None and authenticator.accepts_anonymous():
         return Caller()
     return await run_in_threadpool(_authenticate, request, authenticator, presented)
 
 
 def presented_key(request: Request) -> str | None:
-    """What stands in `Authorization: Bearer`, or else in `X-API-Key`."""
+    """The key in `Authorization: Bearer`, or else in `X-API-Key`; None without either."""
     scheme, credentials = get_authorization_scheme_param(request.headers.get("authorization"))
     bearer = credentials if scheme.lower() == "bearer" else ""
     return bearer or request.headers.get("x-api-key") or None

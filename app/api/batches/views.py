@@ -1,4 +1,4 @@
-"""A batch as its client reads it: what its jobs have come to, a page of its items, and when it should be done."""
+"""A batch as its client reads it: the states of its jobs, a page of its items, and when it should be done."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -56,17 +56,17 @@ def batch_view(
 
 
 def batch_headers(batch: Batch) -> dict[str, str]:
-    """When to look again. An answer is never stored: a job may join at any time."""
+    """When to poll again. Never cached: a job may be added at any time."""
     if batch.done:
         return {"Cache-Control": "no-store"}
     done_at = batch.estimated_done_at
     wait_s = datetime.fromisoformat(done_at).timestamp() - now_s() if done_at else None
-    pace_s = retry_after_s(wait_s, position=batch.counts.queued + batch.counts.running)
-    return {"Cache-Control": "no-store", "Retry-After": str(pace_s)}
+    again_s = retry_after_s(wait_s, position=batch.counts.queued + batch.counts.running)
+    return {"Cache-Control": "no-store", "Retry-After": str(again_s)}
 
 
 def _start(cursor: str | None) -> int:
-    """An item's place never changes, so the place of the next item is all that a cursor need be."""
+    """The index of the first item. A cursor is just the next index, because an item never changes its place."""
     if cursor is None:
         return 0
     if not _CURSOR.fullmatch(cursor):
@@ -93,7 +93,7 @@ def _item(index: int, filename: str | None, item: Item, views: Mapping[str, Job]
 
 
 def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
-    """When the last job should be done: the queue is worked off in order, so that is the last that waits, or runs."""
+    """When the last job should be done: the last of those that wait, or of those that run, as jobs start in order."""
     for state in OPEN_STATES:
         ids = [item for item, its in zip(items, states, strict=True) if its == state and isinstance(item, str)]
         job = services.jobs.get(ids[-1]) if ids else None
@@ -104,8 +104,8 @@ def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -
 
 def _job_done_at(services: Services, job: JobRecord) -> float | None:
     load = services.job_service.queue_load()
-    place = services.queue_status.position(job)
-    if place:
-        return load.estimate(job, place).estimated_done_at
+    position = services.queue_status.position(job)
+    if position:
+        return load.estimate(job, position).estimated_done_at
     run_s = processing_time_s(job.estimated_s, load.rate, 1)
     return None if run_s is None or job.started_at is None else job.started_at + run_s

@@ -1,7 +1,8 @@
-"""Comparison: finished jobs ranked by a criterion that the caller states. Pure functions on stored scores.
+"""Ranking: finished jobs compared by a criterion that the caller states. Pure functions on stored scores.
 
-What is ranked are predictions of one model, and differences too small to mean anything are called so. Arithmetic is
-exact, on the decimals that clients see: neither the order of the jobs nor the scale of the weights decides a tie.
+The scores are predictions of one model, and differences too small to mean anything are marked as noise. Arithmetic is
+exact, on the decimals that clients see, so that neither the order of the jobs nor the scale of the weights decides a
+tie.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,7 @@ ZERO = Fraction(0)
 
 
 def exact(number: float) -> Fraction:
-    """The decimal number that is written, not the binary one next to it."""
+    """The decimal number as it is written, not the binary number nearest to it."""
     return Fraction(str(number))
 
 
@@ -41,7 +42,7 @@ Shares = Mapping[str, Fraction]
 
 @dataclass(frozen=True)
 class RankedJob:
-    """A finished job, as far as the criterion looks at it."""
+    """A finished job: its scores that the criterion names, and their weighted mean."""
 
     id: str
     scores: Mapping[str, Fraction]
@@ -57,7 +58,7 @@ def compare(jobs: Sequence[Job], criterion: Mapping[str, float]) -> Comparison:
     check_scores_present(jobs[0], criterion)
     shares = shares_of(criterion)
     band = tie_band(shares)
-    # Ids part what is equal, so that the same jobs always come in the same order.
+    # Equal values are ordered by id, so that the same jobs always come in the same order.
     tracks = sorted((ranked_job(job, shares) for job in jobs), key=lambda track: (-track.value, track.id))
     return Comparison.model_validate(
         {
@@ -86,45 +87,43 @@ def common_model(jobs: Sequence[Job]) -> Json:
 
 
 def check_scores_present(job: Job, criterion: Iterable[str]) -> None:
-    """Raise for a score that the model does not give: one for popularity alone has two."""
-    known = scores_of(job)
-    unknown = [name for name in criterion if name not in known]
+    """Raise `validation_error` for a score that the model does not give: one for popularity alone gives two."""
+    available = scores_of(job)
+    unknown = [name for name in criterion if name not in available]
     if unknown:
-        detail = f"The model that scored these jobs gives {', '.join(known)}."
+        detail = f"The model that scored these jobs gives {', '.join(available)}."
         raise validation_problem((("criterion", name), detail) for name in unknown)
 
 
 def shares_of(criterion: Mapping[str, float]) -> Shares:
-    """Each score's share in the mean. The shares sum up to one, whatever the weights do."""
+    """Each score's share in the mean. The shares sum up to one, whatever the weights sum up to."""
     weights = {name: exact(weight) for name, weight in criterion.items()}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
 
 
 def ranked_job(job: Job, shares: Shares) -> RankedJob:
-    """The scores that matter, and their mean, each from 0 at the lowest to 1 at the highest that it can be."""
+    """A job with its scores and their weighted mean; for the mean each score is scaled to 0 to 1 by its range."""
     scores = {name: exact(scores_of(job)[name]) for name in shares}
-    return RankedJob(
-        job.id, scores, sum((share * position(name, scores[name]) for name, share in shares.items()), ZERO)
-    )
+    return RankedJob(job.id, scores, sum((share * scaled(name, scores[name]) for name, share in shares.items()), ZERO))
 
 
 def tie_band(shares: Shares) -> Fraction:
-    """How far the value moves when each score moves by its own band."""
-    return sum((share * position(name, BOUNDS[name][0] + TOLERANCES[name]) for name, share in shares.items()), ZERO)
+    """How far the value moves when each score moves by its own tolerance."""
+    return sum((share * scaled(name, BOUNDS[name][0] + TOLERANCES[name]) for name, share in shares.items()), ZERO)
 
 
 def ranks_of(values: Iterable[Fraction], band: Fraction) -> list[int]:
-    """Ranks of falling values, counted 1, 2, 2, 4.
+    """Ranks of descending values, counted 1, 2, 2, 4.
 
-    A rank is shared by those within the band of its first: so ties do not chain from the best to the worst.
+    Values within `band` of the first of a rank share it. So ties do not chain from the best to the worst.
     """
     ranks: list[int] = []
     best = ZERO
-    for place, each in enumerate(values, 1):
-        tied = bool(ranks) and best - each <= band
-        ranks.append(ranks[-1] if tied else place)
-        best = best if tied else each
+    for index, value in enumerate(values, 1):
+        tied = bool(ranks) and best - value <= band
+        ranks.append(ranks[-1] if tied else index)
+        best = best if tied else value
     return ranks
 
 
@@ -138,9 +137,10 @@ def ranking(tracks: Sequence[RankedJob], band: Fraction) -> list[Json]:
 
 def delta(a: RankedJob, b: RankedJob) -> Json:
     """By how much the first track's scores are above the second's, and which of these differences are noise."""
-    found = {name: score - b.scores[name] for name, score in a.scores.items()}
-    noise = [name for name, difference in found.items() if abs(difference) <= TOLERANCES[name]]
-    return {"a": a.id, "b": b.id, **{name: rounded(each) for name, each in found.items()}, "within_noise": noise}
+    differences = {name: score - b.scores[name] for name, score in a.scores.items()}
+    noise = [name for name, difference in differences.items() if abs(difference) <= TOLERANCES[name]]
+    shown = {name: rounded(difference) for name, difference in differences.items()}
+    return {"a": a.id, "b": b.id, **shown, "within_noise": noise}
 
 
 def scores_of(job: Job) -> Mapping[str, float]:
@@ -148,7 +148,7 @@ def scores_of(job: Job) -> Mapping[str, float]:
     return scores
 
 
-def position(name: str, score: Fraction) -> Fraction:
+def scaled(name: str, score: Fraction) -> Fraction:
     low, high = BOUNDS[name]
     return (score - low) / (high - low)
 

@@ -49,7 +49,7 @@ def list_keys(data_dir: DataDirFlag = None, redis_url: RedisUrlFlag = None) -> N
     from app.cli.key_store import key_store
 
     with key_store() as keys:
-        found = keys.listed()
+        found = keys.list_all()
     typer.echo("\t".join(COLUMNS))
     for key in found:
         dates = (timestamp(key.created_at) or "", timestamp(key.revoked_at) or "")

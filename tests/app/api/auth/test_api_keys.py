@@ -59,14 +59,14 @@ def test_a_revoked_key_is_listed_and_opens_nothing(keys: KeyStore) -> None:
     key, presented = keys.create(tenant="acme")
     revoked = keys.revoke(key.id)
     assert keys.find(presented) is None
-    assert keys.listed() == [revoked]
+    assert keys.list_all() == [revoked]
     assert keys.revoke(key.id) == revoked
     assert keys.any()
 
 
 def test_keys_are_listed_in_the_order_of_their_making(keys: KeyStore) -> None:
     made = [keys.create(tenant=tenant)[0] for tenant in ("c", "a", "b")]
-    assert keys.listed() == sorted(made, key=lambda key: key.created_at or 0)
+    assert keys.list_all() == sorted(made, key=lambda key: key.created_at or 0)
 
 
 def test_what_cannot_be_is_not_made(keys: KeyStore) -> None:

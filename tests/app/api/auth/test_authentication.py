@@ -209,10 +209,10 @@ def test_the_first_key_closes_the_door_within_a_second(redis: Redis, monkeypatch
     open_door = door(redis)
     assert open_door.caller(None).tenant == "open"
     KeyStore(redis).create(tenant="acme")
-    assert open_door.is_known_anonymous()
+    assert open_door.accepts_anonymous()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + RECHECK_INTERVAL_S)
-    assert not open_door.is_known_anonymous()
+    assert not open_door.accepts_anonymous()
     with pytest.raises(Problem, match="unauthorized"):
         open_door.caller(None)
 
