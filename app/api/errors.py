@@ -1,4 +1,4 @@
-"""Errors: every exception that leaves a route, ours or the framework's, becomes a problem response here."""
+"""Errors: turns every exception that a route raises, ours or the framework's, into a problem response."""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 INSTANCE_CHARS = 256
 
-#: What the framework means by its own exceptions. Its texts are not passed on.
+#: Codes for the framework's own exceptions, by status. Their texts are not shown.
 FRAMEWORK_CODES: Mapping[int, str] = {
     400: "malformed_multipart",
     404: "not_found",
@@ -29,7 +29,7 @@ FRAMEWORK_CODES: Mapping[int, str] = {
 
 
 def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
-    """The one place where a problem becomes bytes."""
+    """The response that shows a problem. No other code makes one."""
     instance = quote(scope["path"])[:INSTANCE_CHARS]
     headers = {"Cache-Control": "no-store", **problem.headers}
     if problem.kind.retry_after_s is not None:
@@ -57,7 +57,7 @@ async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
 
 
 def allow(request: Request) -> dict[str, str]:
-    """Every method that the path takes; the framework names those of its first route alone."""
+    """An `Allow` header with every method of the path; the framework names only those of the path's first route."""
     template = getattr(request.scope.get("route"), "path", "")
     operations: Mapping[str, object] = request.app.openapi()["paths"].get(template, {"get": {}})
     return {"Allow": ", ".join(sorted(name.upper() for name in operations if name != "parameters"))}
@@ -81,7 +81,7 @@ def invalid_request(error: ValidationError | RequestValidationError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Have the app answer with problems. What none of these catches, the outermost layer does."""
+    """Register the handlers. What none of them catches, `RequestMiddleware` does."""
     app.add_exception_handler(Problem, on_problem)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_request)

@@ -1,6 +1,6 @@
-"""JSON bodies: small ones, read once the caller is known. The framework would read any length before it asks who sends.
+"""Small JSON bodies, read after the caller is authenticated. FastAPI itself would read a body of any length before.
 
-Knows no route. What was sent is never shown in an error.
+Errors never show what was sent.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from app.api.errors import invalid_request
 from app.api.uploads.receiver import body_chunks, check_declared_length
 from app.core.problems import Problem
 
-#: Many times what the largest honest request needs.
+#: Many times the size of the largest valid request.
 MAX_JSON_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
 
@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
-    """A dependency: the body as `model`. Name it after the caller in a route, so that strangers are not read."""
+    """A dependency: the body as `model`. Declare it after the caller, so that no body is read without a valid key."""
 
     async def read(request: Request) -> Model:
         check_declared_length(request, MAX_JSON_BYTES, framing_bytes=0)
@@ -32,13 +32,13 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
                 body = b"".join([chunk async for chunk in chunks])
         except TimeoutError:
             raise Problem("upload_timeout", f"The body took longer than {TIMEOUT_S:g} s.") from None
-        return parsed(model, body)
+        return parse(model, body)
 
     return read
 
 
-def parsed(model: type[Model], body: bytes) -> Model:
-    """The body, checked; raises one problem that points at everything that is wrong."""
+def parse(model: type[Model], body: bytes) -> Model:
+    """The body as `model`. Raises one problem that points at every bad field."""
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

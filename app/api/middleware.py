@@ -1,4 +1,4 @@
-"""The outermost layer: gives each request its id, its log line, and an answer whatever happens inside."""
+"""The outermost layer: gives each request an id, a log line, and a response even when the application fails."""
 
 import asyncio
 import logging
@@ -21,15 +21,15 @@ from app.core.problems import Problem
 
 log = logging.getLogger("app.requests")
 
-#: What a log line says of a client that left; no response has it.
-STATUS_CLIENT_LEFT = 499
+#: The status in the log line of a client that disconnected; no response has it.
+STATUS_CLIENT_CLOSED_REQUEST = 499
 
 _TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
-_SANE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestMiddleware:
-    """ASGI middleware around everything of ours. Holds nothing between requests."""
+    """ASGI middleware around the whole application. Keeps no state between requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -49,18 +49,18 @@ class RequestMiddleware:
         try:
             await self.app(cycle.scope, cycle.receive, cycle.send)
         except ClientDisconnect:
-            cycle.status = STATUS_CLIENT_LEFT
+            cycle.status = STATUS_CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
-            # The server cancels what outlasts its shutdown. This is the end of the task, so the cancellation has done
-            # its work; raised further, it would become a traceback in the log for every open upload.
-            await cycle.answer(Problem("shutting_down"))
+            # The server cancels requests that outlast its shutdown. The task ends here either way; raised further, the
+            # cancellation would only log a traceback for every open upload.
+            await cycle.respond(Problem("shutting_down"))
         except Exception:
             log.exception("unexpected error")
-            await cycle.answer(Problem("internal_error"))
+            await cycle.respond(Problem("internal_error"))
 
 
 class RequestCycle:
-    """One request and its response, watched as they pass."""
+    """One request and its response, observed on their way through."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -85,8 +85,8 @@ class RequestCycle:
             self._add_headers(MutableHeaders(scope=message))
         await self._send(message)
 
-    async def answer(self, problem: Problem) -> None:
-        """Send a problem; a response that has begun already is cut off instead."""
+    async def respond(self, problem: Problem) -> None:
+        """Send a problem. Raises it, which cuts the connection, when a response has already begun."""
         if self.status is not None:
             raise problem
         await problem_response(problem, self.scope)(self.scope, self.receive, self.send)
@@ -95,7 +95,7 @@ class RequestCycle:
         route = self.scope.get("route")
         fields = {
             "method": self.scope["method"],
-            # The path itself is the client's to choose, and so not a thing to log.
+            # Not the path itself, which the client chooses freely.
             "route": getattr(route, "path", None),
             "status": self.status,
             "received_bytes": self.context.received_bytes,
@@ -112,30 +112,30 @@ class RequestCycle:
         headers["X-Content-Type-Options"] = "nosniff"
         headers.update(self.context.headers)
         if self._body_open:
-            # Answered before the body was read. A kept connection would have to read the rest of it first.
+            # The response comes before the end of the body; to keep the connection, the rest would have to be read.
             headers["Connection"] = "close"
 
 
 def request_id_of(scope: Scope) -> str:
-    """The client's own id when it is safe to repeat, else a new one."""
+    """The id that the client sent, if it is safe to log and return; else a new one."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 @dataclass(frozen=True)
 class TraceParent:
-    """The sender's place in a distributed trace, as its `traceparent` header says it (W3C Trace Context)."""
+    """The parent of a request in a distributed trace, from its `traceparent` header (W3C Trace Context)."""
 
     trace_id: str
     flags: str
 
     def child(self) -> str:
-        """Our own place in the same trace."""
+        """A new span in the same trace, as a header."""
         return f"00-{self.trace_id}-{secrets.token_hex(8)}-{self.flags}"
 
 
 def parent_of(scope: Scope) -> TraceParent | None:
-    """The sender's place in its trace; None when it named none, or none that can be read."""
+    """The parent that the request names; None when it names none, or none that can be parsed."""
     match = _TRACEPARENT.fullmatch(Headers(scope=scope).get("traceparent", ""))
     return TraceParent(match["trace_id"], match["flags"]) if match else None
 

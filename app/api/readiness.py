@@ -1,6 +1,6 @@
-"""Readiness: whether a track could be accepted now, and whether its acceptance could be trusted.
+"""Readiness: whether a track could be accepted now, and would not be lost afterwards.
 
-Whether a worker runs is not asked: a track can be accepted without one.
+Whether a worker runs is not checked: a track can be accepted without one.
 """
 
 import json
@@ -15,7 +15,7 @@ from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
 
-REDIS_AWAY = Check(status="failed", detail="Redis does not answer.")
+REDIS_DOWN = Check(status="failed", detail="Redis does not answer.")
 
 
 def readiness(redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> dict[str, Check]:
@@ -24,7 +24,7 @@ def readiness(redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> 
 
 
 def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
-    """Writable, with room for what an upload may need."""
+    """The storage can be written, and has room for an upload."""
     try:
         storage.check_writable()
         free, needed = storage.free_bytes(), MIN_FREE_UPLOADS * max_upload_bytes
@@ -35,11 +35,11 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
 
 
 def check_redis(redis: Redis) -> dict[str, Check]:
-    """Reachable, durable, and not about to drop jobs."""
+    """Redis is reachable and durable, and does not drop jobs; no worker lacks a sandbox layer."""
     try:
         info = _info(redis)
     except RedisError:
-        return dict.fromkeys(("redis", *REDIS_CHECKS), REDIS_AWAY)
+        return dict.fromkeys(("redis", *REDIS_CHECKS), REDIS_DOWN)
     checks = {name: check(info) for name, check in REDIS_CHECKS.items()}
     return {"redis": Check(status="ok", detail="Redis answers."), **checks}
 
@@ -50,11 +50,11 @@ def _info(redis: Redis) -> Json:
         pipeline.info("memory")
         pipeline.get(redis_keys.MISSING_SANDBOX_LAYERS)
         persistence, memory, missing = pipeline.execute()
-    return {**persistence, **memory, "missing_walls": json.loads(missing or "[]")}
+    return {**persistence, **memory, "missing_sandbox_layers": json.loads(missing or "[]")}
 
 
 def check_durability(info: Json) -> Check:
-    """An append-only file, and the last write to it went well."""
+    """Redis writes an append-only file, and its last write succeeded."""
     if not info.get("aof_enabled"):
         return Check(status="warning", detail="Redis writes no append-only file: a crash loses accepted jobs.")
     if info.get("aof_last_write_status", "ok") != "ok":
@@ -63,21 +63,21 @@ def check_durability(info: Json) -> Check:
 
 
 def check_eviction(info: Json) -> Check:
-    """A full Redis refuses writes rather than dropping records."""
+    """When Redis is full it refuses writes rather than dropping records."""
     policy = info.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         return Check(status="ok", detail="A full Redis refuses new jobs and keeps accepted ones.")
-    # Without a memory limit nothing is dropped yet; with one, accepted jobs vanish in silence.
+    # Without a memory limit nothing is dropped yet; with one, accepted jobs would vanish without an error.
     status = "failed" if info.get("maxmemory") else "warning"
     return Check(status=status, detail=f"maxmemory-policy is {policy}: a full Redis drops accepted jobs.")
 
 
 def check_sandbox(info: Json) -> Check:
-    """The workers' decoder is behind all walls; none is relied upon alone, so a missing one is no reason to stop."""
-    missing = info["missing_walls"]
+    """The workers' decoder has every sandbox layer. No layer is relied upon alone, so a missing one is a warning."""
+    missing = info["missing_sandbox_layers"]
     if missing:
-        return Check(status="warning", detail=f"Walls that the decoder lacks: {', '.join(missing)}.")
-    return Check(status="ok", detail="No worker misses a wall around its decoder.")
+        return Check(status="warning", detail=f"Sandbox layers that the decoder lacks: {', '.join(missing)}.")
+    return Check(status="ok", detail="No worker's decoder lacks a sandbox layer.")
 
 
 REDIS_CHECKS: dict[str, Callable[[Json], Check]] = {

@@ -1,4 +1,4 @@
-"""The trace of a request: what has become known of it on its way in, for its log line and its answer's headers."""
+"""The context of a request: facts found while it is processed, for its log line and its response's headers."""
 
 from dataclasses import dataclass, field
 from typing import cast
@@ -11,7 +11,7 @@ from app.core.callers import Caller
 
 @dataclass
 class RequestContext:
-    """Filled in by whoever learns something, read by the outermost layer. `headers` go into any answer."""
+    """Written by any layer, read by the outermost. `headers` go into the response, whatever it is."""
 
     received_bytes: int = 0
     caller: Caller | None = None
@@ -19,12 +19,12 @@ class RequestContext:
 
     @classmethod
     def begin(cls, scope: Scope) -> "RequestContext":
-        """A new trace, found again with `of`."""
-        trace = cls()
-        scope.setdefault("state", {})["trace"] = trace
-        return trace
+        """A new context, kept in the request's scope for `of`."""
+        context = cls()
+        scope.setdefault("state", {})["context"] = context
+        return context
 
     @staticmethod
     def of(request: HTTPConnection) -> "RequestContext":
-        """The trace of a request."""
-        return cast(RequestContext, request.state.trace)
+        """The context of a request."""
+        return cast(RequestContext, request.state.context)

@@ -1,4 +1,4 @@
-"""Values that may be a moment old, so that a burst of requests asks for them once."""
+"""A cache of one value for a fraction of a second, so that a burst of requests reads it once."""
 
 import time
 from collections.abc import Callable
@@ -8,31 +8,31 @@ from anyio import CapacityLimiter, to_thread
 
 T = TypeVar("T")
 
-#: For estimates, and for checks that are made again, atomically, where they count.
+#: Short, because the values are estimates and limits that change with every job.
 TTL_S = 0.25
 
 
 class TtlCache(Generic[T]):
-    """Call it for what `read` said a moment ago at most. Threads that find it stale at once may all read."""
+    """Call it for what `read` returned at most TTL_S ago. Threads that find it stale at the same time may all read."""
 
     def __init__(self, read: Callable[[], T]) -> None:
         self._read = read
         self._read_at = float("-inf")
-        self._known: T | None = None
+        self._value: T | None = None
 
     def __call__(self) -> T:
-        """The value; None is never remembered. Blocking when it must be read."""
-        known = self._fresh()
-        if known is None:
+        """The value; None is never cached. Blocking when it must be read."""
+        value = self._fresh()
+        if value is None:
             read_at = time.monotonic()
-            known = self._read()
-            self._known, self._read_at = known, read_at
-        return known
+            value = self._read()
+            self._value, self._read_at = value, read_at
+        return value
 
     async def get_async(self, limiter: CapacityLimiter | None = None) -> T:
-        """The value, without blocking: a thread is taken, under the limiter, only when it must be read."""
-        known = self._fresh()
-        return await to_thread.run_sync(self, limiter=limiter) if known is None else known
+        """The same without blocking. Uses a thread, under the limiter, only when the value must be read."""
+        value = self._fresh()
+        return await to_thread.run_sync(self, limiter=limiter) if value is None else value
 
     def _fresh(self) -> T | None:
-        return self._known if time.monotonic() - self._read_at <= TTL_S else None
+        return self._value if time.monotonic() - self._read_at <= TTL_S else None

@@ -1,4 +1,4 @@
-"""The HTTP protocol: uvicorn's, with a deadline and a limit for a request's head, and deaf to offers of an upgrade.
+"""uvicorn's HTTP protocol, with a deadline and a size limit for a request's head, ignoring offers of an upgrade.
 
 Bodies have their limits in `app.api.uploads.receiver`.
 """
@@ -9,14 +9,14 @@ from collections.abc import Iterable
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: A request's line and headers must be there this long after the connection or after their own first byte.
+#: A request's line and headers must have arrived this long after the connection was made or their first byte came.
 HEAD_TIMEOUT_S = 10.0
-#: A head longer than this is refused. More than one read's worth is never held.
+#: A head longer than this is refused; at most this and one read are buffered.
 MAX_HEAD_BYTES = 64 * 1024
 
 
 class Protocol(HttpToolsProtocol):
-    """Hangs up on a client that does not send a whole head in time, and refuses a head without an end.
+    """Closes the connection of a client that does not send a whole head in time, and refuses a head that is too long.
 
     A request that offers an upgrade (`Upgrade: h2c`, `websocket`, anything) is served as if it did not (RFC 9110
     7.8). The parser takes what follows the head of such a request for another protocol's, and drops the body; so it

@@ -1,4 +1,4 @@
-"""Server: uvicorn, which hangs up on those who only wait as soon as it is told to stop."""
+"""uvicorn's server, which ends waiting requests as soon as it is asked to stop."""
 
 import socket
 
@@ -7,7 +7,7 @@ from fastapi import FastAPI
 
 
 class Server(uvicorn.Server):
-    """Ends waits and event streams first: they would outlast the time that uploads have to finish."""
+    """Ends long polls and event streams first: they would use up the time that uploads have to finish."""
 
     def __init__(self, app: FastAPI, config: uvicorn.Config) -> None:
         super().__init__(config)

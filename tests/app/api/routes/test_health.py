@@ -77,13 +77,13 @@ async def test_a_redis_that_forgets_is_named_and_still_ready(client: httpx.Async
     assert "append-only" in answer.json()["checks"]["durability"]["detail"]
 
 
-async def test_walls_that_the_decoder_lacks_are_named(client: httpx.AsyncClient, services: Services) -> None:
+async def test_sandbox_layers_that_the_decoder_lacks_are_named(client: httpx.AsyncClient, services: Services) -> None:
     services.worker_info.publish_missing_sandbox_layers(["network", "landlock"])
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["checks"]["decoder_sandbox"] == {
         "status": "warning",
-        "detail": "Walls that the decoder lacks: network, landlock.",
+        "detail": "Sandbox layers that the decoder lacks: network, landlock.",
     }
 
 
