@@ -1,12 +1,13 @@
-"""Forms: a multipart body taken apart as it arrives, its files handed on and its few text fields kept.
+"""Multipart forms, parsed as they arrive: files are passed on, the few text fields are kept.
 
-Knows neither storage nor requests. A file name is a label to show to its sender; media types are not looked at.
+Knows neither storage nor requests. A file name is only shown to its sender; media types are ignored.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 from python_multipart.exceptions import FormParserError
@@ -14,6 +15,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.api.schemas.options import BatchOptions, TrackOptions
 from app.core.problems import Problem, invalid_field
+
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
 
 KIB = 1024
 #: Everything in a form that is not its files: text parts, part headers, boundaries, epilogue.
@@ -42,17 +46,17 @@ BATCH_FORM = FormSpec("files", MAX_BATCH_FILES, BatchOptions)
 
 
 class Fields(dict[str, str]):
-    """Text fields by name. Unknown names are refused: a field that is dropped in silence is worse than an error."""
+    """Text fields by name. An unknown name is an error: dropping it in silence would be worse."""
 
     def __init__(self, spec: FormSpec = TRACK_FORM) -> None:
         super().__init__()
-        self.kind = spec
+        self.spec = spec
 
     def check(self, name: str) -> None:
         """Raise unless a field of this name may be added."""
-        known = self.kind.options.model_fields
-        if name not in known:
-            raise invalid_field(name, f"Unknown field; there are {', '.join((self.kind.file_field, *known))}.")
+        names = self.spec.options.model_fields
+        if name not in names:
+            raise invalid_field(name, f"Unknown field; there are {', '.join((self.spec.file_field, *names))}.")
         if name in self:
             raise invalid_field(name, "Given more than once.")
 
@@ -62,14 +66,14 @@ class Fields(dict[str, str]):
 
 
 class MultipartReader:
-    """Feed it chunks, then `finish()`. `open_file` is told each file's name, if it has one, and says where it goes.
+    """Feed it chunks, then `finish()`. `open_file` gets the name of each file, or None, and returns its sink.
 
-    The parts' number needs no limit of its own: files are counted, each other name is taken once, unknown ones never.
+    The number of parts needs no limit of its own: files are counted, and every other known name is accepted once.
     """
 
     def __init__(self, boundary: bytes, *, fields: Fields, open_file: Callable[[str | None], Sink]) -> None:
         self.fields = fields
-        self._kind = fields.kind
+        self._spec = fields.spec
         self._open_sink = open_file
         self._framing_bytes = 0
         self._files = 0
@@ -77,29 +81,30 @@ class MultipartReader:
         self._header_name = bytearray()
         self._header_value = bytearray()
         self._disposition = b""
-        self._take: Sink = _nowhere
-        self._close: Callable[[], None] = _nothing
+        self._take: Sink = _discard
+        self._close: Callable[[], None] = _do_nothing
+        self._parser = self._new_parser(boundary)
+
+    def _new_parser(self, boundary: bytes) -> MultipartParser:
+        callbacks: "MultipartCallbacks" = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._take_header_name,
+            "on_header_value": self._take_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._open_part,
+            "on_part_data": self._take_data,
+            "on_part_end": self._end_part,
+            "on_end": self._end,
+        }
         try:
-            self._parser = MultipartParser(
-                boundary,
-                {
-                    "on_part_begin": self._begin_part,
-                    "on_header_field": self._take_header_name,
-                    "on_header_value": self._take_header_value,
-                    "on_header_end": self._end_header,
-                    "on_headers_finished": self._open_part,
-                    "on_part_data": self._take_data,
-                    "on_part_end": self._end_part,
-                    "on_end": self._end,
-                },
-                max_header_count=PART_HEADERS,
-                max_header_size=PART_HEADER_BYTES,
+            return MultipartParser(
+                boundary, callbacks, max_header_count=PART_HEADERS, max_header_size=PART_HEADER_BYTES
             )
         except FormParserError as error:
             raise Problem("malformed_multipart", "The boundary is too long.") from error
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next bytes of the body. What belongs to a file leaves again before this returns."""
+        """Parse the next bytes of the body. Bytes of a file have gone to its sink when this returns."""
         self._framing_bytes += len(chunk)
         try:
             self._parser.write(chunk)
@@ -109,11 +114,11 @@ class MultipartReader:
             raise Problem("malformed_multipart", f"More than {FRAMING_BYTES} bytes of the form are not its files.")
 
     def finish(self) -> None:
-        """The body is over. Raises when it ended too soon or held no file."""
+        """End the body. Raises when it ended too soon or held no file."""
         if not self._ended:
             raise Problem("malformed_multipart", "The body ends before its closing boundary.")
         if not self._files:
-            raise Problem("missing_file", f"The form has no part named `{self._kind.file_field}`.")
+            raise Problem("missing_file", f"The form has no part named `{self._spec.file_field}`.")
 
     def _begin_part(self) -> None:
         self._disposition = b""
@@ -135,17 +140,17 @@ class MultipartReader:
         if kind != b"form-data" or b"name" not in parameters:
             raise Problem("malformed_multipart", "A part has no `Content-Disposition: form-data` with a name.")
         name = parameters[b"name"].decode("utf-8", "replace")
-        if name == self._kind.file_field:
+        if name == self._spec.file_field:
             self._open_file(parameters.get(b"filename"))
         else:
             self._open_text(name)
 
     def _open_file(self, filename: bytes | None) -> None:
-        if self._files == self._kind.max_files:
-            limit = f"{self._kind.max_files} part(s) named `{self._kind.file_field}`"
+        if self._files == self._spec.max_files:
+            limit = f"{self._spec.max_files} part(s) named `{self._spec.file_field}`"
             raise Problem("too_many_files", f"The form may have {limit}; it has more.")
         self._files += 1
-        self._take, self._close = partial(self._take_file, self._open_sink(label(filename))), _nothing
+        self._take, self._close = partial(self._take_file, self._open_sink(display_name(filename))), _do_nothing
 
     def _open_text(self, name: str) -> None:
         self.fields.check(name)
@@ -178,15 +183,15 @@ def _take_text(name: str, text: bytearray, data: bytes | memoryview) -> None:
     text += data
 
 
-def label(filename: bytes | None) -> str | None:
-    """A client's file name as something to show: the last step of its path, printable and short; None for none."""
+def display_name(filename: bytes | None) -> str | None:
+    """A client's file name, safe to show: the last step of its path, printable and short; None for none."""
     name = re.split(r"[/\\]", (filename or b"").decode("utf-8", "replace"))[-1]
     return "".join(filter(str.isprintable, name))[:FILENAME_CHARS] or None
 
 
-def _nowhere(data: bytes | memoryview) -> None:
-    """Before the first part there is nothing to take."""
+def _discard(data: bytes | memoryview) -> None:
+    """The sink before the first part."""
 
 
-def _nothing() -> None:
-    """A file needs no closing: its end is the body's business."""
+def _do_nothing() -> None:
+    """Nothing is left to do at the end of a file part."""

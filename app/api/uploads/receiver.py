@@ -1,7 +1,7 @@
 """Uploads: reads one track, or the several of a batch, from a request's body into storage, as the bytes arrive.
 
-No file is held in memory, nor written twice; the client's file names and media types are neither trusted nor kept.
-Nothing here makes a job or looks further into the audio than its first bytes.
+No file is held in memory or written twice. The client's file names and media types are neither trusted nor stored.
+Nothing here creates a job, or reads more of the audio than its first bytes.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from app.core.storage.local import AudioStorage, PartialUpload
 from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
 
 WRITE_BYTES = 256 * 1024
-#: Threads that write at a time. They are not the threads that answer other requests, which a slow disk would hold up.
+#: Threads that write at a time. They have a limit of their own, so that a slow disk does not block other requests.
 WRITERS = 8
 
 FORM_TYPE = "multipart/form-data"
@@ -40,7 +40,7 @@ Options = TypeVar("Options", bound=BaseModel)
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """What one upload may take."""
+    """Limits of one upload."""
 
     max_bytes: int
     idle_timeout_s: float
@@ -49,7 +49,7 @@ class UploadLimits:
 
 @dataclass(frozen=True)
 class UploadMetadata:
-    """What is known of a body before it is read. `boundary` is a form's, None for a raw body."""
+    """What the headers and the query say of a body. `boundary` is a form's, None for a raw body."""
 
     boundary: bytes | None
     options: TrackOptions
@@ -57,7 +57,7 @@ class UploadMetadata:
 
 @dataclass(frozen=True)
 class Upload:
-    """A track received whole; the end of it is not yet flushed, and nothing is committed."""
+    """A track received completely; its last bytes are not yet flushed, and nothing is committed."""
 
     part: PartialUpload
     container: str
@@ -67,7 +67,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class BatchFile:
-    """One file of a batch: received, or refused with a problem. `filename` is for its sender's eyes only."""
+    """One file of a batch: received, or refused with a problem. `filename` may be shown to its sender only."""
 
     filename: str | None
     outcome: Upload | Problem
@@ -75,14 +75,14 @@ class BatchFile:
 
 @dataclass(frozen=True)
 class BatchUpload:
-    """A form of files received whole and not yet committed, in the order in which they were sent."""
+    """A form of files, received completely but not committed, in the order in which they were sent."""
 
     options: BatchOptions
     files: Sequence[BatchFile]
 
 
 class UploadReceiver:
-    """`async with uploader.receive(request) as upload:` reads a body; what is not committed inside is deleted."""
+    """Reads bodies: `async with receiver.receive(...) as upload:`. What the block does not commit is deleted."""
 
     def __init__(self, storage: AudioStorage, limits: UploadLimits) -> None:
         self.storage = storage
@@ -91,23 +91,23 @@ class UploadReceiver:
         self._has_room = TtlCache(partial(storage.has_room, limits.max_bytes))
 
     def check_headers(self, request: Request) -> UploadMetadata:
-        """What a request says of its body before the body is read; raises when it cannot be taken."""
+        """What a request says of its body, before the body is read. Raises when it cannot be accepted."""
         options = parse_options(query_fields(request), TrackOptions)
         boundary = form_boundary(request)
         check_declared_length(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
         return UploadMetadata(boundary, options)
 
     @asynccontextmanager
-    async def receive(self, request: Request, head: UploadMetadata) -> AsyncIterator[Upload]:
-        """Read the body of a request that was examined. All refusals are `Problem`s."""
+    async def receive(self, request: Request, metadata: UploadMetadata) -> AsyncIterator[Upload]:
+        """Read the body of a request whose headers were checked. Raises `Problem`s, and `ClientDisconnect`."""
         started = time.monotonic()
         fields = query_fields(request)
         await self._require_room()
         with self.storage.receive() as part:
             audio = self._writer(part)
             body: Body = RawBody(audio)
-            if head.boundary is not None:
-                body = MultipartReader(head.boundary, fields=fields, open_file=lambda _filename: audio.feed)
+            if metadata.boundary is not None:
+                body = MultipartReader(metadata.boundary, fields=fields, open_file=lambda _filename: audio.feed)
             await self._read(request, body, [audio], max_bytes=self.limits.max_bytes)
             container = audio.detected_container()
             yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
@@ -124,22 +124,22 @@ class UploadReceiver:
 
     @asynccontextmanager
     async def receive_batch(self, request: Request, boundary: bytes) -> AsyncIterator[BatchUpload]:
-        """Read a form of several files. One that is refused takes no other with it; an unreadable form takes all."""
+        """Read a form of several files. A refused file leaves the others as they are; an unreadable form is raised."""
         started = time.monotonic()
-        fields, intakes = Fields(BATCH_FORM), list[ErrorCapturingWriter]()
+        fields, writers = Fields(BATCH_FORM), list[ErrorCapturingWriter]()
         await self._require_room()
         with ExitStack() as parts:
 
             def open_file(filename: str | None) -> Sink:
                 part = parts.enter_context(self.storage.receive())
-                intakes.append(ErrorCapturingWriter(filename, part, self._writer(part)))
-                return intakes[-1].feed
+                writers.append(ErrorCapturingWriter(filename, part, self._writer(part)))
+                return writers[-1].feed
 
             body = MultipartReader(boundary, fields=fields, open_file=open_file)
-            await self._read(request, body, intakes, max_bytes=self.max_batch_bytes)
+            await self._read(request, body, writers, max_bytes=self.max_batch_bytes)
             options = parse_options(fields, BatchOptions)
             upload_s = round(time.monotonic() - started, 3)
-            yield BatchUpload(options, [await intake.finish(upload_s) for intake in intakes])
+            yield BatchUpload(options, [await writer.finish(upload_s) for writer in writers])
 
     @property
     def max_batch_bytes(self) -> int:
@@ -152,21 +152,21 @@ class UploadReceiver:
     def _writer(self, part: PartialUpload) -> "AudioWriter":
         return AudioWriter(part, max_bytes=self.limits.max_bytes, writers=self._writers)
 
-    async def _read(self, request: Request, body: "Body", intakes: Sequence["Writer"], *, max_bytes: int) -> None:
+    async def _read(self, request: Request, body: "Body", writers: Sequence["Writer"], *, max_bytes: int) -> None:
         chunks = body_chunks(request, idle_timeout_s=self.limits.idle_timeout_s, max_bytes=max_bytes + FRAMING_BYTES)
         try:
             async with asyncio.timeout(self.limits.timeout_s):
                 async for chunk in chunks:
                     body.feed(chunk)
-                    for intake in intakes:
-                        await intake.drain()
+                    for writer in writers:
+                        await writer.drain()
         except TimeoutError:
             raise Problem("upload_timeout", f"The upload took longer than {self.limits.timeout_s:g} s.") from None
         body.finish()
 
 
 class AudioWriter:
-    """The audio of one upload: counted as it comes, recognised by its first bytes, written in large blocks."""
+    """Writes the audio of one upload in large blocks; counts its bytes, and detects the container from the first."""
 
     def __init__(self, part: PartialUpload, *, max_bytes: int, writers: CapacityLimiter) -> None:
         self._part = part
@@ -175,7 +175,7 @@ class AudioWriter:
         self._container: str | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Take bytes. Raises as soon as they are too many, or begin like no accepted container."""
+        """Take bytes. Raises as soon as they are too many, or their beginning is that of no accepted container."""
         self._part.append(data)
         if self._part.size_bytes > self._max_bytes:
             raise too_large(self._max_bytes, f"The limit is {self._max_bytes} bytes; the file has more.")
@@ -183,21 +183,21 @@ class AudioWriter:
             self._container = detect_container(self._part.pending)
 
     async def drain(self) -> None:
-        """Write what has gathered, once it is worth a thread."""
+        """Write what is buffered, once it is enough to be worth a thread."""
         if len(self._part.pending) >= WRITE_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has gathered."""
+        """Write what is buffered."""
         await to_thread.run_sync(self._part.flush, limiter=self._writers)
 
     def detected_container(self) -> str:
-        """The container's name; raises when a file that is over began like none."""
+        """The name of the container, once the file is complete; raises when there is none."""
         return self._container or detect_container(self._part.pending)
 
 
 class ErrorCapturingWriter:
-    """The audio of one file of several: a problem with it is kept, and the rest of it let pass."""
+    """Writes the audio of one file of several. A problem with it is kept, and the rest of the file ignored."""
 
     def __init__(self, filename: str | None, part: PartialUpload, audio: AudioWriter) -> None:
         self._filename = filename
@@ -216,7 +216,7 @@ class ErrorCapturingWriter:
                 await self._audio.drain()
 
     async def finish(self, upload_s: float) -> BatchFile:
-        """Write the rest; what became of the file."""
+        """Write the rest; returns the received file or its problem."""
         return BatchFile(self._filename, self._problem or await self._outcome(upload_s))
 
     async def _outcome(self, upload_s: float) -> Upload | Problem:
@@ -237,20 +237,20 @@ class ErrorCapturingWriter:
 
 
 class Writer(Protocol):
-    """Takes the bytes of one file."""
+    """A writer of one file."""
 
     async def drain(self) -> None:
-        """Write what has gathered, once it is worth a thread."""
+        """Write what is buffered, once it is enough to be worth a thread."""
 
 
 class Body(Protocol):
-    """One of the two ways to send a track."""
+    """A body of either kind: a form, or the file itself."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
 
     def finish(self) -> None:
-        """The body is over. Raises when something is missing from it."""
+        """End the body. Raises when something is missing from it."""
 
 
 @dataclass(frozen=True)
@@ -263,12 +263,12 @@ class RawBody:
         self.audio.feed(chunk)
 
     def finish(self) -> None:
-        """Nothing can be missing: an empty file begins like no container."""
+        """Nothing can be missing: an empty file is refused because it has no container."""
 
 
 async def body_chunks(request: Request, *, idle_timeout_s: float, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises when the client stalls or leaves, or sends more than a body may have."""
-    more, rest_bytes = True, max_bytes
+    """The body as it arrives. Raises when the client stalls or disconnects, or sends more than `max_bytes`."""
+    more, remaining_bytes = True, max_bytes
     while more:
         try:
             async with asyncio.timeout(idle_timeout_s):
@@ -278,8 +278,8 @@ async def body_chunks(request: Request, *, idle_timeout_s: float, max_bytes: int
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         more, chunk = message.get("more_body", False), message.get("body", b"")
-        rest_bytes -= len(chunk)
-        if rest_bytes < 0:
+        remaining_bytes -= len(chunk)
+        if remaining_bytes < 0:
             raise too_large(max_bytes, f"The whole body may have {max_bytes} bytes; it has more.")
         yield chunk
 
@@ -298,7 +298,7 @@ def form_boundary(request: Request) -> bytes | None:
 
 
 def check_declared_length(request: Request, max_bytes: int, *, framing_bytes: int) -> None:
-    """Refuse by the Content-Length header, which may be absent; what really comes is counted anyway."""
+    """Refuse a body by its Content-Length header, if it has one. The bytes that arrive are counted anyway."""
     declared = request.headers.getlist("content-length")
     if not declared:
         return
@@ -313,7 +313,7 @@ def too_large(max_bytes: int, detail: str) -> Problem:
 
 
 def detect_container(data: bytearray) -> str:
-    """The container that a file begins like; raises when there is none."""
+    """The container whose first bytes these are; raises `unsupported_media_type` when there is none."""
     container = sniff(bytes(data[:SNIFF_BYTES]))
     if container is None:
         detail = None if data else "The file is empty."
@@ -330,7 +330,7 @@ def query_fields(request: Request) -> Fields:
 
 
 def parse_options(fields: Fields, options: type[Options]) -> Options:
-    """The options, checked; raises one problem that points at every bad field."""
+    """The fields as options. Raises one problem that points at every bad field."""
     try:
         return options.model_validate(fields)
     except ValidationError as error:
