@@ -1,4 +1,4 @@
-"""OpenAPI: what the generated document says beyond the routes' own types. Describes; decides nothing."""
+"""Parts of the OpenAPI document that FastAPI cannot generate from the routes: headers, problems, streamed bodies."""
 
 import json
 from collections import defaultdict
@@ -46,7 +46,7 @@ HEADERS: Mapping[str, Json] = {
     "Cache-Control": {"description": "`no-store` on what will change, and on errors.", "schema": _TEXT},
     "WWW-Authenticate": {"description": "How to authenticate.", "required": True, "schema": _TEXT},
 }
-#: Headers that any answer may carry.
+#: Headers that any response may have.
 EVERYWHERE = ("X-Request-Id", "traceparent")
 _PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
@@ -68,14 +68,14 @@ _EXTENSIONS: Mapping[str, Json] = {
     },
     "not_ready": {"checks": {"redis": {"status": "failed", "detail": "No answer."}}},
 }
-#: What every route can answer beside its own problems.
+#: Problems of every route, beside its own.
 COMMON_PROBLEMS = ("internal_error", "shutting_down")
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 
 
 def headers(*names: str) -> Json:
-    """Documentation of response headers."""
+    """Documentation of response headers, for FastAPI's `responses`."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in (*EVERYWHERE, *names)}
 
 
@@ -103,7 +103,7 @@ def _example(kind: ProblemKind) -> Json:
 
 
 def upload_operation() -> Json:
-    """The request of `POST /score`, which is read from the stream and so unknown to FastAPI."""
+    """The request of `POST /score`, which the service reads from the stream, so that FastAPI does not know it."""
     parameters = [
         {"name": name, "in": "query", "schema": _option(name, TrackOptions), "description": "Beside a raw body."}
         for name in TrackOptions.model_fields
@@ -117,13 +117,13 @@ def upload_operation() -> Json:
 
 
 def batch_operation() -> Json:
-    """The request of `POST /batches`, which is read from the stream too."""
+    """The request of `POST /batches`, which is read from the stream, too."""
     content = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/BatchForm"}}}
     return {"requestBody": {"required": True, "content": content}}
 
 
 def compare_operation() -> Json:
-    """The request of `POST /compare`, which is read once it is known who sends it."""
+    """The request of `POST /compare`, which is read after the caller is authenticated."""
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/CompareRequest"}}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -150,25 +150,25 @@ def _batch_form() -> Json:
 
 
 def _fields(options: type[BaseModel]) -> dict[str, Json]:
-    """Options as a form's fields. One that is JSON is described as what it holds: OpenAPI has forms carry it so."""
-    return {name: _parsed(_option(name, options)) for name in options.model_fields}
+    """Options as the fields of a form. In OpenAPI a form field that holds JSON is described by its content."""
+    return {name: _content(_option(name, options)) for name in options.model_fields}
 
 
-def _parsed(option: Json) -> Json:
+def _content(option: Json) -> Json:
     if "contentSchema" not in option:
         return option
-    held: Json = option["contentSchema"]
-    return held | {"description": option["description"], "examples": list(map(json.loads, option["examples"]))}
+    schema: Json = option["contentSchema"]
+    return schema | {"description": option["description"], "examples": list(map(json.loads, option["examples"]))}
 
 
 def _option(name: str, options: type[BaseModel]) -> Json:
-    """An option as text, as queries carry it."""
+    """An option as the text that a query carries."""
     schema = options.model_json_schema(mode="validation")["properties"][name]
     text = next((choice for choice in schema.get("anyOf", [schema]) if choice.get("type") == "string"), schema)
     return {**text, "description": schema["description"], "examples": schema["examples"]}
 
 
-#: Schemas of the bodies that FastAPI does not know, because the service reads them itself.
+#: Schemas of the bodies that the service reads itself, so that FastAPI does not know them.
 REQUESTS: Mapping[str, Json] = {
     "TrackForm": _track_form(),
     "BatchForm": _batch_form(),

@@ -1,4 +1,4 @@
-"""The OpenAPI document as it is served: what FastAPI makes of the routes, and what concerns all of them."""
+"""The OpenAPI document as it is served: the one that FastAPI generates, completed with what concerns all routes."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -8,10 +8,10 @@ from fastapi.responses import JSONResponse
 
 from app.api.openapi import examples
 from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
-from app.api.openapi.downgrade import downgraded
+from app.api.openapi.downgrade import downgrade
 from app.core.json_types import Json
 
-#: Paths are relative: the document holds on every address that a server is reached by.
+#: Relative, so that the document is right at every address of a server.
 SERVERS = [{"url": "/", "description": "This server."}]
 TAGS = [
     {"name": "scoring", "description": "Send tracks and read what became of them."},
@@ -35,39 +35,39 @@ PARAMETERS: Mapping[str, Json] = {
     },
 }
 
-#: What can be done with the object of an answer: where its id stands, and the operations that take it.
+#: Links from a response: where the id is in its body, and the operations that take this id.
 LINKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "score_track": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
     "create_batch": ("/id", ("get_batch",)),
 }
 
-#: Examples of answers, by the schema that they fit.
+#: Examples of responses, by their schema.
 EXAMPLES: Mapping[str, Json] = {"Job": examples.JOBS}
 
-#: The two headers that a key may stand in. FastAPI knows of the first.
+#: The two headers that an API key may be sent in. FastAPI knows the first.
 SCHEMES: Mapping[str, Json] = {
     "bearer": {"type": "http", "description": "An API key.", "scheme": "bearer"},
     "api_key": {"type": "apiKey", "description": "An API key.", "in": "header", "name": "X-API-Key"},
 }
 
-#: FastAPI announces a 422 of its own, which this service never sends.
+#: Schemas of FastAPI's own 422 response, which this service never sends.
 FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 LIMITS = ("RateLimit", "RateLimit-Policy")
 
 
 def install(app: FastAPI) -> None:
-    """Have the app serve the completed document, and a copy of it for generators that know only OpenAPI 3.0."""
+    """Serve the completed document, and a copy of it for generators that know only OpenAPI 3.0."""
     generated = app.openapi
-    document = cache(lambda: completed(generated()))
+    document = cache(lambda: complete(generated()))
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
 
     @app.get("/openapi-3.0.json", include_in_schema=False)
     async def openapi_30() -> JSONResponse:
-        return JSONResponse(downgraded(document()))
+        return JSONResponse(downgrade(document()))
 
 
-def completed(document: Json) -> Json:
-    """The document that FastAPI made, completed in place."""
+def complete(document: Json) -> Json:
+    """Complete the document that FastAPI generated, in place."""
     components = document["components"]
     components["headers"] = dict(HEADERS)
     components["parameters"] = dict(PARAMETERS)
@@ -76,31 +76,31 @@ def completed(document: Json) -> Json:
     components["schemas"] = {name: schema for name, schema in schemas.items() if name not in FRAMEWORK_SCHEMAS}
     for path, item in document["paths"].items():
         for operation in item.values():
-            _complete(operation, path)
+            _complete_operation(operation, path)
         item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]
     return document
 
 
-def _complete(operation: Json, path: str) -> None:
+def _complete_operation(operation: Json, path: str) -> None:
     operation["responses"] = {
-        status: response for status, response in operation["responses"].items() if not _is_frameworks(response)
+        status: response for status, response in operation["responses"].items() if not _is_from_fastapi(response)
     }
     if operation.setdefault("security", []):
         operation["security"] = [{name: []} for name in SCHEMES]
-        _limit(operation)
+        _add_limits(operation)
     for parameter in operation.get("parameters", []):
-        _as_text(parameter)
+        _correct_parameter(parameter)
     for content in _contents(operation):
-        _exemplify(content, path)
-    _link(operation)
+        _add_examples(content, path)
+    _add_links(operation)
 
 
-def _is_frameworks(response: Json) -> bool:
+def _is_from_fastapi(response: Json) -> bool:
     return any(_schema_name(content) in FRAMEWORK_SCHEMAS for content in response.get("content", {}).values())
 
 
-def _limit(operation: Json) -> None:
-    """Whatever needs a key has the key's limits."""
+def _add_limits(operation: Json) -> None:
+    """Document the limits of API keys on an operation that takes one."""
     responses = operation["responses"]
     responses.setdefault("429", problems("quota_exceeded")[429])
     operation["responses"] = dict(sorted(responses.items()))
@@ -109,8 +109,8 @@ def _limit(operation: Json) -> None:
             response["headers"] = response["headers"] | headers(*LIMITS)
 
 
-def _as_text(parameter: Json) -> None:
-    """Headers and queries cannot be null, only absent; and header names are shown as they are written."""
+def _correct_parameter(parameter: Json) -> None:
+    """Drop null, which no header or query can be, and write header names as HTTP does."""
     choices = [choice for choice in parameter["schema"].pop("anyOf", []) if choice != {"type": "null"}]
     if len(choices) == 1:
         parameter["schema"] = choices[0] | parameter["schema"]
@@ -120,7 +120,7 @@ def _as_text(parameter: Json) -> None:
         parameter["name"] = "-".join(word.capitalize() for word in parameter["name"].split("-"))
 
 
-def _link(operation: Json) -> None:
+def _add_links(operation: Json) -> None:
     pointer, targets = LINKS.get(operation["operationId"], ("", ()))
     linked = {name: {"operationId": name, "parameters": {"id": f"$response.body#{pointer}"}} for name in targets}
     for status, response in operation["responses"].items():
@@ -133,7 +133,7 @@ def _contents(operation: Json) -> Iterator[Json]:
         yield from response.get("content", {}).values()
 
 
-def _exemplify(content: Json, path: str) -> None:
+def _add_examples(content: Json, path: str) -> None:
     name = _schema_name(content)
     if name in EXAMPLES:
         content["examples"] = EXAMPLES[name]

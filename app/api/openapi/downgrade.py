@@ -1,26 +1,26 @@
-"""OpenAPI 3.0: a copy of the 3.1 document for generators that know no newer one.
+"""OpenAPI 3.0: a copy of the 3.1 document for generators that know no newer version.
 
-What 3.0 cannot say is left out. Covers the JSON Schema that this service's document uses.
+What 3.0 cannot express is left out. Covers only the parts of JSON Schema that this service's document uses.
 """
 
 from typing import Any
 
 from app.core.json_types import Json
 
-#: Keywords that 3.0 does not know and that only narrow or decorate a schema.
+#: Keywords that 3.0 does not know, and without which a schema still accepts all that it did.
 _UNKNOWN = frozenset({"contentMediaType", "contentSchema", "propertyNames"})
-#: Members that hold data, in which every word may occur.
+#: Members that hold data: names in them are no keywords.
 _DATA = frozenset({"const", "default", "enum", "example", "examples"})
 _NULL = {"type": "null"}
 
 
-def downgraded(document: Json) -> Json:
-    """A 3.0 document that describes the same service. The given one stays as it is."""
+def downgrade(document: Json) -> Json:
+    """A 3.0 document that describes the same service. The argument is not changed."""
     return {**_node(document), "openapi": "3.0.3"}
 
 
 def _node(node: Any) -> Any:
-    """A part of the document, converted; what is no schema passes through, as it has none of the keywords."""
+    """A part of the document, converted. Parts that are not schemas have none of the keywords, and stay as they are."""
     if isinstance(node, list):
         return [_node(entry) for entry in node]
     if not isinstance(node, dict):
@@ -34,24 +34,24 @@ def _node(node: Any) -> Any:
 def _member(name: str, value: Any) -> Any:
     if name in _DATA:
         return value
-    if name == "properties":  # the names are the service's own and may be keywords
+    if name == "properties":  # its names are the service's own, and may equal keywords
         return {field: _node(schema) for field, schema in value.items()}
     return _node(value)
 
 
 def _nullable(schema: Json) -> Json:
-    """A choice between something and null becomes `nullable`."""
+    """`anyOf` with null becomes `nullable`."""
     choices = schema.get("anyOf", [])
     if _NULL not in choices:
         return schema
     others = [choice for choice in choices if choice != _NULL]
-    widened = _widened(others[0]) if len(others) == 1 else {"anyOf": others, "nullable": True}
-    return {**widened, **_without(schema, "anyOf")}
+    nullable = _with_null(others[0]) if len(others) == 1 else {"anyOf": others, "nullable": True}
+    return {**nullable, **_without(schema, "anyOf")}
 
 
-def _widened(schema: Json) -> Json:
-    """A schema that takes null, too."""
-    if "$ref" in schema:  # what generators read as "this or null", although the letter of 3.0 says otherwise
+def _with_null(schema: Json) -> Json:
+    """A schema that accepts null, too."""
+    if "$ref" in schema:  # generators read this as "this or null", although 3.0 itself says otherwise
         return {"allOf": [schema], "nullable": True}
     if "enum" in schema:
         schema = {**schema, "enum": [*schema["enum"], None]}
@@ -63,11 +63,11 @@ def _const(schema: Json) -> Json:
 
 
 def _tuple(schema: Json) -> Json:
-    """A tuple becomes a list of that length, whose entries are of any of the tuple's kinds."""
+    """A tuple becomes a list of the same length, whose entries have any of the tuple's types."""
     if "prefixItems" not in schema:
         return schema
-    kinds = [kind for i, kind in enumerate(schema["prefixItems"]) if kind not in schema["prefixItems"][:i]]
-    return {**_without(schema, "prefixItems"), "items": kinds[0] if len(kinds) == 1 else {"anyOf": kinds}}
+    types = [entry for i, entry in enumerate(schema["prefixItems"]) if entry not in schema["prefixItems"][:i]]
+    return {**_without(schema, "prefixItems"), "items": types[0] if len(types) == 1 else {"anyOf": types}}
 
 
 def _exclusive(schema: Json) -> Json:
@@ -79,14 +79,14 @@ def _exclusive(schema: Json) -> Json:
 
 
 def _example(schema: Json) -> Json:
-    """A schema's examples are a list, of which 3.0 takes one. Those of a media type are a mapping, and stay."""
+    """Of a schema's list of examples 3.0 takes one. The examples of a media type are a mapping, and stay."""
     if not isinstance(schema.get("examples"), list):
         return schema
     return {**_without(schema, "examples"), "example": schema["examples"][0]}
 
 
 def _reference(schema: Json) -> Json:
-    """A reference with siblings goes into a list of one, as 3.0 ignores the siblings."""
+    """A reference with siblings moves into an `allOf`, because 3.0 ignores the siblings of a reference."""
     if "$ref" not in schema or len(schema) == 1:
         return schema
     return {"allOf": [{"$ref": schema["$ref"]}], **_without(schema, "$ref")}

@@ -1,4 +1,4 @@
-"""Examples of jobs for the OpenAPI document, put into words by the code that words real jobs."""
+"""Examples of jobs for the OpenAPI document, made by the code that shows real jobs."""
 
 from dataclasses import replace
 
@@ -17,8 +17,7 @@ UPLOADED = {"sha256": "5f8e" * 16, "bytes": 7_340_032, "container": "mp3"}
 DECODED = UPLOADED | {"codec": "mp3", "sample_rate_hz": 44_100, "channels": 2, "duration_s": 183.4}
 SCORES = dict(zip(SCORE_RANGES, (61.4213, 48.0687, 3.8142, 3.6603, 3.2178, 3.9421, 3.5816), strict=True))
 
-
-PLACE = QueueEstimate(3, 512.0, 1_795_360_095, 1_795_360_099)
+ESTIMATE = QueueEstimate(3, 512.0, 1_795_360_095, 1_795_360_099)
 
 _QUEUED = Job(
     id=JOB_ID,
@@ -50,13 +49,13 @@ _FAILED = replace(
 )
 
 
-def _view(job: Job, place: QueueEstimate | None = None) -> Json:
-    return job_view(job, result_ttl_s=WEEK_S, queue=place).model_dump(mode="json", by_alias=True)
+def _view(job: Job, estimate: QueueEstimate | None = None) -> Json:
+    return job_view(job, result_ttl_s=WEEK_S, queue=estimate).model_dump(mode="json", by_alias=True)
 
 
 #: Examples of a job, as OpenAPI wants them.
 JOBS = {
-    "queued": {"summary": "Accepted, and waiting", "value": _view(_QUEUED, PLACE)},
+    "queued": {"summary": "Accepted, and waiting", "value": _view(_QUEUED, ESTIMATE)},
     "succeeded": {"summary": "Scored", "value": _view(_SUCCEEDED)},
     "failed": {"summary": "Failed: the request worked, the run did not", "value": _view(_FAILED)},
 }

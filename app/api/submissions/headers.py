@@ -1,7 +1,6 @@
-"""Orders: what the headers of an upload ask for beside the track. Read before the body, refused when malformed."""
+"""Headers of a submission: what they ask for beside the tracks. Parsed before the body is read."""
 
 import base64
-import binascii
 import hashlib
 import re
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ _DIGEST = re.compile(r"(?:^|,)[ \t]*sha-256=:(?P<value>[A-Za-z0-9+/]{43}=):[ \t]
 
 @dataclass(frozen=True)
 class SubmissionHeaders:
-    """What a client asks for. `content_sha256`, in hexadecimal, is what it says of the body's very bytes."""
+    """What a client asks for. `content_sha256` is the digest that it declares of the body, in hexadecimal."""
 
     idempotency_key: str | None = None
     content_sha256: str | None = None
@@ -31,37 +30,42 @@ class SubmissionHeaders:
     wait_s: int = 0
 
 
-# A coroutine although it awaits nothing: a plain function would cost a thread for each request.
+IdempotencyKeyHeader = Annotated[
+    str | None,
+    Header(
+        description="1 to 255 visible ASCII characters, in quotes or not. The same key with the same track and "
+        "options makes one job, however often it is sent within 24 hours.",
+        examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
+    ),
+]
+ContentDigestHeader = Annotated[
+    str | None,
+    Header(
+        description="SHA-256 of the body as it is sent (RFC 9530): of the file itself when the body is raw, of the "
+        "whole form with its boundaries when it is a form. A body that differs is refused, and a repeated request "
+        "is answered without reading its body.",
+        examples=["sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"],
+    ),
+]
+CancelAfterHeader = Annotated[
+    str | None,
+    Header(
+        description="The job is canceled when it is not done after this time: seconds, or a number with `s`, `m` "
+        "or `h`; at most a week.",
+        examples=["10m"],
+    ),
+]
+
+
+# A coroutine although it awaits nothing: FastAPI would run a plain function in a thread, for each request.
 async def read_submission_headers(
     request: Request,
     wait_s: PreferWait,
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            description="1 to 255 visible ASCII characters, in quotes or not. The same key with the same track and "
-            "options makes one job, however often it is sent within 24 hours.",
-            examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
-        ),
-    ] = None,
-    content_digest: Annotated[
-        str | None,
-        Header(
-            description="SHA-256 of the body as it is sent (RFC 9530): of the file itself when the body is raw, of the "
-            "whole form with its boundaries when it is a form. A body that differs is refused, and a repeated request "
-            "is answered without reading its body.",
-            examples=["sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"],
-        ),
-    ] = None,
-    cancel_after: Annotated[
-        str | None,
-        Header(
-            description="The job is canceled when it is not done after this time: seconds, or a number with `s`, `m` "
-            "or `h`; at most a week.",
-            examples=["10m"],
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKeyHeader = None,
+    content_digest: ContentDigestHeader = None,
+    cancel_after: CancelAfterHeader = None,
 ) -> SubmissionHeaders:
-    """The headers. Raises `bad_header` for one that cannot be understood."""
+    """The headers. Raises `bad_header` for one that is malformed, or given more than once."""
     for name in _ONCE:
         if len(request.headers.getlist(name)) > 1:
             raise Problem("bad_header", f"{name.title()} must be given once.")
@@ -77,7 +81,7 @@ SubmissionHeadersDep = Annotated[SubmissionHeaders, Depends(read_submission_head
 
 
 def parse_key(value: str) -> str:
-    """A key without its quotes: with and without them it is the same key."""
+    """An idempotency key without its quotes, which do not count."""
     match = _KEY.fullmatch(value.strip())
     if not match:
         raise Problem("bad_header", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
@@ -85,25 +89,20 @@ def parse_key(value: str) -> str:
 
 
 def parse_digest(value: str) -> str:
-    """The SHA-256 of a `Content-Digest`, in hexadecimal; other algorithms beside it are ignored."""
+    """The SHA-256 of a `Content-Digest`, in hexadecimal. Other algorithms in the header are ignored."""
     match = _DIGEST.search(value)
-    try:
-        return base64.b64decode(match["value"], validate=True).hex() if match else _no_digest()
-    except binascii.Error:
-        return _no_digest()
+    if not match:
+        raise Problem("bad_header", "Content-Digest must hold `sha-256=:…:` with 32 bytes of base64.")
+    return base64.b64decode(match["value"]).hex()
 
 
 def parse_cancel_after(value: str) -> int:
-    """Seconds of a `Cancel-After`."""
+    """The seconds of a `Cancel-After`."""
     match = _CANCEL_AFTER.fullmatch(value.strip())
     after_s = int(match["count"]) * UNITS_S[match["unit"]] if match else 0
     if not 1 <= after_s <= MAX_CANCEL_AFTER_S:
         raise Problem("bad_header", f"Cancel-After must be like 90, 90s, 10m or 1h; at most {MAX_CANCEL_AFTER_S} s.")
     return after_s
-
-
-def _no_digest() -> str:
-    raise Problem("bad_header", "Content-Digest must hold `sha-256=:…:` with 32 bytes of base64.")
 
 
 def check_digest(declared: str | None, sha256: str) -> None:

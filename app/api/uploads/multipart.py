@@ -86,7 +86,7 @@ class MultipartReader:
         self._parser = self._new_parser(boundary)
 
     def _new_parser(self, boundary: bytes) -> MultipartParser:
-        callbacks: "MultipartCallbacks" = {
+        callbacks: MultipartCallbacks = {
             "on_part_begin": self._begin_part,
             "on_header_field": self._take_header_name,
             "on_header_value": self._take_header_value,
