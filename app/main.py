@@ -1,4 +1,4 @@
-"""The HTTP front end: it accepts tracks, remembers them and answers for them. It decodes and scores nothing."""
+"""The HTTP front end: accepts tracks, and serves the jobs that come of them. It decodes and scores nothing."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,7 +17,7 @@ from app.api.routes import batches, capacity, compare, health, jobs, model, prob
 from app.core.redis_client import connect
 from app.core.settings import ApiSettings
 
-#: The first command that gets no answer ends a request, so that its client is told within two seconds.
+#: The first command without a reply fails its request, so that the client gets its error within two seconds.
 REDIS_TIMEOUT_S = 1.5
 
 DESCRIPTION = """\
@@ -30,11 +30,11 @@ Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
 def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
-    """The application. Makes the storage directory and reads the API keys; connects to Redis with the first request.
+    """Build the application. Creates the storage directory and reads the API keys, but does not connect to Redis yet.
 
-    A `redis` that is handed in stays the caller's to close.
+    A `redis` that is passed in is not closed with the application.
     """
-    # Nothing is tried twice: the pool replaces a connection that went stale, and the client can count to two itself.
+    # No command is retried: the pool replaces a stale connection, and the client can repeat its request itself.
     client = redis or connect(settings.redis_url, max_retries=0, timeout_s=REDIS_TIMEOUT_S)
     app: FastAPI = FastAPIOffline(
         title="APEX music scoring",
@@ -43,7 +43,7 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
         servers=document.SERVERS,
         openapi_tags=document.TAGS,
         lifespan=_lifespan(client if redis is None else None),
-        redirect_slashes=False,  # a redirect would repeat the client's own Host header to it
+        redirect_slashes=False,  # a redirect would contain the Host header that the client sent
         generate_unique_id_function=_operation_id,
         separate_input_output_schemas=False,
     )

@@ -1,1 +1,1 @@
-"""Routes: parse, call, return. The rules live below."""
+"""Routes: each parses a request, calls what does the work, and returns a response."""

@@ -1,4 +1,4 @@
-"""`/batches`: many tracks in one request, and one place to follow them."""
+"""`/batches`: send several tracks in one request, and follow their jobs together."""
 
 from typing import Annotated
 

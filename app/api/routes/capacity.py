@@ -1,4 +1,4 @@
-"""`GET /capacity`: how much waits, who works it off, and how long a new track would wait."""
+"""`GET /capacity`: how much audio waits, how many workers there are, and how long a new track would wait."""
 
 from fastapi import APIRouter, Depends, Response
 
@@ -24,12 +24,12 @@ def get_capacity(response: Response, services: ServicesDep) -> Capacity:
 
 
 def capacity(services: Services) -> Capacity:
-    """The service's load as its clients read it. Blocking."""
-    load, next_place = services.job_service.queue_load(), services.queue_status.next_position()
-    ahead_s = next_place.audio_seconds_ahead
+    """The load of the service, as a client reads it. Blocking."""
+    load, next_position = services.job_service.queue_load(), services.queue_status.next_position()
+    ahead_s = next_position.audio_seconds_ahead
     wait_s = load.wait_s(ahead_s)
     return Capacity(
-        queue=QueueDepth(jobs=next_place.position - 1, audio_seconds=round(ahead_s, 1)),
+        queue=QueueDepth(jobs=next_position.position - 1, audio_seconds=round(ahead_s, 1)),
         jobs_running=len(load.running),
         workers_alive=load.n_workers,
         audio_seconds_per_second=None if load.rate is None else round(load.rate, 2),

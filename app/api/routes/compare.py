@@ -1,4 +1,4 @@
-"""`POST /compare`: finished jobs, ranked by what the caller calls better."""
+"""`POST /compare`: finished jobs, ranked by a criterion of the caller's."""
 
 from typing import Annotated
 

@@ -34,8 +34,8 @@ def readyz(
     verbose: Annotated[str | None, Query(description="Explain the checks that are in order, too.")] = None,
 ) -> Readiness:
     """Say whether tracks can be accepted, and name what is wrong or unsafe."""
-    found = readiness(services.redis, services.storage, max_upload_bytes=services.settings.max_upload_bytes)
-    checks = found if verbose is not None else {name: terse(check) for name, check in found.items()}
+    results = readiness(services.redis, services.storage, max_upload_bytes=services.settings.max_upload_bytes)
+    checks = results if verbose is not None else {name: terse(check) for name, check in results.items()}
     failed = [name for name, check in checks.items() if check.status == "failed"]
     if failed:
         shown = {name: check.model_dump(exclude_none=True) for name, check in checks.items()}
@@ -44,5 +44,5 @@ def readyz(
 
 
 def terse(check: Check) -> Check:
-    """Only what is wrong is explained."""
+    """The check without its detail, unless something is wrong."""
     return Check(status="ok") if check.status == "ok" else check

@@ -1,4 +1,4 @@
-"""`/jobs`: what became of the tracks, and what can still be done about it."""
+"""`/jobs`: list, read, follow, cancel and delete jobs."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`GET /model`: what gives the scores, what it takes, and what its numbers are worth."""
+"""`GET /model`: the model that the workers run, the limits on tracks, and what the scores mean."""
 
 from fastapi import APIRouter, Depends
 
@@ -46,7 +46,7 @@ def get_model(services: ServicesDep) -> ModelCard:
 
 
 def model_card(loaded: Json | None, settings: ApiSettings) -> ModelCard:
-    """The page from the card that the workers published, if any did."""
+    """What `GET /model` returns. `loaded` is what the workers published of their model; None before the first did."""
     return ModelCard(
         loaded=LoadedModel.model_validate(loaded) if loaded else None,
         inputs=input_limits(settings),

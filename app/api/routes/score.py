@@ -1,4 +1,4 @@
-"""`POST /score`: a track in, a job out."""
+"""`POST /score`: create a job from a track."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -10,9 +10,9 @@ from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.single import submit_track
 from app.api.submissions.submission import Submission
 
-#: What any accepted submission may carry.
+#: Headers that the response to any submission may have.
 SUBMITTED = ("Idempotent-Replayed", "RateLimit", "RateLimit-Policy")
-#: For what any submission may be refused as a whole.
+#: Problems for which any submission may be refused as a whole.
 SUBMISSION_PROBLEMS = (
     "malformed_multipart",
     "missing_file",
