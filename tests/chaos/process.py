@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.slot`: a scoring process whose decoder and scorer do what the track's script says.
+"""`python -m tests.chaos.process`: a scoring process whose decoder and scorer do what the track's script says.
 
 Everything else is the worker's own. A test hands this command to the supervisor; no setting of the service leads here.
 """
