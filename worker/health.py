@@ -1,6 +1,6 @@
 """`python -m worker.health`: exit 0 when a scoring process of this machine is listening, else 1.
 
-A process registers with RQ after its model is loaded and warm, and its registration expires when it stops beating.
+A process registers with RQ after its model is loaded and warm, and its registration expires when its heartbeats stop.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""`python -m worker.process`: one scoring process. The only place that names the worker's real parts."""
+"""`python -m worker.process`: one scoring process. The only module that names the worker's real parts."""
 
 import logging
 import os

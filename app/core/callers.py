@@ -1,16 +1,16 @@
-"""Callers: who a request is from, with which scopes and limits. Knows nothing of keys."""
+"""Callers: which tenant sends a request, with which scopes and limits. Knows nothing of API keys."""
 
 from dataclasses import asdict, dataclass, field, replace
 
 #: What an API key may be allowed to do.
 SCOPES = ("score:write", "jobs:read", "jobs:delete", "ops:read")
-#: Who owns the jobs of a service without API keys.
+#: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.
 ANONYMOUS_TENANT = "open"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one key may use; None is the service's default for it, which may be no limit."""
+    """What one API key may use; None stands for the service's default."""
 
     requests_per_minute: int | None = None
     jobs_in_flight: int | None = None
@@ -23,7 +23,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who a request is from. Without a key, on a service without keys, it is the open tenant and may do everything."""
+    """The sender of a request. On a service without API keys it is the anonymous tenant, which may do everything."""
 
     tenant: str = ANONYMOUS_TENANT
     key_id: str | None = None

@@ -1,7 +1,7 @@
 """Problems: every error that a client can meet, in one table, in the shape of RFC 9457.
 
-The same object stands in a response, in a failed job and on the page `/problems/<slug>`. Standard library only, because
-the worker fails jobs with it. Nothing here knows HTTP responses or requests.
+The same object is used in a response, in a failed job and on the page `/problems/<slug>`. Standard library only,
+because the worker fails jobs with it. Nothing here knows HTTP responses or requests.
 """
 
 import re
@@ -326,7 +326,7 @@ PROBLEMS: Mapping[str, ProblemKind] = {kind.code: kind for kind in _KINDS}
 
 
 class Problem(Exception):
-    """A request ends here, for a reason that its sender is told. The detail never repeats what was sent."""
+    """Ends a request with an error for its sender. The detail never repeats what was sent."""
 
     def __init__(
         self, code: str, detail: str | None = None, *, headers: Mapping[str, str] | None = None, **extensions: Any

@@ -1,4 +1,4 @@
-"""Redis connections: how long each kind of process waits for a Redis that is away."""
+"""Redis connections, and how often a command is tried again while Redis is away."""
 
 from redis import Redis
 from redis import asyncio as aio
@@ -11,7 +11,7 @@ RETRIED = [ConnectionError, TimeoutError, BusyLoadingError]
 
 
 def connect_for_notifications(url: str) -> aio.Redis:
-    """A lazy client of one connection that is read all the time; whoever reads decides when to try again."""
+    """A lazy client for one subscription. It does not retry: its reader decides when to connect again."""
     return aio.Redis.from_url(url, socket_connect_timeout=2.0, retry=AioRetry(NoBackoff(), retries=0))
 
 

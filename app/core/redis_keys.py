@@ -7,7 +7,7 @@ import hashlib
 
 
 def _key(*parts: str) -> str:
-    """The one place that knows what stands before every key."""
+    """A name with what precedes every key. No other code knows that part."""
     return ":".join(("apex", *parts))
 
 
@@ -37,7 +37,7 @@ def events(job_id: str) -> str:
 
 
 def tombstone(job_id: str) -> str:
-    """When a job went away, and whose it was."""
+    """When a deleted or expired job went away, and which tenant owned it."""
     return _key("gone", job_id)
 
 
@@ -52,7 +52,7 @@ def in_flight(tenant: str) -> str:
 
 
 def cached_result(tenant: str, sha256: str, model_version: str) -> str:
-    """The id of a tenant's succeeded job of these bytes and this model."""
+    """The id of a tenant's succeeded job with these bytes and this model."""
     return _key("scored", tenant, sha256, model_version)
 
 

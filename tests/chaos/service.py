@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.service`: what `apex up` runs, with the scripted slot as its workers."""
+"""`python -m tests.chaos.service`: what `apex up` runs, with scripted processes as its workers."""
 
 import os
 import signal

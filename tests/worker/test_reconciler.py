@@ -154,11 +154,11 @@ def test_a_job_that_waits_past_its_deadline_is_stopped(
 
 def test_what_a_dead_worker_held_is_queued_again_at_once(machine: JobStateMachine, data_dir: Path) -> None:
     job = unqueued(machine, data_dir)
-    machine.start(job.id, max_attempts=3, lease_s=60, worker="life 1")
+    machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
     ended: set[str] = set()
     reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3, ended=ended)
     assert [reconciler.run(), reconciler.run()] == [[], []]
-    ended.add("life 1")
+    ended.add("instance 1")
     assert reconciler.run() == [job.id]
     assert outcome(machine, job).attempts_used == 1
 
@@ -210,7 +210,7 @@ def test_what_a_worker_left_that_died_right_after_the_end_is_deleted(
     assert machine.redis.keys(f"*{job.id}*") == [key for key in machine.redis.keys("apex:*") if job.id.encode() in key]
 
 
-def test_what_a_live_run_holds_is_not_residue(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:
+def test_what_a_live_run_holds_is_not_stale(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir)
 
     def look() -> None:

@@ -1,1 +1,1 @@
-"""What is ours of RQ: the worker class, and the job class that trusts nothing in Redis."""
+"""RQ, adapted: the worker class, and a job class that trusts nothing in Redis."""

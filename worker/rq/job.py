@@ -1,7 +1,8 @@
-"""What the queue may tell a worker: a job's id, and nothing else.
+"""Take job ids from the queue, and nothing else.
 
-Queue contents are untrusted: who can write to Redis could otherwise run any function by its name, have callbacks and
-webhooks called, or crash RQ with a field that it cannot read. So nothing of what RQ stores about a job is read here.
+Queue contents are untrusted: anybody who can write to Redis could otherwise have any function run by its name,
+callbacks and webhooks called, or RQ crashed by a field that it cannot read. So nothing that RQ stores about a job is
+read here.
 """
 
 import re
@@ -21,7 +22,7 @@ Task = Callable[[str], None]
 
 
 class JobIdQueue(Queue):  # type: ignore[misc]
-    """Hands out job ids only. Anything else that stands in the list is dropped."""
+    """Hands out job ids only. Anything else in the list is dropped."""
 
     @classmethod
     def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
@@ -36,7 +37,7 @@ class JobIdQueue(Queue):  # type: ignore[misc]
 
 
 def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:
-    """A job class whose instances know their id, and can do nothing but call `task` with it."""
+    """A job class whose instances have an id and can do nothing but call `task` with it."""
 
     class ScoreJob(Job):  # type: ignore[misc]
         """Takes neither a function nor arguments, status, callbacks, limits or timeouts from Redis."""

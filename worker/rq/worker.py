@@ -1,8 +1,8 @@
 """The RQ worker: one process, one queue, one warm model.
 
 It does not fork for a job, because a fork would reload the model and CUDA does not survive one. RQ takes ids from the
-queue and nothing more: its retries, its maintenance and its remote commands are off, because each is a second opinion
-on what becomes of a job. The record and the reconciler decide that.
+queue and nothing more: its retries, its maintenance and its remote commands are off, because only the record and the
+reconciler decide what becomes of a job.
 """
 
 import logging
@@ -27,15 +27,15 @@ from worker.score_track import ScoreTrack
 
 log = logging.getLogger(__name__)
 
-#: RQ blocks for this long in one dequeue (`worker_ttl - 15`), and says in between that it lives.
+#: RQ blocks for this long in one dequeue (`worker_ttl - 15`), and sends a heartbeat in between.
 DEQUEUE_S = 3
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ScoringWorker(SimpleWorker):  # type: ignore[misc]
-    """Listens to exactly one queue: only then does RQ move an id to a safe place before handing it out."""
+    """Listens to exactly one queue: only then does RQ copy an id to its intermediate list while it takes it."""
 
-    #: RQ's maintenance would fail, or run again, what its own record takes for lost.
+    #: RQ's maintenance would fail, or run again, jobs that its own state takes for lost.
     should_run_maintenance_tasks = False
 
     def __init__(
@@ -67,14 +67,14 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         return self.heartbeat_ttl_s
 
     def subscribe(self) -> None:
-        """Hear no remote commands: nobody here sends them."""
+        """Do not listen for remote commands: nothing here sends them."""
 
     unsubscribe = subscribe
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """Take no further job; give the run in progress a grace, after which it hands its job back.
+        """Take no further job; give the run in progress a grace period, after which it requeues its job.
 
-        A second signal changes nothing: what cannot wait kills.
+        A second signal changes nothing; to end at once, send SIGKILL.
         """
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -84,7 +84,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             raise StopRequested
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job in this process, beating while it runs."""
+        """Run one job in this process, sending heartbeats while it runs."""
         execution = self.prepare_execution(job)
         with self._heartbeat(job, execution):
             self.perform_job(job, queue, execution)

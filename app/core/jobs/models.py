@@ -1,4 +1,4 @@
-"""What a job is: its record, its states, and what is said of it."""
+"""A job: its record, its states, its events, and the errors of changing it."""
 
 import json
 import time
@@ -36,7 +36,7 @@ class JobState(StrEnum):
 
 
 class RunSignal(StrEnum):
-    """What a run is told when it reports: carry on, or why to stop."""
+    """The answer to a run that reports: carry on, or why to stop."""
 
     OK = "ok"
     LOST = "lost"

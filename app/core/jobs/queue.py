@@ -1,4 +1,4 @@
-"""The queue: the only code of the front end that knows RQ. It carries job ids and nothing else."""
+"""The queue of RQ. It carries job ids and nothing else."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -18,17 +18,17 @@ TASK_NAME = "worker.tasks.score_track"
 #: The call of the task, as RQ serialises function, instance, arguments and keyword arguments.
 TASK_CALL = JSONSerializer.dumps((TASK_NAME, None, (), {})).decode()
 
-#: RQ is told to forget soon: its status is never shown to anybody.
+#: RQ keeps its own state of a failed job this long. Nothing here reads it.
 STALE_RQ_STATE_TTL_S = 300
 
-#: A worker says every few seconds that it lives, busy or not.
+#: A worker sends a heartbeat every few seconds, busy or not.
 HEARTBEAT_MAX_AGE_S = 20
 
 
 class ScoreQueue:
-    """Puts job ids where a worker will find them.
+    """Queues job ids, and counts the workers that take them.
 
-    How often and for how long a job may run is not said here: a worker believes its own settings and the record.
+    How often and for how long a job may run is not part of an entry: a worker goes by its settings and the record.
     """
 
     def __init__(self, redis: Redis, *, name: str) -> None:
@@ -60,8 +60,8 @@ class ScoreQueue:
         return True
 
     def n_workers(self) -> int:
-        """Workers that gave a sign of life lately."""
-        # RQ keeps the key of a worker that was killed for more than a minute; its own last sign is seconds old at most.
+        """Workers whose last heartbeat is recent."""
+        # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most.
         oldest = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_MAX_AGE_S)
         with self.rq.connection.pipeline(transaction=False) as pipe:
             for key in self.rq.connection.smembers(WORKERS_BY_QUEUE_KEY % self.rq.name):

@@ -128,7 +128,7 @@ class JobStateMachine:
         return self._finish(job, JobState.CANCELED, {"status_reason": reason, **changes}, allow_queued=True)
 
     def requeue(self, job: Job, *, counted: bool = True) -> bool:
-        """Give a run's job back, for the reconciler to queue; False when the run has lost its job.
+        """Put the job of a run back to `queued`, for the reconciler to push to RQ; False when the run has lost its job.
 
         A run that is not `counted` leaves the job as many attempts as before.
         """

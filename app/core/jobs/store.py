@@ -1,4 +1,5 @@
-"""Read job records: the public truth about each request. RQ transports ids; what a client is told comes from here.
+"""Read job records: the public truth about each request. RQ transports ids; what clients read comes from
+here.
 
 `app.core.jobs.state_machine` makes and changes records.
 """

@@ -1,6 +1,6 @@
 """Audio storage: one flat, private directory of uploaded files under random keys.
 
-Written by the HTTP front end, read and emptied by the workers. Knows no job and looks into no file. Blocking.
+The HTTP front end writes it; the workers read and delete. Knows nothing of jobs and parses no file. Blocking.
 """
 
 import errno
@@ -21,14 +21,14 @@ from typing import BinaryIO, Self
 from app.core.problems import Problem
 
 PART_SUFFIX = ".part"
-#: Uploads are taken as long as so many of the largest size fit: others are under way at the same time.
+#: Uploads are accepted while this many of the largest size fit, because others are under way at the same time.
 MIN_FREE_UPLOADS = 2
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class AudioStorage:
-    """Keeps whole files under keys. A file under a key is complete and on disk; one that is not ends in `.part`."""
+    """Keeps complete files under keys. What is under a key is complete and synced; a partial upload ends in `.part`."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -49,13 +49,13 @@ class AudioStorage:
         return self.path(key).open("rb")
 
     def delete(self, key: str) -> None:
-        """Forget a key; one that is gone already is no error."""
+        """Delete a key's file; a missing one is no error."""
         self.path(key).unlink(missing_ok=True)
 
     def orphans(self, *, older_than_s: float) -> Iterator[str]:
-        """Names last written longer ago than this, unfinished uploads among them. Deletes nothing.
+        """Names of files last written longer ago than this, unfinished uploads included. Deletes nothing.
 
-        Whether a job still needs one is the caller's to find out.
+        The caller finds out whether a job still needs one.
         """
         newest = time.time() - older_than_s
         with os.scandir(self.directory) as entries:
@@ -65,11 +65,11 @@ class AudioStorage:
                         yield entry.name
 
     def free_bytes(self) -> int:
-        """Room left for uploads."""
+        """Bytes free on the disk."""
         return shutil.disk_usage(self.directory).free
 
     def has_room(self, upload_bytes: int) -> bool:
-        """Whether an upload of this size could surely be finished."""
+        """Whether an upload of this size, and others at the same time, can be finished."""
         with storage_problems():
             return self.free_bytes() > MIN_FREE_UPLOADS * upload_bytes
 
@@ -89,10 +89,10 @@ class AudioStorage:
 
 
 class PartialUpload:
-    """Bytes on their way in, counted as they come and hashed as they are written; deleted at the end unless committed.
+    """A file being received: counted as bytes come, hashed as they are written, deleted at the end unless committed.
 
-    The first flush makes the file: what is refused at its first bytes never touches the disk. Methods that touch it
-    take turns, because a cancelled upload discards the file while a thread may still be writing to it.
+    The first flush creates the file, so an upload rejected by its first bytes never touches the disk. Methods that
+    touch it hold a lock, because a cancelled upload discards the file while a thread may still be writing to it.
     """
 
     def __init__(self, storage: AudioStorage, path: Path) -> None:
@@ -101,46 +101,46 @@ class PartialUpload:
         self._storage = storage
         self._path = path
         self._digest = hashlib.sha256()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._file: FileIO | None = None
-        self._over = False
+        self._closed = False
 
     @property
     def sha256(self) -> str:
-        """Of all bytes, which must be flushed."""
+        """Of all bytes; raises `ValueError` while some are not flushed."""
         if self.pending:
             raise ValueError("the digest is of what is flushed")
         return self._digest.hexdigest()
 
     def append(self, data: bytes | memoryview) -> None:
-        """Take bytes into memory, where they wait for a flush in `pending`. Does not block."""
+        """Add bytes to `pending`, in memory, until a flush. Does not block."""
         self.pending += data
         self.size_bytes += len(data)
 
     def flush(self) -> None:
-        """Write what waits. Not durable until `commit`."""
-        with self._turn, storage_problems():
+        """Write what is pending. Not durable until `commit`."""
+        with self._lock, storage_problems():
             self._flush()
 
     def commit(self, key: str) -> None:
-        """Make all bytes durable under `key`. When this raises, nothing is kept."""
-        with self._turn, storage_problems():
+        """Make all bytes durable under `key`: fsync, rename, sync the directory. When this raises, nothing is kept."""
+        with self._lock, storage_problems():
             self._flush()
             file = self._opened()
-            os.utime(file.fileno())  # an orphan's age counts from here, however slowly the bytes came
+            os.utime(file.fileno())  # the age of an orphan counts from the commit, however slowly its bytes came
             os.fsync(file.fileno())
             self._path = self._path.rename(self._storage.path(key))
             self._storage.sync()
-            self._over = True
+            self._closed = True
             file.close()
 
     def discard(self) -> None:
         """Delete what was written, unless it was committed."""
-        with self._turn:
-            if self._file and not self._over:
+        with self._lock:
+            if self._file and not self._closed:
                 self._file.close()
                 self._path.unlink(missing_ok=True)
-            self._over = True
+            self._closed = True
 
     def __enter__(self) -> Self:
         return self
@@ -162,7 +162,7 @@ class PartialUpload:
             rest = rest[file.write(rest) :]
 
     def _opened(self) -> FileIO:
-        if self._over:
+        if self._closed:
             raise ValueError("the file is committed or discarded")
         if self._file is None:
             self._file = self._path.open("xb", buffering=0)
@@ -171,7 +171,7 @@ class PartialUpload:
 
 @contextmanager
 def storage_problems() -> Iterator[None]:
-    """Turn what the file system refuses into the problem that a client is told."""
+    """Turn an error of the file system into the problem that a client gets."""
     try:
         yield
     except OSError as error:

@@ -33,7 +33,7 @@ if to_queue then
 end
 set_fields(record, fields)
 redis.call('ZADD', by_created, fields.created_at, args.id)
--- A record expires without a word; so each new one sweeps the oldest end of its tenant's list.
+-- Nothing is run when a record expires, so each new job sweeps the oldest end of its tenant's list.
 for _, oldest in ipairs(redis.call('ZRANGE', by_created, 0, 3)) do
   if redis.call('EXISTS', args.record_prefix .. oldest) == 0 then redis.call('ZREM', by_created, oldest) end
 end

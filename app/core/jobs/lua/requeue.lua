@@ -1,7 +1,7 @@
--- Give a run's job back: running -> queued, at the front. The reconciler pushes it to RQ.
+-- Requeue the job of a run: running -> queued, at the front. The reconciler pushes it to RQ.
 --
 -- Arguments: attempt; counted, whether the run uses up an attempt. A run that does not count keeps its number: the
--- number fences off whoever still works on it.
+-- number fences off a worker that still runs it.
 -- Returns 1, or 0 when the run has lost its job.
 if not is_current_run() then return 0 end
 redis.call('HSET', record, 'status', '"queued"', 'lease_until', '0')

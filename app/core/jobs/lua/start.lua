@@ -1,8 +1,8 @@
 -- Begin a run: queued -> running, or running -> running when the lease of the run before is over.
 --
 -- Arguments: fields (worker, as JSON text), max_attempts, lease_s.
--- Returns 'started'; 'attempts_exhausted'; or 'nothing' when the job is finished, unknown, overdue or in another
--- worker's hands. An overdue job is canceled without a run.
+-- Returns 'started'; 'attempts_exhausted'; or 'nothing' when the job is finished, unknown, overdue or run by
+-- another worker. An overdue job is canceled without a run.
 local status = field('status')
 if not is_unfinished(status) then return 'nothing' end
 if status == '"running"' and (number('lease_until') or 0) > now() then

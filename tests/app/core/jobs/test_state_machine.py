@@ -205,8 +205,8 @@ def test_each_change_wakes_who_listens(machine: JobStateMachine, redis: Redis) -
         listener.subscribe(updates_channel(run.id))
         machine.report(run, progress={})
         machine.fail(run, error={"code": "audio_silent"})
-        told = [message for _ in range(20) if (message := listener.get_message(timeout=0.1))]
-    assert [message["data"] for message in told] == [b"job.progress", b"job.failed"]
+        messages = [message for _ in range(20) if (message := listener.get_message(timeout=0.1))]
+    assert [message["data"] for message in messages] == [b"job.progress", b"job.failed"]
 
 
 def test_a_refused_job_leaves_nothing(machine: JobStateMachine, redis: Redis) -> None:
