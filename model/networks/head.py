@@ -5,7 +5,6 @@ Also the layer mix before it, which the reference never saves. Knows nothing of 
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from model.domain import SCORE_RANGES, SEGMENT_S, TASK_SCORES, WeightsError
+from model.files import atomic_write
 from model.networks.checkpoint import (
     INFO_KEYS,
     Info,
@@ -181,9 +181,8 @@ def save_head(path: Path, head: ApexHead, layer_mix: LayerMix = DEFAULT_LAYER_MI
     """
     about = {"config": asdict(head.config), "layer_mix": asdict(layer_mix), "info": info or {}}
     tensors = {name: tensor.contiguous() for name, tensor in head.state_dict().items()}
-    partial = path.with_name(f".{path.name}.partial")
-    save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, sort_keys=True, allow_nan=False)})
-    os.replace(partial, path)
+    with atomic_write(path) as partial:
+        save_file(tensors, partial, metadata={METADATA_KEY: json.dumps(about, sort_keys=True, allow_nan=False)})
 
 
 def _load_own(path: Path) -> LoadedHead:

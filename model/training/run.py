@@ -10,7 +10,6 @@ result.json        once it is over: the best epoch and its numbers
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 
-from model.files import write_json, write_text
+from model.files import atomic_write, write_json, write_text
 from model.networks.checkpoint import Info, attempt, read_json
 from model.networks.head import DEFAULT_LAYER_MIX, HEAD_FILE, LayerMix, save_head
 from model.reports import plots
@@ -125,9 +124,8 @@ def _save(trainer: Trainer, out: Path, provenance: Any) -> None:
         info: Info = trainer.info() | ({"encoder": provenance["encoder"]} if "encoder" in provenance else {})
         save_head(out / HEAD_FILE, trainer.head, layer_mix(provenance), info)
         _share(out / HEAD_FILE, like=out / CONFIG)
-    partial = out / f".{CHECKPOINT}.partial"
-    torch.save(trainer.state(), partial)
-    os.replace(partial, out / CHECKPOINT)
+    with atomic_write(out / CHECKPOINT) as partial:
+        torch.save(trainer.state(), partial)
     # All lines anew: what an interrupted run had added beyond its checkpoint must not stand there twice.
     write_text(out / METRICS, "".join(json.dumps(line, allow_nan=False) + "\n" for line in trainer.history))
 

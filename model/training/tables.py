@@ -7,7 +7,6 @@ header not among them. Knows nothing of what the columns mean.
 import csv
 import json
 import math
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.arrays import Floats
 from model.domain import ApexError
-from model.files import sync_directory
+from model.files import atomic_write
 
 MAX_SHOWN_CHARS = 60
 
@@ -145,14 +144,9 @@ def read_table(path: Path) -> Table:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file that is on the disk and whole before it has its name."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync_directory(path.parent)
+    """Write a Parquet file that appears whole or not at all, and is on the disk when this returns."""
+    with atomic_write(path, durable=True) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:

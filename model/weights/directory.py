@@ -9,7 +9,6 @@ A directory comes into being whole or not at all: it is written beside its place
 
 import fcntl
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from model.domain import WeightsError
+from model.files import sync, write_text
 from model.networks.checkpoint import read_json, read_metadata, read_tensors
 from model.networks.head import HEAD_FILE, LAYOUTS, load_head, save_head
 from model.networks.mert import WEIGHT_FILES, load_mert, weights_path
@@ -108,9 +108,7 @@ def read_manifest(directory: Path) -> Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json`, replacing the one that is there in one step."""
-    new = directory / f".{MANIFEST}.new"
-    new.write_text(json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n", "utf-8")
-    new.replace(directory / MANIFEST)
+    write_text(directory / MANIFEST, json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n")
 
 
 def verify(directory: Path, *, deep: bool = False) -> Manifest:
@@ -314,7 +312,7 @@ def _new_directory(directory: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        _settle(new)
+        _make_durable(new)
         _put_in_place(new, directory)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"Cannot write {directory}: {error}") from error
@@ -326,17 +324,13 @@ def _beside(directory: Path, kind: str) -> Path:
     return directory.with_name(f".{directory.name}.{uuid.uuid4().hex[:8]}.{kind}")
 
 
-def _settle(directory: Path) -> None:
-    """Give every file the permissions that the umask asks for, and see that all of it is on the disk."""
+def _make_durable(directory: Path) -> None:
+    """Give every file the permissions that the umask asks for, and wait until all of them are on the disk."""
     mode = (directory / MANIFEST).stat().st_mode
     for path in (*directory.rglob("*"), directory):
         if path.is_file():
             path.chmod(mode)  # safetensors writes files that only their owner can read, and a worker may be another
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(path)
 
 
 def _put_in_place(new: Path, directory: Path) -> None:

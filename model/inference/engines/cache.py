@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from model.files import atomic_write
+
 log = logging.getLogger(__name__)
 
 #: Bytes, in memory or mapped from a file, whose pages all processes share.
@@ -70,13 +72,13 @@ class Cache:
         return None
 
     def _keep(self, key: str, blob: Blob) -> Blob:
-        part, path = self._directory / f"{key}.part", self._directory / _name(key, blob)
+        path = self._directory / _name(key, blob)
         try:
-            with part.open("wb") as file:
-                file.write(blob.data)
-            part.rename(path)
+            for interrupted in self._directory.glob(f".{key}.*"):  # of a process that was killed while it wrote
+                interrupted.unlink()
+            with atomic_write(path) as partial:
+                partial.write_bytes(blob.data)
         except OSError as error:
-            part.unlink(missing_ok=True)
             log.warning("a compiled model is not kept: %s", error)
             return blob
         self._drop_oldest()

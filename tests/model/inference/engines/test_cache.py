@@ -142,3 +142,11 @@ def test_what_is_forgotten_is_made_again(directory: Path, maker: Maker) -> None:
     cache.forget("key")
     cache.obtain("key", maker)
     assert maker.n_made == 2
+
+
+def test_what_a_killed_process_left_half_written_is_removed(directory: Path, maker: Maker) -> None:
+    Cache(directory).obtain("key", maker)
+    Cache(directory).forget("key")
+    (directory / ".key.0123.blob.partial").write_bytes(b"a comp")
+    Cache(directory).obtain("key", maker)
+    assert not list(directory.glob("*.partial"))
