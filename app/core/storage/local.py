@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from app.core.problems import Problem
+from model.files import sync
 
 PART_SUFFIX = ".part"
 #: Uploads are accepted while this many of the largest size fit, because others are under way at the same time.
@@ -81,11 +82,7 @@ class AudioStorage:
 
     def sync(self) -> None:
         """Make the directory's names durable."""
-        descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(self.directory)
 
 
 class PartialUpload:
