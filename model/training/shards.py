@@ -3,7 +3,6 @@
 Rows are written and synced under another name first; the rename is the mark. Knows nothing of audio and of networks.
 """
 
-import fcntl
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from model.training.embeddings import METADATA_KEY, SEGMENT, SONG, VECTOR, open_parquet, schema
@@ -132,10 +132,10 @@ def _read_failures(path: Path) -> list[dict[str, str]]:
 
 @contextmanager
 def exclusive_lock(out: Path) -> Iterator[None]:
-    """Refuses a second extraction into the same folder; a killed one leaves no trace of its lock."""
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError(f"{out}: another extraction into this folder is running") from error
+    """Refuse a second extraction into the same folder. The system releases the lock of a process that is killed."""
+    try:
+        lock = FileLock(out / ".lock", blocking=False, fallback_to_soft=False).acquire()
+    except Timeout as error:
+        raise DataError(f"{out}: another extraction into this folder is running") from error
+    with lock:
         yield

@@ -7,7 +7,6 @@
 A directory comes into being whole or not at all: it is written beside its place, synced and renamed.
 """
 
-import fcntl
 import json
 import shutil
 import uuid
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -347,13 +347,11 @@ def _staging(directory: Path) -> Iterator[Path]:
     staging = directory.with_name(f".{directory.name}.pull")
     try:
         staging.mkdir(parents=True, exist_ok=True)
-        lock = (staging / "lock").open("w")
+        lock = FileLock(staging / "lock", blocking=False, fallback_to_soft=False).acquire()
+    except Timeout as error:
+        raise WeightsError(f"Another pull into {directory} is running.") from error
     except OSError as error:
         raise WeightsError(f"Cannot write beside {directory}: {error}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WeightsError(f"Another pull into {directory} is running.") from error
         yield staging
         shutil.rmtree(staging, ignore_errors=True)

@@ -3,16 +3,15 @@
 What is found is used only if this user wrote it and it is whole. Knows nothing of what is in the files.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from model.files import atomic_write
@@ -43,7 +42,7 @@ class Cache:
         """
         try:
             _claim(self._directory)
-            with self._locked(key):
+            with FileLock(self._directory / f"{key}.lock", fallback_to_soft=False):
                 found = self._find(key)
                 return self._keep(key, make()) if found is None else found
         except OSError as error:
@@ -54,12 +53,6 @@ class Cache:
         """Removes the blob of a key, if there is one."""
         for path in self._directory.glob(f"{key}.*{SUFFIX}"):
             path.unlink(missing_ok=True)
-
-    @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
-        with (self._directory / f"{key}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
     def _find(self, key: str) -> Blob | None:
         for path in self._directory.glob(f"{key}.*{SUFFIX}"):
