@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from model.networks.head import load_head
+from model.networks.head_formats import load_head
 from model.networks.mert import load_mert
 
 SEGMENT_SAMPLES = 720_000

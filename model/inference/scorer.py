@@ -29,7 +29,8 @@ from model.domain import (
 from model.inference.engines.selection import Engine, open_engine
 from model.inference.precision import EXACT, select_engine
 from model.networks.checkpoint import read_json
-from model.networks.head import EMBEDDING_DIM, LoadedHead, load_head
+from model.networks.head import EMBEDDING_DIM
+from model.networks.head_formats import LoadedHead, load_head
 from model.networks.mert import EncoderSource, weights_path
 from model.weights.directory import FileEntry, Manifest, entry_of, verify
 

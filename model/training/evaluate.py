@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from model.arrays import Floats
 from model.domain import SCORE_RANGES
 from model.files import write_json
-from model.networks.head import LoadedHead, load_head
+from model.networks.head_formats import LoadedHead, load_head
 from model.reports import plots
 from model.reports.html import Cell, Report, interval_text, shown
 from model.training import baselines

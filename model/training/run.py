@@ -21,7 +21,8 @@ from matplotlib.axes import Axes
 
 from model.files import atomic_write, write_json, write_text
 from model.networks.checkpoint import Info, attempt, read_json
-from model.networks.head import DEFAULT_LAYER_MIX, HEAD_FILE, LayerMix, save_head
+from model.networks.head import DEFAULT_LAYER_MIX, LayerMix
+from model.networks.head_formats import HEAD_FILE, save_head
 from model.reports import plots
 from model.training.embeddings import Packed, fingerprint, pack_splits
 from model.training.tables import DataError

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from model.domain import TASK_SCORES
 from model.files import write_json, write_text
 from model.networks.checkpoint import MODES
-from model.networks.head import SHARED_DIMS, load_head
+from model.networks.head import SHARED_DIMS
+from model.networks.head_formats import load_head
 from model.processors import usable_cores
 from model.reports import plots
 from model.reports.html import Cell, Report

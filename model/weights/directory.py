@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from model.domain import WeightsError
 from model.files import sync, write_text
 from model.networks.checkpoint import read_json, read_metadata, read_tensors
-from model.networks.head import HEAD_FILE, LAYOUTS, load_head, save_head
+from model.networks.head_formats import HEAD_FILE, LAYOUTS, load_head, save_head
 from model.networks.mert import WEIGHT_FILES, load_mert, weights_path
 from model.weights import random_weights
 from model.weights.hub import COMMIT, PUBLISHED, HubSource, Progress, fetch, no_progress, sha256_of

@@ -15,7 +15,8 @@ from model.audio.pcm import Samples, normalise
 from model.audio.synthesizer import synthesise
 from model.domain import SAMPLE_RATE_HZ
 from model.networks.checkpoint import Tensors, parse_json, read_metadata
-from model.networks.head import DEFAULT_LAYER_MIX, HEAD_FILE, METADATA_KEY, SHARED_DIMS, ApexHead, HeadConfig, save_head
+from model.networks.head import DEFAULT_LAYER_MIX, SHARED_DIMS, ApexHead, HeadConfig
+from model.networks.head_formats import HEAD_FILE, METADATA_KEY, save_head
 from model.networks.mert import RENAMED_SUFFIXES, load_mert, pooled_states
 
 if TYPE_CHECKING:

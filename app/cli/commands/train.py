@@ -47,7 +47,7 @@ def train(
 ) -> None:
     """3. Train a head on embeddings. Start it again after a crash: it goes on where it was."""
     from model.inference.device import resolve_device
-    from model.networks.head import HEAD_FILE
+    from model.networks.head_formats import HEAD_FILE
     from model.training import run
     from model.training.trainer import TrainConfig
 

@@ -24,7 +24,7 @@ from model.domain import (
 )
 from model.inference.engines.selection import open_engine
 from model.inference.scorer import Scorer
-from model.networks.head import load_head, save_head
+from model.networks.head_formats import load_head, save_head
 from model.networks.mert import EncoderSource, load_mert, pooled_states
 from model.weights.directory import FileEntry, read_manifest, write_manifest, write_stand_in
 from tests.model import reference

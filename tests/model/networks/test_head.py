@@ -13,7 +13,8 @@ from torch import nn
 
 from model.domain import SCORE_RANGES, TASK_SCORES, WeightsError
 from model.networks.checkpoint import read_tensors
-from model.networks.head import DEFAULT_LAYER_MIX, ApexHead, HeadConfig, LayerMix, load_head, save_head
+from model.networks.head import DEFAULT_LAYER_MIX, ApexHead, HeadConfig, LayerMix
+from model.networks.head_formats import load_head, save_head
 from tests.model import reference
 
 TINY = HeadConfig(input_dim=8, shared_dims=(6, 5), branch_dims=(4, 3))

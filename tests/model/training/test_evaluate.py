@@ -10,7 +10,8 @@ from sklearn.linear_model import Ridge as SklearnRidge
 
 from model.domain import TASK_SCORES, WeightsError
 from model.networks.checkpoint import read_tensors
-from model.networks.head import ApexHead, HeadConfig, load_head
+from model.networks.head import ApexHead, HeadConfig
+from model.networks.head_formats import load_head
 from model.training.baselines import Ridge
 from model.training.evaluate import evaluate, figures, report, write
 from model.training.metrics import MEASURES

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.domain import TASK_SCORES, ApexError
-from model.networks.head import HEAD_FILE, load_head, save_head
+from model.networks.head_formats import HEAD_FILE, load_head, save_head
 from model.training.run import METRICS, RESULT, train
 from model.training.tables import DataError
 from model.training.trainer import Record, TrainConfig

@@ -19,7 +19,8 @@ from safetensors.torch import save_file
 from model.audio.synthesizer import synthesise
 from model.domain import SCORE_RANGES, TASK_SCORES, WeightsError
 from model.networks.checkpoint import read_tensors
-from model.networks.head import DEFAULT_LAYER_MIX, LayerMix, load_head
+from model.networks.head import DEFAULT_LAYER_MIX, LayerMix
+from model.networks.head_formats import load_head
 from model.networks.mert import load_mert, pooled_states
 from model.weights.directory import (
     MANIFEST,
