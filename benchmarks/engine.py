@@ -1,6 +1,7 @@
 """(a) Seconds a segment: our engines beside the reference's loop, on the same weights in the same process."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ def run(weights_dir: Path, cache_dir: Path, rounds: int) -> list[dict[str, Any]]
 def _loops(weights_dir: Path, segment: NDArray[np.float32]) -> dict[str, Embed]:
     samples = torch.from_numpy(segment)
     loops = {"loop, eager": Loop(weights_dir, "eager"), BASELINE: Loop(weights_dir, "sdpa")}
-    return {name: lambda loop=loop: loop.embedding(samples).numpy() for name, loop in loops.items()}
+    return {name: partial(_loop_embedding, loop, samples) for name, loop in loops.items()}
+
+
+def _loop_embedding(loop: Loop, samples: torch.Tensor) -> NDArray[np.float32]:
+    embedding: NDArray[np.float32] = loop.embedding(samples).numpy()
+    return embedding
 
 
 def _engines(weights_dir: Path, cache_dir: Path, segment: NDArray[np.float32]) -> dict[str, Embed]:
@@ -61,7 +67,12 @@ def _engines(weights_dir: Path, cache_dir: Path, segment: NDArray[np.float32]) -
     }
     engines = {"torch fp32": TorchEngine(encoder), **openvino}
     scorers = {name: Scorer(engine, card._head, card.card) for name, engine in engines.items()}
-    return {name: lambda scorer=scorer: scorer.embed([segment])[0] for name, scorer in scorers.items()}
+    return {name: partial(_engine_embedding, scorer, segment) for name, scorer in scorers.items()}
+
+
+def _engine_embedding(scorer: Scorer, segment: NDArray[np.float32]) -> NDArray[np.float32]:
+    embedding: NDArray[np.float32] = scorer.embed([segment])[0]
+    return embedding
 
 
 def _moves(found: dict[str, float], exact: dict[str, float]) -> dict[str, float]:

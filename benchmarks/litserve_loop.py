@@ -13,7 +13,7 @@ from benchmarks.loop import Loop
 from model.processors import usable_cores
 
 
-class ApexApi(litserve.LitAPI):
+class ApexApi(litserve.LitAPI):  # type: ignore[misc]  # untyped
     """Decoding, model and answer in the one process that LitServe runs per device."""
 
     def setup(self, device: str) -> None:  # noqa: ARG002
