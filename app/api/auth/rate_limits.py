@@ -1,9 +1,9 @@
-"""Quotas: what one API key may use, counted in Redis, and the headers that tell a client what is left.
+"""Rate limits: what one API key may use, counted in Redis, and the headers that show what is left.
 
 Requests and bytes drain steadily instead of by fixed windows (the generic cell rate algorithm), so no burst of two
-windows' worth fits between two windows, and `Retry-After` is exact. All limits are looked at in one atomic step,
-which is why this is a script: the `limits` package looks at one limit at a time, in several round trips, by each
-process's own clock, and asks for redis < 8.
+windows' worth fits between two windows, and `Retry-After` is exact. All limits are checked in one atomic step, which is
+why this is a script: the `limits` package checks one limit at a time, in several round trips, by each process's own
+clock, and requires redis < 8.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from app.core.redis_client import text
 
 MINUTE_S = 60
 DAY_S = 24 * 60 * 60
-#: How soon a client with too many unfinished jobs should look again; when one ends is not known.
+#: When a client with too many unfinished jobs should try again: nothing says when one of them will end.
 IN_FLIGHT_RETRY_S = 5
 
 
 @dataclass(frozen=True)
 class LimitStatus:
-    """What is left of one limit, and in how many seconds all of it is left again, where time alone decides."""
+    """What is left of one limit, and in how many seconds it is full again; None if that does not depend on time."""
 
     policy: str
     limit: int
@@ -34,7 +34,7 @@ class LimitStatus:
     reset_s: int | None = None
 
 
-#: Each policy after its name and its limit, as `RateLimit-Policy` says it.
+#: Parameters of each policy in `RateLimit-Policy`, after its name and its limit.
 POLICIES: Mapping[str, str] = {
     "burst": f";w={MINUTE_S}",
     "inflight": ';qu="concurrent-requests"',
@@ -44,7 +44,7 @@ POLICIES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class RateLimitStatus:
-    """Where a key stands with each of its limits."""
+    """What is left of each limit of a key, and which are exceeded."""
 
     exceeded: tuple[str, ...]
     retry_after_s: int
@@ -62,7 +62,7 @@ class RateLimitStatus:
 
 
 class Quotas:
-    """Counts what keys use. A caller without a key has no limits. Blocking."""
+    """Counts what API keys use. A caller without a key has no limits. Blocking."""
 
     def __init__(self, redis: Redis) -> None:
         self._consume = LuaScript(redis, "api/auth/lua/consume.lua")
@@ -70,10 +70,10 @@ class Quotas:
     def consume(
         self, caller: Caller, *, requests: int = 0, n_bytes: int = 0, jobs: int = 0, force: bool = False
     ) -> RateLimitStatus | None:
-        """Take so much of each limit, or nothing when one of them is reached; None for a caller without limits.
+        """Take this much of each limit, or nothing when one would be exceeded; None for a caller without limits.
 
-        `jobs` is only looked at, because jobs count themselves. With `force` a limit may be passed, and a negative
-        number gives back.
+        `jobs` is only checked, because jobs are counted by their records. With `force` limits may be exceeded. Negative
+        numbers give back.
         """
         if caller.key_id is None:
             return None
@@ -83,24 +83,24 @@ class Quotas:
             redis_keys.byte_quota(caller.key_id),
             redis_keys.in_flight(caller.tenant),
         ]
-        found = self._consume(
+        reply = self._consume(
             keys,
             burst={"cost": requests, "limit": limits.requests_per_minute, "window_s": MINUTE_S},
             bytes={"cost": n_bytes, "limit": limits.bytes_per_day, "window_s": DAY_S},
             inflight={"cost": jobs, "limit": limits.jobs_in_flight, "retry_s": IN_FLIGHT_RETRY_S},
             force=force,
         )
-        return _status(caller, found)
+        return _status(caller, reply)
 
 
 def quota_exceeded(*policies: str, retry_after_s: int = IN_FLIGHT_RETRY_S) -> Problem:
-    """The refusal of a caller that has reached limits of these names."""
+    """The problem for a caller that has reached the limits of these names."""
     headers = {"Retry-After": str(max(retry_after_s, 1))}
     return Problem("quota_exceeded", headers=headers, violated_policies=list(policies))
 
 
-def _status(caller: Caller, found: list[Any]) -> RateLimitStatus:
-    reached, *numbers = found
+def _status(caller: Caller, reply: list[Any]) -> RateLimitStatus:
+    exceeded, *numbers = reply
     retry_after_s, requests, requests_reset_s, n_bytes, bytes_reset_s, jobs = map(int, numbers)
     limits = caller.limits
     left = (
@@ -108,7 +108,7 @@ def _status(caller: Caller, found: list[Any]) -> RateLimitStatus:
         LimitStatus("inflight", limits.jobs_in_flight or 0, max(jobs, 0)),
         LimitStatus("bytes", limits.bytes_per_day or 0, max(n_bytes, 0), bytes_reset_s),
     )
-    return RateLimitStatus(tuple(filter(None, text(reached).split(","))), retry_after_s, left)
+    return RateLimitStatus(tuple(filter(None, text(exceeded).split(","))), retry_after_s, left)
 
 
 def _header_item(each: LimitStatus) -> str:

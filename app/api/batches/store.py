@@ -1,7 +1,7 @@
-"""Batches: jobs that are followed together. The record, its items in their order, and what their jobs have come to.
+"""Batches: jobs that are followed together. The record of a batch, its items in order, and the states of their jobs.
 
 A batch expires with the last of its jobs; the script that creates a job also adds it to its batch.
-Items are only ever appended, so an item's place is its index for good.
+Items are only appended, so the index of an item never changes.
 """
 
 import json
@@ -20,16 +20,16 @@ from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.redis_client import text
 
-#: What an item is that came to no job, and what one is whose job is gone.
+#: State of an item that got no job, and of one whose job has expired.
 REJECTED, EXPIRED = "rejected", "expired"
 
-#: A job's id, or the problem of an upload that came to no job.
+#: The id of a job, or the problem of a file that got none.
 Item = str | Json
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a client said about its batch. `fingerprint` tells whether a repeated request is the same one."""
+    """The record of a batch. `fingerprint` identifies the request that created it."""
 
     id: str
     tenant: str
@@ -65,7 +65,7 @@ class BatchStore:
         self._reject = LuaScript(redis, "core/jobs/lua/batch.lua", "api/batches/lua/reject.lua")
 
     def create(self, batch: Batch) -> None:
-        """Write a new record. It expires unless a job joins it."""
+        """Write a new record. It expires unless a job is added."""
         record = {name: json.dumps(getattr(batch, name)) for name in FIELD_NAMES}
         with self.redis.pipeline() as pipe:
             pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
@@ -75,11 +75,11 @@ class BatchStore:
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired."""
         raw = cast(dict[bytes, bytes], self.redis.hgetall(redis_keys.batch(tenant, batch_id)))
-        known = {text(name): json.loads(value) for name, value in raw.items() if text(name) in FIELD_NAMES}
-        return Batch(**known) if known else None
+        values = {text(name): json.loads(value) for name, value in raw.items() if text(name) in FIELD_NAMES}
+        return Batch(**values) if values else None
 
     def reject(self, batch: Batch, problem: Json) -> None:
-        """Add an item that came to no job."""
+        """Add an item that got no job."""
         keys = [batch.key, batch.items_key, redis_keys.batch_unfinished(batch.tenant, batch.id)]
         self._reject(keys, problem=json.dumps(problem), ttl_s=self.result_ttl_s)
 

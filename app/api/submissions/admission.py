@@ -1,6 +1,6 @@
-"""The gate: whether a track may be sent now, decided before a byte of it is read.
+"""Admission control: whether a track may be sent now, decided before its body is read.
 
-Looked at again, atomically, when the job is made (`JobStateMachine.create`): many may pass the gate at the same time.
+`JobStateMachine.create` checks the limits again, atomically: many requests may be admitted at the same time.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ MIN_RETRY_S, MAX_RETRY_S = 1, 3600
 
 @dataclass(frozen=True)
 class AdmissionControl:
-    """`async with gate.admitted(request, caller):` refuses, or counts what the block reads."""
+    """Refuses requests by the backlog and by quotas: `async with admission.admitted(request, caller):`."""
 
     queue_status: QueueStatus
     queue: ScoreQueue
@@ -41,9 +41,9 @@ class AdmissionControl:
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
-        """Pass a request that may lead to so many new jobs, and count its body's real bytes.
+        """Admit a request that may create this many jobs; afterwards charge the bytes that the block has received.
 
-        Raises `queue_full` or `quota_exceeded`. A repeated request leads to none, and is only counted.
+        Raises `queue_full` or `quota_exceeded`. With `jobs=0`, for a repeated request, only bytes are limited.
         """
         declared, context = declared_bytes(request), RequestContext.of(request)
         if jobs:
@@ -58,7 +58,7 @@ class AdmissionControl:
             )
 
     def queue_full(self) -> Problem:
-        """The refusal of more audio, with the time after which there should be room."""
+        """The problem for a full queue, with the time after which there should be room. Blocking."""
         excess_s = self.queue_status.next_position().audio_seconds_ahead - self.max_queued_audio_s
         seconds = processing_time_s(max(excess_s, 0.0), self.queue_status.throughput(), self.queue.n_workers())
         if seconds is None:
@@ -87,6 +87,6 @@ class AdmissionControl:
 
 
 def declared_bytes(request: Request) -> int:
-    """The length that a request declares, 0 when it declares none that can be read."""
+    """The length that a request declares; 0 when it declares none, or a malformed one."""
     declared = request.headers.get("content-length", "")
     return int(declared) if declared.isascii() and declared.isdigit() and len(declared) < 19 else 0

@@ -18,12 +18,11 @@ from app.api.concurrency import run_to_completion
 from app.api.jobs.long_poll import wait_until_done
 from app.api.schemas.batch import BatchQuery
 from app.api.schemas.options import TrackOptions
-from app.api.submissions.create_job import SubmissionContext
 from app.api.submissions.headers import HashingRequest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import BatchUpload, Upload, UploadMetadata
-from app.core.logging import REQUEST_ID, TRACE_ID
+from app.core.logging import REQUEST_ID
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -95,9 +94,9 @@ def _create_job(submission: Submission, outcome: Upload | Problem, options: Trac
     """Create the job of one file; returns the problem of a file that gets none."""
     if isinstance(outcome, Problem):
         return outcome
-    context = SubmissionContext(submission.caller, REQUEST_ID.get(), TRACE_ID.get(), submission.headers.cancel_after_s)
+    upload, cancel_after_s = replace(outcome, options=options), submission.headers.cancel_after_s
     try:
-        submission.services.job_creator.create(replace(outcome, options=options), context)
+        submission.services.job_creator.create(upload, submission.caller, cancel_after_s=cancel_after_s)
     except Problem as problem:
         return problem
     return None

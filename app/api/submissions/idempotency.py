@@ -1,8 +1,8 @@
-"""Idempotency: the same key twice makes one job, whatever happened to the first request or to its answer.
+"""Idempotency keys: two requests with the same key create one job, even if the response to the first is lost.
 
 The first request with a key claims it, with a lease that is renewed while it works, so that a process that dies does
-not block its client. The claim names the job's id before there is a job: whoever claims the key again finds the job
-that the first one made. An entry lives for a day, and never longer than the job that it leads to.
+not block its client. The claim fixes the id of the job before the job exists: a request that takes the claim over finds
+the job that the first one created. An entry is kept for a day, and never longer than its job.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from app.core.redis_client import text
 log = logging.getLogger(__name__)
 
 MAX_TTL_S = 24 * 60 * 60
-#: A claim whose owner is silent for this long may be taken over.
+#: A claim that was not renewed for this long may be taken over.
 LEASE_S = 15.0
 RENEWALS_PER_LEASE = 3
 
@@ -38,7 +38,7 @@ STEPS = ("begin", "renew", "complete", "release")
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """What a client was told, byte for byte."""
+    """A response as it was sent, byte for byte."""
 
     status: int
     headers: Mapping[str, str]
@@ -47,7 +47,7 @@ class StoredResponse:
 
 @dataclass(frozen=True)
 class Completed:
-    """An earlier request's answer, the print of what it sent, and of its very bytes where it declared them."""
+    """The response to an earlier request, the fingerprint of that request, and of its body if it declared a digest."""
 
     response: StoredResponse
     fingerprint: str
@@ -56,14 +56,14 @@ class Completed:
 
 @dataclass(frozen=True)
 class InProgress:
-    """Another request works under this key right now, on a job of this id if it comes to one."""
+    """Another request is at work under this key; a job that it creates has this id."""
 
     job_id: str
 
 
 @dataclass(frozen=True)
 class Claim:
-    """This request is the one that works under the key. `taken_over`: an earlier one may have made the job."""
+    """The right to work under a key. `taken_over`: an earlier request had it, and may have created the job."""
 
     entry: str
     token: str
@@ -72,7 +72,7 @@ class Claim:
 
 
 class IdempotencyKeys:
-    """What was begun and answered under which key. Blocking, but for `held`."""
+    """The claims and responses of idempotency keys. Blocking, except `keep_alive`."""
 
     def __init__(self, redis: Redis, *, result_ttl_s: int, lease_s: float = LEASE_S) -> None:
         self.redis = redis
@@ -81,33 +81,33 @@ class IdempotencyKeys:
         self._scripts = {step: LuaScript(redis, LUA.format("entry"), LUA.format(step)) for step in STEPS}
 
     def begin(self, *, tenant: str, route: str, key: str) -> Claim | InProgress | Completed:
-        """Claim a key, or find what became of it."""
+        """Claim a key, unless another request has done so."""
         entry, token = redis_keys.idempotency(tenant, route, key), secrets.token_hex(16)
-        found = self._run("begin", entry, token, lease_s=self.lease_s, job_id=new_job_id())
-        match text(found[0]):
+        state, *values = self._run("begin", entry, token, lease_s=self.lease_s, job_id=new_job_id())
+        match text(state):
             case "claimed":
-                return Claim(entry, token, text(found[1]), taken_over=bool(found[2]))
+                return Claim(entry, token, text(values[0]), taken_over=bool(values[1]))
             case "in_progress":
-                return InProgress(text(found[1]))
-        return _completed(*map(text, found[1:]))
+                return InProgress(text(values[0]))
+        return _completed(*map(text, values))
 
     def renew(self, claim: Claim) -> bool:
-        """Keep a claim for another lease; False when it is another's by now."""
+        """Renew the lease of a claim; False when another request has taken it over."""
         return bool(self._run("renew", claim.entry, claim.token, lease_s=self.lease_s))
 
-    def finish(self, claim: Claim, answer: StoredResponse, *, fingerprint: str, body_fingerprint: str) -> None:
-        """Store what the client is told, for those who ask again."""
+    def complete(self, claim: Claim, response: StoredResponse, *, fingerprint: str, body_fingerprint: str) -> None:
+        """Store the response, for requests that repeat this one."""
         fields = {
-            "status": str(answer.status),
-            "headers": json.dumps(dict(answer.headers)),
-            "body": answer.body.decode(),
+            "status": str(response.status),
+            "headers": json.dumps(dict(response.headers)),
+            "body": response.body.decode(),
             "fingerprint": fingerprint,
             "request_print": body_fingerprint,
         }
         self._run("complete", claim.entry, claim.token, fields=fields)
 
     def release(self, claim: Claim) -> None:
-        """Give a claim up without an answer, so that a corrected retry is free to work."""
+        """Give up a claim without a response, so that a corrected retry can claim the key."""
         self._run("release", claim.entry, claim.token)
 
     def _run(self, step: str, entry: str, token: str, **arguments: Any) -> Any:
@@ -115,12 +115,12 @@ class IdempotencyKeys:
 
     @asynccontextmanager
     async def keep_alive(self, claim: Claim) -> AsyncIterator[None]:
-        """Keep a claim alive during the block, and give it up when the block fails."""
+        """Renew a claim during the block, and release it when the block fails."""
         renewing = asyncio.create_task(self._renew_forever(claim), name="claim")
         try:
             yield
         except BaseException:
-            await asyncio.shield(asyncio.create_task(self._released(claim)))
+            await asyncio.shield(asyncio.create_task(self._release_quietly(claim)))
             raise
         finally:
             renewing.cancel()
@@ -133,7 +133,7 @@ class IdempotencyKeys:
             except RedisError:
                 log.warning("idempotency lock not renewed", exc_info=True)
 
-    async def _released(self, claim: Claim) -> None:
+    async def _release_quietly(self, claim: Claim) -> None:
         try:
             await run_in_threadpool(self.release, claim)
         except RedisError:
@@ -141,10 +141,10 @@ class IdempotencyKeys:
 
 
 def fingerprint(sha256: str, options: BaseModel) -> str:
-    """What a request asks for: the bytes of its track and what its sender says about it."""
-    # Defaults are left out, so that a new option does not change the print of old requests.
-    said = options.model_dump(mode="json", exclude_defaults=True)
-    return hashlib.sha256(json.dumps([sha256, said], sort_keys=True).encode()).hexdigest()
+    """Identifies what a request asks for: the bytes of its tracks, and its options."""
+    # Defaults are left out, so that a new option does not change the fingerprints of old requests.
+    given = options.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps([sha256, given], sort_keys=True).encode()).hexdigest()
 
 
 def _completed(status: str, headers: str, body: str, fingerprint: str, body_fingerprint: str) -> Completed:

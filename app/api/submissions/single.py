@@ -10,13 +10,11 @@ from redis.exceptions import RedisError
 from app.api.concurrency import run_to_completion
 from app.api.jobs.long_poll import applied, wait_until_done
 from app.api.jobs.response import polling_headers
-from app.api.submissions.create_job import SubmissionContext
 from app.api.submissions.headers import HashingRequest, check_digest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import Upload, UploadMetadata
 from app.core.jobs.models import Job, QueuePosition
-from app.core.logging import REQUEST_ID, TRACE_ID
 
 ROUTE = "POST /score"
 
@@ -70,10 +68,9 @@ def _create_job(
     submission: Submission, metadata: UploadMetadata, upload: Upload, claim: Claim | None
 ) -> tuple[Job, StoredResponse]:
     _flush(submission, metadata, upload)
-    context = SubmissionContext(
-        submission.caller, REQUEST_ID.get(), TRACE_ID.get(), submission.headers.cancel_after_s, claim=claim
+    job, position = submission.services.job_creator.create(
+        upload, submission.caller, cancel_after_s=submission.headers.cancel_after_s, claim=claim
     )
-    job, position = submission.services.job_creator.create(upload, context)
     return job, _respond(submission, job, claim, position)
 
 

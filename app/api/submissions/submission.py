@@ -46,7 +46,7 @@ class Submission:
             return
         prints = {"fingerprint": fingerprint, "body_fingerprint": self.body_fingerprint()}
         try:
-            self.services.idempotency.finish(claim, response, **prints)
+            self.services.idempotency.complete(claim, response, **prints)
         except RedisError:
             # The job is durable, so the response is sent all the same; a retry finds the job by the id in the claim.
             log.warning("a response was not stored", extra={"claimed_id": claim.job_id}, exc_info=True)

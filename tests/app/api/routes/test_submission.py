@@ -246,7 +246,7 @@ async def test_an_answer_that_could_not_be_stored_is_given_all_the_same(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services.idempotency.lease_s = 0.1
-    failing(monkeypatch, IdempotencyKeys, "finish", after=False)
+    failing(monkeypatch, IdempotencyKeys, "complete", after=False)
     first = await repeat(client)
     assert first.status_code == 202
     busy = await repeat(client)

@@ -51,12 +51,12 @@ def test_of_a_thousand_at_once_one_works(keys: IdempotencyKeys) -> None:
 
 
 def test_an_answer_comes_back_byte_for_byte(keys: IdempotencyKeys) -> None:
-    keys.finish(claimed(keys), ANSWER, **PRINTS)
+    keys.complete(claimed(keys), ANSWER, **PRINTS)
     assert keys.begin(**SCOPE) == Completed(ANSWER, **PRINTS)
 
 
 def test_a_key_belongs_to_a_tenant_and_a_route(keys: IdempotencyKeys) -> None:
-    keys.finish(claimed(keys), ANSWER, **PRINTS)
+    keys.complete(claimed(keys), ANSWER, **PRINTS)
     for other in ({"tenant": "b"}, {"route": "POST /batches"}, {"key": "K"}):
         assert isinstance(keys.begin(**SCOPE | other), Claim)
 
@@ -75,16 +75,16 @@ def test_a_dead_owner_is_succeeded_after_its_lease_and_loses_every_write(hasty: 
     heir = claimed(hasty)
     assert (heir.job_id, heir.taken_over) == (dead.job_id, True)
     assert not hasty.renew(dead)
-    hasty.finish(dead, ANSWER, **PRINTS)
+    hasty.complete(dead, ANSWER, **PRINTS)
     hasty.release(dead)
     assert hasty.begin(**SCOPE) == InProgress(dead.job_id)
 
 
 def test_an_answer_can_be_stored_anew_by_its_owner_and_is_not_given_up(keys: IdempotencyKeys) -> None:
     claim = claimed(keys)
-    keys.finish(claim, ANSWER, **PRINTS)
+    keys.complete(claim, ANSWER, **PRINTS)
     later = StoredResponse(200, {}, b"{}")
-    keys.finish(claim, later, **PRINTS)
+    keys.complete(claim, later, **PRINTS)
     keys.release(claim)
     assert keys.begin(**SCOPE) == Completed(later, **PRINTS)
 
@@ -141,7 +141,7 @@ def test_an_entry_lives_a_day_and_no_longer_than_a_job(redis: Redis, result_ttl_
     claim = claimed(keys)
     assert ttl_s - 1 <= redis.ttl(claim.entry) <= ttl_s
     redis.expire(claim.entry, 5)
-    keys.finish(claim, ANSWER, **PRINTS)
+    keys.complete(claim, ANSWER, **PRINTS)
     assert ttl_s - 1 <= redis.ttl(claim.entry) <= ttl_s
 
 
