@@ -1,5 +1,7 @@
 """Tools of the front end's tests: tracks, forms, and requests sent message by message."""
 
+import base64
+import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -33,6 +35,11 @@ def form(*parts: bytes) -> bytes:
 
 def track_form(content: bytes = WAV) -> bytes:
     return form(part("file", content, filename="track.wav"))
+
+
+def digest(body: bytes) -> dict[str, str]:
+    """The header of a body that is what it says."""
+    return {"Content-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"}
 
 
 async def chunked(*chunks: bytes) -> AsyncIterator[bytes]:
