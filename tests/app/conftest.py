@@ -21,7 +21,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(autouse=True)
-def no_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes is seen at once."""
     monkeypatch.setattr(ttl_cache, "TTL_S", -1.0)
 

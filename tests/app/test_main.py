@@ -1,4 +1,4 @@
-"""The front end as a process: light to start, and flat in memory under a real server."""
+"""The front end as a process: its imports, its memory under a real server, and early refusals."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def head(length: int, *more: bytes) -> bytes:
     )
 
 
-def test_what_is_refused_early_is_answered_at_once_and_hung_up_on(data_dir: Path, redis_url: str) -> None:
+def test_what_is_refused_early_is_answered_at_once_and_its_connection_closed(data_dir: Path, redis_url: str) -> None:
     with serving(environment(data_dir, redis_url)) as (_, port):
         for request, status in (
             (head(10**9), b"413"),

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of an answer, asked for each answer that any test of the front end gets."""
+"""Checks each response that a test of the front end gets against the OpenAPI document."""
 
 import re
 from functools import cache

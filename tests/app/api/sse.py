@@ -1,4 +1,4 @@
-"""A reader of server-sent events, as simple as the tests need it."""
+"""A parser of server-sent events, as simple as the tests need it."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass
-class Heard:
+class ReceivedEvent:
     """One event, or a comment."""
 
     name: str | None = None
@@ -16,7 +16,7 @@ class Heard:
     comment: str | None = None
 
 
-def parse(lines: Iterable[str]) -> Iterator[Heard]:
+def parse(lines: Iterable[str]) -> Iterator[ReceivedEvent]:
     """The events of a stream, each as soon as its empty line has come."""
     fields: dict[str, str] = {}
     for line in lines:
@@ -24,5 +24,7 @@ def parse(lines: Iterable[str]) -> Iterator[Heard]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif fields:
-            yield Heard(fields.get("event"), fields.get("id"), json.loads(fields.get("data", "{}")), fields.get(""))
+            yield ReceivedEvent(
+                fields.get("event"), fields.get("id"), json.loads(fields.get("data", "{}")), fields.get("")
+            )
             fields = {}

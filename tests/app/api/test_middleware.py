@@ -142,7 +142,7 @@ async def test_the_frameworks_own_refusals_are_problems(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_a_wrong_method_is_told_the_right_one(client: httpx.AsyncClient) -> None:
+async def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.AsyncClient) -> None:
     assert (await client.get("/score")).headers["allow"] == "POST"
 
 

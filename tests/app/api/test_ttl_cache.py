@@ -1,4 +1,4 @@
-"""A value is read once in a moment, and what is not known is asked for each time."""
+"""A value is read once within its time to live, and None is not cached."""
 
 import itertools
 import threading
@@ -10,7 +10,7 @@ from app.api import ttl_cache
 from app.api.ttl_cache import TtlCache
 
 
-def test_a_value_is_read_once_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_is_read_once_within_its_ttl(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ttl_cache, "TTL_S", 60.0)
     number = TtlCache(itertools.count(1).__next__)
     assert [number(), number()] == [1, 1]
@@ -18,7 +18,7 @@ def test_a_value_is_read_once_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> No
     assert [number(), number()] == [2, 3]
 
 
-def test_what_is_not_known_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ttl_cache, "TTL_S", 60.0)
     answers = iter([None, "known"])
     value = TtlCache(lambda: next(answers))

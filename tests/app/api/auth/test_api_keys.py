@@ -64,12 +64,12 @@ def test_a_revoked_key_is_listed_and_opens_nothing(keys: KeyStore) -> None:
     assert keys.any()
 
 
-def test_keys_are_listed_in_the_order_of_their_making(keys: KeyStore) -> None:
+def test_keys_are_listed_in_the_order_of_their_creation(keys: KeyStore) -> None:
     made = [keys.create(tenant=tenant)[0] for tenant in ("c", "a", "b")]
     assert keys.list_all() == sorted(made, key=lambda key: key.created_at or 0)
 
 
-def test_what_cannot_be_is_not_made(keys: KeyStore) -> None:
+def test_a_key_with_an_invalid_tenant_or_scope_is_not_created(keys: KeyStore) -> None:
     with pytest.raises(ApiKeysError, match="no key of that id"):
         keys.revoke("nobody")
     with pytest.raises(ApiKeysError, match="tenant"):

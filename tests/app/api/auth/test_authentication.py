@@ -1,4 +1,4 @@
-"""Authentication: which routes ask for a key, which key opens, what a scope allows, and what a refusal costs."""
+"""Authentication: which routes need a key, which keys are valid, what a scope allows, and what a refusal costs."""
 
 import hashlib
 import logging
@@ -57,7 +57,7 @@ async def get(app: FastAPI, headers: dict[str, str]) -> httpx.Response:
 
 
 @pytest.mark.parametrize("key", [SECRET, "newer", "bobs"])
-async def test_a_known_key_opens_in_either_header(closed: FastAPI, key: str) -> None:
+async def test_a_valid_key_is_accepted_in_either_header(closed: FastAPI, key: str) -> None:
     for headers in ({"Authorization": f"Bearer {key}"}, {"authorization": f"bearer {key}"}, {"X-API-Key": key}):
         assert (await get(closed, headers)).status_code == 200
 
@@ -108,7 +108,7 @@ async def test_the_pages_about_the_service_are_open(closed: FastAPI) -> None:
             assert (await client.get(path)).status_code == 200
 
 
-async def test_a_body_is_not_read_before_the_key_is_known(closed: FastAPI) -> None:
+async def test_a_body_is_not_read_before_the_key_is_checked(closed: FastAPI) -> None:
     client = Client(closed, [])
     answer = await client.post("/score", RAW | {"Content-Length": str(50_000_000)})
     check_problem(401, answer.headers["content-type"], answer.json())
@@ -201,36 +201,38 @@ async def test_without_keys_everybody_is_the_open_tenant_and_has_no_limits(clien
     assert "ratelimit" not in answer.headers
 
 
-def door(redis: Redis, *, required: bool = False) -> Authenticator:
+def new_authenticator(redis: Redis, *, required: bool = False) -> Authenticator:
     return Authenticator(KeyStore(redis), required=required, limits=Limits(1, 1, 1))
 
 
-def test_the_first_key_closes_the_door_within_a_second(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    open_door = door(redis)
-    assert open_door.caller(None).tenant == "open"
+def test_with_the_first_key_anonymous_callers_are_refused_within_a_second(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authenticator = new_authenticator(redis)
+    assert authenticator.caller(None).tenant == "open"
     KeyStore(redis).create(tenant="acme")
-    assert open_door.accepts_anonymous()
+    assert authenticator.accepts_anonymous()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + RECHECK_INTERVAL_S)
-    assert not open_door.accepts_anonymous()
+    assert not authenticator.accepts_anonymous()
     with pytest.raises(Problem, match="unauthorized"):
-        open_door.caller(None)
+        authenticator.caller(None)
 
 
-async def test_the_first_key_is_known_at_once_to_who_shows_it(client: httpx.AsyncClient, redis: Redis) -> None:
+async def test_the_first_key_is_accepted_at_once(client: httpx.AsyncClient, redis: Redis) -> None:
     await client.get("/model")
     _, secret = KeyStore(redis).create(tenant="acme", limits=Limits(requests_per_minute=9))
     answer = await client.get("/model", headers={"Authorization": f"Bearer {secret}"})
     assert "ratelimit" in answer.headers
 
 
-def test_a_door_stays_closed_when_its_keys_are_gone(redis: Redis) -> None:
+def test_anonymous_callers_stay_refused_when_the_keys_are_gone(redis: Redis) -> None:
     _, secret = KeyStore(redis).create(tenant="acme")
-    closed_door = door(redis)
-    assert closed_door.caller(secret).tenant == "acme"
+    restarted = new_authenticator(redis)
+    assert restarted.caller(secret).tenant == "acme"
     redis.flushall()
     with pytest.raises(Problem, match="unauthorized"):
-        closed_door.caller(None)
+        restarted.caller(None)
 
 
 def test_an_unknown_key_id_takes_as_long_as_a_wrong_secret(redis: Redis) -> None:

@@ -1,4 +1,4 @@
-"""Quotas: what is left after what was taken, and when there is more."""
+"""Rate limits: what is left after a use, and when there is more."""
 
 import time
 

@@ -105,7 +105,7 @@ async def test_a_file_that_cannot_be_stored_is_refused_alone(
     assert [item["status"] for item in batch["items"]] == [202, 507]
 
 
-async def test_a_track_whose_scores_are_known_is_done_at_once(client: httpx.AsyncClient, services: Services) -> None:
+async def test_a_track_that_was_scored_before_is_done_at_once(client: httpx.AsyncClient, services: Services) -> None:
     services.worker_info.publish_model({"name": "apex", "version": "apex-1"})
     first = await send(client, wav(1))
     finish(services.machine, first["items"][0]["job"]["id"])

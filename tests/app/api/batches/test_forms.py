@@ -114,7 +114,7 @@ async def test_the_rest_of_a_refused_file_is_not_read_for_ever(small: FastAPI) -
     assert left_behind(small) == []
 
 
-async def test_nothing_is_read_from_a_stranger(settings: ApiSettings, redis: Redis) -> None:
+async def test_no_body_is_read_without_a_valid_key(settings: ApiSettings, redis: Redis) -> None:
     KeyStore(redis).create(tenant="acme")
     for path, headers in (("/batches", FORM), ("/compare", {"Content-Type": "application/json"})):
         client = Client(create_app(settings, redis=redis), body_messages([b"x"]))

@@ -83,11 +83,11 @@ async def test_a_foreign_and_an_unknown_batch_are_the_same_404(client: httpx.Asy
 
 
 @pytest.mark.parametrize("batch_id", ["..", "a:b", "x" * 5000, "%00", "ü"])
-async def test_no_id_is_too_odd_to_be_unknown(client: httpx.AsyncClient, batch_id: str) -> None:
+async def test_a_malformed_id_is_an_unknown_one(client: httpx.AsyncClient, batch_id: str) -> None:
     assert (await client.get(f"/batches/{batch_id}")).status_code == 404
 
 
-async def test_whoever_follows_a_batch_is_told_when_to_look_again(client: httpx.AsyncClient) -> None:
+async def test_an_unfinished_batch_says_when_to_poll_again(client: httpx.AsyncClient) -> None:
     open_batch, finished = await send(client, WAV), await send(client, TEXT)
     assert (await client.get(open_batch["links"]["self"])).headers["retry-after"] == "1"
     assert "retry-after" not in (await client.get(finished["links"]["self"])).headers

@@ -1,4 +1,4 @@
-"""Batches in Redis: who may join, in which order, and how long a batch is kept."""
+"""Batches in Redis: which jobs can join, in which order, and how long a batch is kept."""
 
 from dataclasses import replace
 
@@ -56,9 +56,7 @@ def test_a_batch_is_read_as_it_was_written(batches: BatchStore, batch: Batch) ->
     assert batches.get("acme", batch.id) == batch
 
 
-def test_another_tenants_batch_is_as_unknown_as_none(
-    batches: BatchStore, machine: JobStateMachine, batch: Batch
-) -> None:
+def test_another_tenants_batch_is_unknown(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
     assert batches.get("other", batch.id) is None
     assert batches.get("acme", "bat_unknown") is None
     for stranger in (replace(batch, tenant="other"), replace(batch, id="bat_unknown")):

@@ -1,4 +1,4 @@
-"""Comparison: the ranking follows from the scores and the weights, and from nothing else."""
+"""Comparison: the ranking follows from the scores and the weights alone."""
 
 import time
 from dataclasses import replace

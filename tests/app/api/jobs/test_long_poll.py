@@ -1,4 +1,4 @@
-"""`Prefer: wait=N` and `?wait=N`: an answer as soon as the job is over, and no later than was asked for."""
+"""`Prefer: wait=N` and `?wait=N`: a response as soon as the job has ended, and no later than was asked for."""
 
 import asyncio
 import threading
@@ -176,7 +176,7 @@ def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStateMachin
         eventually(lambda: not server.server.server_state.tasks)
 
 
-def test_a_server_that_stops_lets_nobody_wait(app: FastAPI, jobs: JobStateMachine) -> None:
+def test_a_server_that_stops_ends_every_wait(app: FastAPI, jobs: JobStateMachine) -> None:
     run = running(jobs)
     answers: list[httpx.Response] = []
     with live(app) as server:

@@ -1,4 +1,4 @@
-"""Wake-ups: nobody sleeps through what happens, and nobody is left behind."""
+"""Notifications of jobs: no listener misses a change, and none is left behind."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -105,7 +105,7 @@ async def test_a_new_connection_wakes_everybody_because_something_may_have_been_
         assert await listener.wait_update(SOON_S)
 
 
-async def test_an_outage_is_told_and_outlived(tmp_path: Path) -> None:
+async def test_an_outage_is_logged_and_survived(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
         notifications = JobNotifications(connect_for_notifications(server.url), max_listeners=10)
         async with notifications.listen("job_1") as listener:

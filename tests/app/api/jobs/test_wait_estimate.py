@@ -1,4 +1,4 @@
-"""The load: estimates from what was measured, and nothing where nothing was."""
+"""Wait estimates from measured numbers, and none where nothing was measured."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_a_queue_drains_at_the_rate_of_all_workers() -> None:
 
 
 @pytest.mark.parametrize(("rate", "n_workers"), [(None, 1), (20.0, 0), (0.0, 1)])
-def test_without_a_rate_or_a_worker_nobody_knows(rate: float | None, n_workers: int) -> None:
+def test_without_a_rate_or_a_worker_there_is_no_estimate(rate: float | None, n_workers: int) -> None:
     assert processing_time_s(600, rate, n_workers) is None
     load = QueueLoad(NOW, rate, n_workers, ())
     assert load.wait_s(10) is None

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: who is asked, and what is said."""
+"""`/livez` and `/readyz`: what is checked, and what is shown."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Cancel and delete: a job ends when its client says so, and leaves what it should."""
+"""Cancel and delete: a job ends when its client asks for it, and leaves what it should."""
 
 import httpx
 import pytest
@@ -98,9 +98,7 @@ async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, job
     assert (await client.get(f"/jobs/{run.id}")).status_code == 410
 
 
-async def test_a_job_whose_time_is_over_is_gone_and_not_unknown(
-    client: httpx.AsyncClient, jobs: JobStateMachine
-) -> None:
+async def test_an_expired_job_is_gone_and_not_unknown(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     job = succeeded(jobs)
     expires_at = (await client.get(f"/jobs/{job.id}")).json()["expires_at"]
     expire(jobs, job)

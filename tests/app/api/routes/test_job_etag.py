@@ -1,4 +1,4 @@
-"""`ETag` and `If-None-Match`: a client that knows a job is told so without its body."""
+"""`ETag` and `If-None-Match`: a client that has the current content of a job gets no body."""
 
 from datetime import UTC, datetime
 
@@ -21,7 +21,7 @@ def jobs(services: Services) -> JobStateMachine:
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, jobs: JobStateMachine, form: str) -> None:
+async def test_an_unchanged_job_is_not_sent_again(client: httpx.AsyncClient, jobs: JobStateMachine, form: str) -> None:
     path = f"/jobs/{succeeded(jobs).id}"
     first = await client.get(path)
     again = await client.get(path, headers={"If-None-Match": form.format(first.headers["etag"])})
@@ -32,7 +32,7 @@ async def test_what_is_known_is_not_sent_again(client: httpx.AsyncClient, jobs: 
 
 
 @pytest.mark.parametrize("known", ['"other"', "", "etag", '"'])
-async def test_what_is_not_known_is_sent(client: httpx.AsyncClient, jobs: JobStateMachine, known: str) -> None:
+async def test_a_changed_job_is_sent(client: httpx.AsyncClient, jobs: JobStateMachine, known: str) -> None:
     answer = await client.get(f"/jobs/{succeeded(jobs).id}", headers={"If-None-Match": known})
     assert answer.status_code == 200
     assert answer.json()["status"] == "succeeded"

@@ -1,4 +1,4 @@
-"""`GET /jobs/{id}/events`: what happens to a job, told once, in order, to whoever listens or comes back."""
+"""`GET /jobs/{id}/events`: what happens to a job, once and in order, also for a client that reconnects."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from app.core.problems import problem_object
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.live import Live, eventually, live
-from tests.app.api.sse import Heard, parse
+from tests.app.api.sse import ReceivedEvent, parse
 from tests.app.records import RESULT, queued, report, running, succeeded
 
 
@@ -34,7 +34,7 @@ def jobs(server: Live) -> JobStateMachine:
 
 
 @contextmanager
-def follow(server: Live, job: Job, *, after: str | None = None) -> Iterator[Iterator[Heard]]:
+def follow(server: Live, job: Job, *, after: str | None = None) -> Iterator[Iterator[ReceivedEvent]]:
     headers = {"Last-Event-ID": after} if after else {}
     with server.client() as client, client.stream("GET", f"/jobs/{job.id}/events", headers=headers) as answer:
         assert answer.status_code == 200
@@ -44,7 +44,7 @@ def follow(server: Live, job: Job, *, after: str | None = None) -> Iterator[Iter
         yield parse(answer.iter_lines())
 
 
-def all_of(server: Live, job: Job, *, after: str | None = None) -> list[Heard]:
+def all_of(server: Live, job: Job, *, after: str | None = None) -> list[ReceivedEvent]:
     with follow(server, job, after=after) as events:
         return list(events)
 
@@ -59,7 +59,7 @@ def numpat(redis: Redis) -> int:
     return int(redis.pubsub_numpat())
 
 
-def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStateMachine) -> None:
+def test_a_run_is_streamed_from_snapshot_to_end(server: Live, jobs: JobStateMachine) -> None:
     QueueStatus(jobs.redis).record_throughput(60.0)
     job = queued(jobs)
     with follow(server, job) as events:
@@ -85,7 +85,7 @@ def test_a_run_is_told_from_snapshot_to_end(server: Live, jobs: JobStateMachine)
 
 
 @pytest.mark.parametrize("ending", ["succeeded", "failed", "canceled"])
-def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStateMachine, ending: str) -> None:
+def test_a_finished_job_is_streamed_in_two_events(server: Live, jobs: JobStateMachine, ending: str) -> None:
     run = running(jobs)
     if ending == "succeeded":
         jobs.succeed(run, result=RESULT)
@@ -100,7 +100,7 @@ def test_a_job_that_is_over_is_told_in_two_events(server: Live, jobs: JobStateMa
     assert events[1].id
 
 
-def test_a_job_that_was_born_finished_is_told_like_another(server: Live, jobs: JobStateMachine) -> None:
+def test_a_job_that_was_created_finished_is_streamed_like_another(server: Live, jobs: JobStateMachine) -> None:
     job = queued(jobs, status="succeeded", finished_at=1.0, result=RESULT, cached=True)
     snapshot, end = all_of(server, job)
     assert (snapshot.name, end.name) == ("job.snapshot", "job.succeeded")
@@ -115,7 +115,7 @@ def over_for(server: Live, job: Job, event_id: str | None) -> int:
         return answer.status_code
 
 
-def test_who_heard_the_end_is_told_to_stay_away(server: Live, jobs: JobStateMachine) -> None:
+def test_a_client_that_received_the_end_gets_no_content(server: Live, jobs: JobStateMachine) -> None:
     job = succeeded(jobs)
     end = all_of(server, job)[-1]
     assert over_for(server, job, end.id) == 204
@@ -139,7 +139,7 @@ def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live
 
 
 @pytest.mark.parametrize("event_id", ["1-1", "0-0", "99999999999999-0", "nonsense", "$", "-", "9" * 400, "1-1\u00fc"])
-def test_an_event_that_nobody_remembers_is_answered_with_a_fresh_snapshot(
+def test_an_event_that_is_not_kept_is_answered_with_a_new_snapshot(
     server: Live, jobs: JobStateMachine, event_id: str
 ) -> None:
     run = running(jobs)
@@ -162,7 +162,7 @@ def test_what_was_missed_too_long_ago_is_answered_with_a_fresh_snapshot(server: 
     assert (snapshot.name, snapshot.data["progress"]["segments_done"]) == ("job.snapshot", 799)
 
 
-def test_progress_is_told_at_most_four_times_a_second_and_the_end_at_once(server: Live, jobs: JobStateMachine) -> None:
+def test_progress_is_sent_at_most_four_times_a_second_and_the_end_at_once(server: Live, jobs: JobStateMachine) -> None:
     run = running(jobs)
     times: list[float] = []
     ended: list[float] = []
@@ -226,7 +226,7 @@ def test_a_hundred_listeners_hear_the_end_over_one_subscription(
     server: Live, jobs: JobStateMachine, redis: Redis
 ) -> None:
     run = running(jobs)
-    heard: list[list[Heard]] = []
+    heard: list[list[ReceivedEvent]] = []
     threads = [threading.Thread(target=lambda: heard.append(all_of(server, run))) for _ in range(100)]
     for thread in threads:
         thread.start()

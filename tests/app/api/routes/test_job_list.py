@@ -1,4 +1,4 @@
-"""`GET /jobs`: pages that stand still while jobs come and go."""
+"""`GET /jobs`: pages that do not move while jobs are added and deleted."""
 
 import base64
 import json
@@ -49,7 +49,7 @@ def made(jobs: JobStateMachine, count: int, **values: Any) -> list[str]:
     return [job.id for job in sorted(new, key=lambda job: (job.created_at, job.id), reverse=True)]
 
 
-async def test_nobody_has_no_jobs(client: httpx.AsyncClient) -> None:
+async def test_a_new_tenant_has_no_jobs(client: httpx.AsyncClient) -> None:
     assert (await client.get("/jobs")).json() == {"items": [], "next_cursor": None}
 
 

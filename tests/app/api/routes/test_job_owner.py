@@ -1,4 +1,4 @@
-"""Whose job it is: another tenant's job and no job at all are the same 404, everywhere."""
+"""Owners of jobs: another tenant's job and an unknown job are the same 404, everywhere."""
 
 from typing import Any
 
@@ -28,8 +28,8 @@ def jobs(services: Services) -> JobStateMachine:
     return services.machine
 
 
-def stranger(problem: dict[str, Any], job_id: str) -> dict[str, Any]:
-    """A problem without what a request is told of itself."""
+def without_ids(problem: dict[str, Any], job_id: str) -> dict[str, Any]:
+    """A problem without the ids of its request and its job."""
     return {**problem, "request_id": None, "instance": problem["instance"].replace(job_id, "")}
 
 
@@ -50,7 +50,7 @@ async def test_anothers_job_is_like_none(
     unknown_id = new_job_id()
     unknown = await client.request(method, path.format(unknown_id), headers=bob)
     assert foreign.status_code == unknown.status_code == 404
-    assert stranger(foreign.json(), job.id) == stranger(unknown.json(), unknown_id)
+    assert without_ids(foreign.json(), job.id) == without_ids(unknown.json(), unknown_id)
     assert {*foreign.headers} == {*unknown.headers}
     assert jobs.store.get(job.id) == before
 
@@ -89,7 +89,7 @@ async def test_each_endpoint_asks_for_its_scope(
     assert (await client.request(method, path.format(job.id))).status_code == 401
 
 
-async def test_capacity_is_open_to_any_key_and_to_no_stranger(client: httpx.AsyncClient, redis: Redis) -> None:
+async def test_capacity_needs_any_key(client: httpx.AsyncClient, redis: Redis) -> None:
     assert (await client.get("/capacity", headers=key_of(redis, "alice", "jobs:read"))).status_code == 200
     assert (await client.get("/capacity")).status_code == 401
 

@@ -1,4 +1,4 @@
-"""`queue`, `Retry-After` and `GET /capacity`: where a job stands, when its turn comes, when to look again."""
+"""`queue`, `Retry-After` and `GET /capacity`: where a job is in the queue, when it should start, when to poll again."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,7 @@ async def test_only_a_queued_job_has_a_place(client: httpx.AsyncClient, jobs: Jo
     assert (await read(client, job))[0] is None
 
 
-async def test_a_job_that_goes_back_stands_in_front_and_holds_nobody_up_twice(
+async def test_a_requeued_job_is_first_and_delays_no_other_twice(
     client: httpx.AsyncClient, jobs: JobStateMachine
 ) -> None:
     run = running(jobs, estimated_s=100.0)
@@ -80,7 +80,7 @@ async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs
         assert headers["retry-after"] == pace_s
 
 
-async def test_capacity_tells_what_waits_and_how_long_a_new_track_would(
+async def test_capacity_shows_what_waits_and_how_long_a_new_track_would_wait(
     client: httpx.AsyncClient, jobs: JobStateMachine, worker: None
 ) -> None:
     QueueStatus(jobs.redis).record_throughput(20.0)
@@ -107,7 +107,7 @@ async def test_an_idle_service_has_no_queue_and_no_guess(client: httpx.AsyncClie
     assert (capacity["workers_alive"], capacity["estimated_wait_s"]) == (0, None)
 
 
-async def test_a_place_that_cannot_be_told_costs_no_answer(
+async def test_a_response_without_a_queue_position_is_better_than_none(
     client: httpx.AsyncClient, jobs: JobStateMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_queue: ScoreQueue) -> int:

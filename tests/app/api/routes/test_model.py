@@ -1,4 +1,4 @@
-"""`GET /model`: the loaded model, the limits, and the fine print."""
+"""`GET /model`: the loaded model, the limits on tracks, and what the scores mean."""
 
 import httpx
 import pytest

@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
     ],
 )
 @pytest.mark.parametrize("step", ["_write_all", "open", "sync"])
-async def test_storage_that_refuses_is_told_and_leaves_nothing(
+async def test_a_storage_error_is_reported_and_leaves_nothing(
     client: httpx.AsyncClient,
     services: Services,
     monkeypatch: pytest.MonkeyPatch,

@@ -105,7 +105,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize(("headers", "body"), SMUGGLING.values(), ids=SMUGGLING.keys())
-def test_a_request_that_could_be_read_as_two_is_refused_and_hung_up_on(
+def test_a_request_that_could_be_read_as_two_is_refused_and_its_connection_closed(
     served: Live, headers: bytes, body: bytes
 ) -> None:
     head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + headers + b"\r\n\r\n"
@@ -130,7 +130,7 @@ NOT_HTTP = {
 
 
 @pytest.mark.parametrize("request_", NOT_HTTP.values(), ids=NOT_HTTP.keys())
-def test_what_is_not_http_is_refused_and_hung_up_on(served: Live, request_: bytes) -> None:
+def test_what_is_not_http_is_refused_and_its_connection_closed(served: Live, request_: bytes) -> None:
     assert set(statuses(exchange(served, request_))) <= {400}
 
 
@@ -248,7 +248,7 @@ def test_a_second_request_has_a_deadline_of_its_own(served: Live) -> None:
         assert connection.recv(65536) == b""
 
 
-def test_two_hundred_stalled_uploads_hold_nobody_up_and_are_dropped(served: Live) -> None:
+def test_two_hundred_stalled_uploads_delay_no_other_request_and_are_dropped(served: Live) -> None:
     head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 1000000\r\n\r\n"
     with ExitStack() as stack, served.client() as client:
         stalled = [stack.enter_context(connect(served)) for _ in range(N_STALLED)]
@@ -324,12 +324,12 @@ OVERRIDES = [
 ]
 
 
-def test_no_spelling_of_a_path_gets_past_the_door(closed: Live) -> None:
+def test_no_spelling_of_a_path_avoids_authentication(closed: Live) -> None:
     for target in TARGETS:
         assert set(answered(closed, f"GET {target} HTTP/1.1\r\nHost: x")) <= {400, 401, 404, 405}, target
 
 
-def test_no_host_and_no_other_header_gets_past_the_door(closed: Live) -> None:
+def test_no_host_and_no_other_header_avoids_authentication(closed: Live) -> None:
     for header in [*(f"Host: {host}" for host in HOSTS), *(f"Host: x\r\n{override}" for override in OVERRIDES)]:
         assert set(answered(closed, f"GET /jobs HTTP/1.1\r\n{header}")) <= {400, 401}, header
         assert set(answered(closed, f"POST /score HTTP/1.1\r\n{header}\r\nContent-Length: 0")) <= {400, 401}, header

@@ -1,4 +1,4 @@
-"""The gate under a real server: what is refused by its headers costs its sender no byte of the body."""
+"""Admission control under a real server: a client that is refused by its headers sends none of the body."""
 
 import asyncio
 import base64
@@ -149,7 +149,7 @@ def test_who_expects_to_go_on_is_refused_without_sending_the_body(
     assert "100 Continue" not in full
 
 
-def test_who_expects_to_go_on_and_may_is_told_so(server: Live, key: str) -> None:
+def test_an_expected_continue_is_sent_to_an_admitted_request(server: Live, key: str) -> None:
     with connected(server) as connection:
         connection.sendall(head(len(WAV), Expect="100-continue", X_API_Key=key))
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -44,15 +44,15 @@ async def test_a_full_queue_says_when_there_will_be_room(narrow: FastAPI, redis:
     assert answer.headers["retry-after"] == "35"  # 240 s wait, 100 may: 140 s at 2 workers' 2 s a second
 
 
-async def test_the_queue_is_looked_at_again_when_the_job_is_made(narrow: FastAPI, services: Services) -> None:
-    sleepers = [Paused(narrow, WAV) for _ in range(2)]
-    answering = [asyncio.create_task(sleeper.post("/score", RAW)) for sleeper in sleepers]
-    for sleeper in sleepers:
-        await sleeper.pausing.wait()
+async def test_the_queue_is_checked_again_when_the_job_is_created(narrow: FastAPI, services: Services) -> None:
+    paused_clients = [Paused(narrow, WAV) for _ in range(2)]
+    answering = [asyncio.create_task(paused.post("/score", RAW)) for paused in paused_clients]
+    for paused in paused_clients:
+        await paused.pausing.wait()
     queued(services.machine, estimated_s=1.0)
     queued(services.machine, estimated_s=200.0)
-    for sleeper in sleepers:
-        sleeper.go_on.set()
+    for paused in paused_clients:
+        paused.go_on.set()
     answers = await asyncio.gather(*answering)
     assert [(answer.status, answer.json()["code"]) for answer in answers] == [(503, "queue_full")] * 2
     assert files(services) == []

@@ -29,18 +29,18 @@ async def test_a_track_that_was_scored_before_is_answered_at_once(
     assert job["id"] not in services.queue.rq.job_ids
 
 
-async def test_a_known_track_is_scored_again_by_another_model(client: httpx.AsyncClient, services: Services) -> None:
+async def test_a_scored_track_is_scored_again_by_another_model(client: httpx.AsyncClient, services: Services) -> None:
     score(services, (await post(client)).json()["id"])
     services.worker_info.publish_model(MODEL | {"version": "apex-2.0.0"})
     assert (await post(client)).status_code == 202
 
 
-async def test_another_track_is_not_a_known_one(client: httpx.AsyncClient, services: Services) -> None:
+async def test_another_track_has_no_cached_scores(client: httpx.AsyncClient, services: Services) -> None:
     score(services, (await post(client)).json()["id"])
     assert (await post(client, OTHER_WAV)).status_code == 202
 
 
-async def test_a_known_answer_is_stored_under_its_key_too(client: httpx.AsyncClient, services: Services) -> None:
+async def test_a_cached_result_is_stored_under_its_key_too(client: httpx.AsyncClient, services: Services) -> None:
     score(services, (await post(client)).json()["id"])
     first, second = await repeat(client), await repeat(client)
     assert (first.status_code, second.status_code) == (200, 200)

@@ -63,7 +63,7 @@ async def test_a_form_may_carry_every_option(client: httpx.AsyncClient, services
     assert (await client.post("/score", content=body, headers=FORM)).json()["external_id"] == "x"
 
 
-async def test_a_request_cancelled_while_its_job_is_made_is_told_of_the_job(
+async def test_a_request_cancelled_while_its_job_is_created_still_returns_the_job(
     app: FastAPI, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create = JobStateMachine.create

@@ -1,4 +1,4 @@
-"""The headers of an upload: how each is read, and which are refused before the body."""
+"""The headers of a submission: how each is parsed, and which are refused before the body."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Idempotency keys: who works under a key, for how long, and what others find meanwhile and afterwards."""
+"""Idempotency keys in Redis: who has the claim, for how long, and what other requests get meanwhile and afterwards."""
 
 import asyncio
 import time
@@ -68,12 +68,12 @@ def test_a_claim_given_up_is_free_and_names_the_same_job(keys: IdempotencyKeys) 
     assert (first.taken_over, second.taken_over, second.job_id) == (False, True, first.job_id)
 
 
-def test_a_dead_owner_is_succeeded_after_its_lease_and_loses_every_write(hasty: IdempotencyKeys) -> None:
+def test_the_claim_of_a_dead_request_is_taken_over_after_its_lease_and_its_writes_fail(hasty: IdempotencyKeys) -> None:
     dead = claimed(hasty)
     assert hasty.begin(**SCOPE) == InProgress(dead.job_id)
     time.sleep(LEASE_S)
-    heir = claimed(hasty)
-    assert (heir.job_id, heir.taken_over) == (dead.job_id, True)
+    successor = claimed(hasty)
+    assert (successor.job_id, successor.taken_over) == (dead.job_id, True)
     assert not hasty.renew(dead)
     hasty.complete(dead, ANSWER, **PRINTS)
     hasty.release(dead)
@@ -89,7 +89,7 @@ def test_an_answer_can_be_stored_anew_by_its_owner_and_is_not_given_up(keys: Ide
     assert keys.begin(**SCOPE) == Completed(later, **PRINTS)
 
 
-async def test_a_claim_is_kept_alive_while_it_is_held(hasty: IdempotencyKeys) -> None:
+async def test_a_claim_is_renewed_during_the_block(hasty: IdempotencyKeys) -> None:
     claim = claimed(hasty)
     async with hasty.keep_alive(claim):
         await asyncio.sleep(3 * LEASE_S)

@@ -83,12 +83,12 @@ async def test_an_answer_that_could_not_be_stored_is_given_all_the_same(
 
 async def test_who_lost_the_claim_makes_no_job(app: FastAPI, services: Services) -> None:
     services.idempotency.lease_s = 0.5
-    sleeper = Paused(app, WAV)
-    answering = asyncio.create_task(sleeper.post("/score", RAW | KEY))
-    await sleeper.pausing.wait()
+    paused = Paused(app, WAV)
+    answering = asyncio.create_task(paused.post("/score", RAW | KEY))
+    await paused.pausing.wait()
     time.sleep(0.8)  # the whole process sleeps, and so does the renewal
-    heir, _ = await asked(app, RAW | KEY)
-    sleeper.go_on.set()
+    successor, _ = await asked(app, RAW | KEY)
+    paused.go_on.set()
     refused = await answering
-    assert (heir.status, refused.status, refused.json()["code"]) == (202, 409, "idempotency_in_flight")
+    assert (successor.status, refused.status, refused.json()["code"]) == (202, 409, "idempotency_in_flight")
     assert len(jobs_of(services)) == 1

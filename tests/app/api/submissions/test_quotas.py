@@ -51,7 +51,7 @@ async def test_a_job_belongs_to_the_tenant_of_its_key(guarded: FastAPI, redis: R
     assert answer.headers["ratelimit-policy"].startswith('"burst";q=1200;w=60, "inflight";q=200;qu=')
 
 
-async def test_tenants_share_neither_keys_of_idempotency_nor_known_scores(
+async def test_tenants_share_neither_idempotency_keys_nor_cached_scores(
     guarded: FastAPI, redis: Redis, services: Services
 ) -> None:
     acme, other = key_with(redis), key_with(redis, "other")

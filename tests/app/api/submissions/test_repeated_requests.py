@@ -83,7 +83,9 @@ async def test_a_failed_request_leaves_its_key_for_a_corrected_one(
     assert len(jobs_of(services)) == 1
 
 
-async def test_while_the_first_request_works_others_are_told_to_come_back(app: FastAPI, services: Services) -> None:
+async def test_while_the_first_request_is_at_work_others_are_refused_with_a_retry_after(
+    app: FastAPI, services: Services
+) -> None:
     first = Paused(app, WAV)
     answering = asyncio.create_task(first.post("/score", RAW | KEY))
     await first.pausing.wait()

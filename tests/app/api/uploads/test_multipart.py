@@ -1,4 +1,4 @@
-"""Forms: the same form, however it is cut into chunks."""
+"""Forms: the same fields and files, however a form is cut into chunks."""
 
 from contextlib import suppress
 

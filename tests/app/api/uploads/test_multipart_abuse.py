@@ -1,4 +1,4 @@
-"""Forms made to hurt: each is refused soon, holds up nobody, and its names go nowhere."""
+"""Malicious forms: each is refused early, delays no other request, and its file names reach nothing."""
 
 import asyncio
 import logging
@@ -96,7 +96,7 @@ async def chunks(body: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_an_abusive_form_is_refused_soon_and_leaves_nothing(
+async def test_an_abusive_form_is_refused_early_and_leaves_nothing(
     client: httpx.AsyncClient, services: Services, case: str
 ) -> None:
     body = REFUSED[case]()

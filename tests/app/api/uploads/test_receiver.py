@@ -1,4 +1,4 @@
-"""Uploads, message by message: stalls, departures, early refusals, and what is on disk meanwhile."""
+"""Uploads, message by message: stalls, disconnections, early refusals, and what is on disk meanwhile."""
 
 import asyncio
 import hashlib
@@ -128,7 +128,7 @@ async def test_a_track_is_written_in_large_blocks(app: FastAPI, monkeypatch: pyt
     assert min(sizes[:-1]) >= WRITE_BYTES
 
 
-async def test_an_upload_cancelled_by_the_server_leaves_nothing_and_is_told(app: FastAPI) -> None:
+async def test_an_upload_cancelled_by_the_server_leaves_nothing_and_gets_a_response(app: FastAPI) -> None:
     answering = asyncio.create_task(Slow(app, body_messages([WAV])).post("/score", RAW))
     await asyncio.sleep(0.05)
     answering.cancel()

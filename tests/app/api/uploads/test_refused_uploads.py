@@ -1,7 +1,5 @@
 """`POST /score`: what is refused, and that a refusal leaves nothing behind."""
 
-import time
-
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -52,11 +50,9 @@ async def test_a_bad_form_is_refused_and_leaves_nothing(
     client: httpx.AsyncClient, services: Services, case: str
 ) -> None:
     body, status, code = REFUSED_FORMS[case]
-    began = time.monotonic()
     answer = await post_form(client, body)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert left_behind(services) == []
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(
