@@ -99,10 +99,11 @@ class JobStateMachine:
         if job is None:
             return None
         fields = stored_fields({"worker": worker})
-        answer = text(self._run("start", job, fields=fields, max_attempts=max_attempts, lease_s=lease_s))
-        if answer == "attempts_exhausted":
+        answer, *record = self._run("start", job, fields=fields, max_attempts=max_attempts, lease_s=lease_s)
+        if text(answer) == "attempts_exhausted":
             raise AttemptsExhausted(job_id)
-        return self.store.get(job_id) if answer == "started" else None
+        # As the step left it: read afterwards, it could be the record of a later run, with that run's number.
+        return Job.from_fields(dict(zip(record[::2], record[1::2], strict=True))) if record else None
 
     def renew(self, job: Job, *, lease_s: float) -> bool:
         """Keep a run's job for another `lease_s`; False when the run has lost its job."""

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from app.core import redis_keys
 from app.core.jobs.models import AttemptsExhausted, Job, JobState, RunSignal, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from tests.conftest import state_machine
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 RACERS = 16
@@ -92,6 +94,25 @@ def test_a_start_whose_answer_was_lost_is_given_again_to_its_worker(machine: Job
     run = begun(machine, worker="mine")
     assert machine.start(run.id, max_attempts=3, lease_s=60, worker="mine") == run
     assert machine.start(run.id, max_attempts=3, lease_s=60, worker="another") is None
+
+
+def test_a_run_that_loses_its_job_before_it_hears_of_its_start_keeps_its_own_number(
+    machine: JobStateMachine, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker frozen right after its start was given the number of the run that had replaced it."""
+    job, start = queued(machine), machine.scripts["start"]
+
+    def overtaken(*args: Any, **arguments: Any) -> Any:
+        answer = start(*args, **arguments)
+        redis.hset(redis_keys.record(job.id), "lease_until", "0")
+        assert state_machine(redis).start(job.id, max_attempts=3, lease_s=60)
+        return answer
+
+    monkeypatch.setitem(machine.scripts, "start", overtaken)
+    run = machine.start(job.id, max_attempts=3, lease_s=60)
+    assert run
+    assert run.attempt == 1
+    assert not machine.succeed(run, result={})
 
 
 def test_an_end_whose_answer_was_lost_is_confirmed(machine: JobStateMachine) -> None:
