@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.commands.api import DRAIN_S
+from app.cli.http_server import DRAIN_S
 from worker.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]

@@ -1,16 +1,6 @@
 """`apex api`: serve the HTTP front end with uvicorn."""
 
-import gc
-import sys
-from contextlib import suppress
-
 from app.cli.flags import AllowUnauthenticatedFlag, DataDirFlag, HostFlag, PortFlag, RedisUrlFlag, export
-
-#: Uploads in flight may finish for this long after a stop was asked for.
-DRAIN_S = 25
-
-#: The address is taken, or the application did not start; uvicorn's own status.
-EXIT_NOT_STARTED = 3
 
 
 def api(
@@ -22,49 +12,6 @@ def api(
 ) -> None:
     """Run the HTTP front end alone, beside a Redis and workers that run elsewhere."""
     export(host=host, port=port, data_dir=data_dir, redis_url=redis_url, allow_unauthenticated=allow_unauthenticated)
+    from app.cli.http_server import serve
+
     serve()
-
-
-def serve() -> None:
-    """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
-    import uvicorn
-
-    from app.api.server.protocol import Protocol
-    from app.api.server.server import Server
-    from app.cli.settings import load_settings
-    from app.core.logging import configure_logging
-    from app.core.settings import ApiSettings
-    from app.main import create_app
-    from worker.supervisor import end_with_parent
-
-    end_with_parent()
-    settings = load_settings(ApiSettings)
-    configure_logging(settings.log_level)
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=Protocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    server = Server(app, config)
-    tune_gc()
-    with suppress(KeyboardInterrupt):
-        server.run()
-    if not server.started:
-        sys.exit(EXIT_NOT_STARTED)
-
-
-def tune_gc() -> None:
-    """Exempt the application's objects from garbage collection, and collect a tenth as often.
-
-    Collection took an eighth of the processor time of a small upload.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*(10 * count for count in gc.get_threshold()))
