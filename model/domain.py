@@ -1,4 +1,4 @@
-"""The words of the project: score names, ranges, audio facts and the errors a track can end in.
+"""What the whole project shares: score names and ranges, limits and facts of audio, and the errors.
 
 Standard library only, so that the HTTP front end can import it without a numeric package.
 """
@@ -42,7 +42,7 @@ TASK_SCORES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """What a track may be. Durations are counted in decoded samples, never read from a header."""
+    """The limits on a track. Durations are counted in decoded samples, never read from a header."""
 
     min_duration_s: float = 1.0
     max_duration_s: float = 900.0
@@ -53,7 +53,7 @@ class AudioLimits:
 
 @dataclass(frozen=True)
 class AudioFacts:
-    """What decoding found out about a track."""
+    """Properties of a track that decoding found."""
 
     container: str
     codec: str
@@ -111,7 +111,7 @@ class WeightsError(ApexError):
 
 
 class DeviceError(ApexError):
-    """The device that was asked for does not exist, here or at all."""
+    """The device that was asked for does not exist on this machine, or at all."""
 
 
 class PrecisionUnavailable(ApexError):
@@ -119,13 +119,13 @@ class PrecisionUnavailable(ApexError):
 
 
 class DeviceOutOfMemory(ApexError):
-    """Not even a single segment fits into what is left of the device's memory; later one may."""
+    """The device has too little free memory for a single segment. Trying again later may succeed."""
 
     code: ClassVar[str] = "gpu_out_of_memory"
 
 
 class DeviceLost(ApexError):
-    """The device failed in a way after which this process cannot use it any more; another process can."""
+    """The device failed, and this process cannot use it any more. Another process can."""
 
 
 class ModelOutputInvalid(ApexError):

@@ -1,6 +1,6 @@
 """A private Redis for one machine: found on PATH or in a wheel, on a Unix socket that only this user can reach.
 
-It writes every command to disk before answering, because a 202 promises that the job survives a crash.
+It writes every command to disk before answering, because a job that was answered with 202 must survive a crash.
 """
 
 import fcntl

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-# Of the service and of `apex score`: each stands for the setting of the same name.
+# Of the service and of `apex score`: each sets the setting of its name.
 HostFlag = Annotated[str | None, typer.Option(help="Address to listen on. Default 127.0.0.1.")]
 PortFlag = Annotated[int | None, typer.Option(help="Port to listen on. Default 8000; 0 takes a free one.")]
 WorkersFlag = Annotated[int | None, typer.Option(help="Scoring processes. Default 1.")]
@@ -34,7 +34,7 @@ ResamplesFlag = Annotated[int, typer.Option(min=10, help="Bootstrap resamples be
 
 
 def export(**flags: str | int | Path | None) -> None:
-    """Set the settings that the given flags stand for, in the environment: processes that are started read them too."""
+    """Set the settings of the same names in the environment, where child processes read them too."""
     for name, value in flags.items():
         if value is not None:
             os.environ[f"APEX_{name.upper()}"] = str(value)

@@ -35,7 +35,7 @@ def service(process_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[
 
 
 def free_port(host: str) -> int:
-    """A port that nobody listens on at this moment."""
+    """A port that is free at this moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])

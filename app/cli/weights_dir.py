@@ -43,8 +43,9 @@ def ensure_weights(directory: Path) -> Path:
     if (directory / "mert").is_dir():
         return directory
     from model.weights import directory as weights  # imports torch, which the caller else does without
+    from model.weights import hub
 
-    if weights.reachable():
+    if hub.is_reachable():
         pull_weights(directory)
         return directory
     beside = directory.with_name(f"{directory.name}-stand-in")

@@ -21,7 +21,7 @@ RATIO_FLOOR = 1e-9
 
 @dataclass(frozen=True)
 class Battles:
-    """Everything of a record that the experiment uses, one entry a battle."""
+    """The columns of a record that the experiment uses, one entry a battle."""
 
     systems: tuple[list[str], list[str]]
     prompts: list[str]
@@ -42,7 +42,7 @@ class Battles:
 
     @property
     def decided(self) -> "Battles":
-        """Those with a winner: a tie and BOTH_BAD say nothing about which clip is better."""
+        """The battles with a winner: not TIE, not BOTH_BAD."""
         return self.where(np.isin(self.preferences, PREFERENCES[:2]))
 
     @property
@@ -52,7 +52,7 @@ class Battles:
 
     @property
     def pairs(self) -> list[str]:
-        """The two systems, whichever side they stood on."""
+        """The two systems, in the same order whatever their sides."""
         return [" vs ".join(sorted(pair)) for pair in zip(*self.systems, strict=True)]
 
 
@@ -86,7 +86,7 @@ def has_scores(table: Table) -> bool:
 def scores_within(table: Table) -> dict[str, tuple[Floats, Floats]]:
     """The scores that a table of battles has itself; empty when it has none."""
     if "scores_a" in table:
-        return _side_by_side(*(_unfolded(table, f"scores_{side}") for side in SIDES))
+        return _side_by_side(*(_unnested(table, f"scores_{side}") for side in SIDES))
     names = [name for name in SCORE_RANGES if f"{name}_a" in table]
     sides = ({name: table.numbers(f"{name}_{side}", *SCORE_RANGES[name]) for name in names} for side in SIDES)
     return _side_by_side(*sides)
@@ -106,7 +106,7 @@ def features(battles: Battles, *, aesthetics: bool) -> Floats:
 
 
 def used(battles: Battles, *, aesthetics: bool) -> list[str]:
-    """The scores that the features are made of."""
+    """The names of the scores behind the features."""
     return [name for name in battles.scores if aesthetics or name in TASK_SCORES["popularity"]]
 
 
@@ -117,7 +117,7 @@ def _looked_up(battles: Table, scores: Table) -> dict[str, tuple[Floats, Floats]
     for row, clip in enumerate(scores.keys(column)):
         for name in _names_of(clip):
             row_of.setdefault(name, row)
-    by_row = _unfolded(scores, "scores") if "scores" in scores else _columns(scores)
+    by_row = _unnested(scores, "scores") if "scores" in scores else _columns(scores)
     rows = {side: _rows(battles, f"audio_{side}", row_of, scores.path) for side in SIDES}
     return {name: (values[rows["a"]], values[rows["b"]]) for name, values in by_row.items()}
 
@@ -131,16 +131,16 @@ def _rows(battles: Table, column: str, row_of: Mapping[str, int], path: Path) ->
     for index, clip in enumerate(battles.texts(column)):
         found = next((row_of[name] for name in _names_of(clip) if name in row_of), None)
         if found is None:
-            battles.refuse(column, index, f"{path} has no scores of {clip!r}")
+            battles.fail(column, index, f"{path} has no scores of {clip!r}")
         rows.append(found)
     return rows
 
 
-def _unfolded(table: Table, column: str) -> dict[str, Floats]:
+def _unnested(table: Table, column: str) -> dict[str, Floats]:
     records = table.records(column)
     names = [name for name in SCORE_RANGES if name in records[0]]
-    folded = Table(table.path, {name: [record.get(name) for record in records] for name in names})
-    return _columns(folded)
+    unnested = Table(table.path, {name: [record.get(name) for record in records] for name in names})
+    return _columns(unnested)
 
 
 def _columns(table: Table) -> dict[str, Floats]:
@@ -157,8 +157,8 @@ def clips_in(table: Table, folder: Path) -> list[str]:
     for column in (f"audio_{side}" for side in SIDES):
         for index, clip in enumerate(table.texts(column)):
             if os.path.isabs(clip) or Path(os.path.normpath(clip)).parts[0] == os.pardir:
-                table.refuse(column, index, f"{clip!r} is not within {folder}")
+                table.fail(column, index, f"{clip!r} is not within {folder}")
             if clip not in clips and not (folder / clip).is_file():
-                table.refuse(column, index, f"there is no file {folder / clip}")
+                table.fail(column, index, f"there is no file {folder / clip}")
             clips[clip] = None
     return list(clips)

@@ -1,7 +1,7 @@
 """The out-of-distribution experiment: do scores say which of two clips listeners preferred in Music Arena?
 
-Models are judged out of fold, with the notebook's random folds and with folds that keep a pair of systems, or a prompt,
-together: where those are worse, the random folds had let the models recognise systems or prompts.
+Models are evaluated out of fold, with the notebook's random folds and with folds that keep a pair of systems, or a
+prompt, together: where those are worse, random folds let the models recognise systems or prompts.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,10 +45,10 @@ SUBSETS: dict[str, Callable[[Battles], NDArray[np.bool_]]] = {
     "instrumental": lambda battles: battles.is_instrumental,
     "vocal": lambda battles: ~battles.is_instrumental,
 }
-#: The model and the folds that the predicted leaderboard is made with: no choice by result, and no known pairs.
+#: Model, features and folds of the predicted leaderboard: fixed beforehand, and without pairs seen in training.
 LEADERBOARD = ("logistic regression", "with aesthetics", "by system pair")
 
-#: Told of each fitted fold how many of how many are done.
+#: Called after each fitted fold with how many are done, and how many there are.
 OnProgress = Callable[[int, int], None]
 
 
@@ -67,7 +67,7 @@ def models() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class PredictorResult:
-    """What one predictor says of each decided battle, and how good that is in each subset."""
+    """The scores of one predictor for each decided battle, and its measures in each subset."""
 
     predictor: str
     features: str
@@ -82,7 +82,7 @@ class PredictorResult:
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that the experiment found."""
+    """The results of the experiment."""
 
     battles: Battles
     rules: list[PredictorResult]  # a single score, the higher one wins; nothing is learnt
@@ -100,8 +100,8 @@ class Experiment:
             "n_battles": len(self.battles),
             "preferences": {str(name): int(count) for name, count in zip(names, counts, strict=True)},
             "scores": list(self.battles.scores),
-            "rules": [judged.as_json() for judged in self.rules],
-            "models": [judged.as_json() for judged in self.fitted],
+            "rules": [result.as_json() for result in self.rules],
+            "models": [result.as_json() for result in self.fitted],
             "leaderboard_model": dict(zip(("predictor", "features", "folds"), LEADERBOARD, strict=True)),
             "leaderboards": boards,
         }
@@ -124,7 +124,7 @@ def run(
         )
     rules = [_rule(decided, name, n_resamples) for name in decided.scores]
     fitted = [
-        _judge(decided, (predictor, feature_set, folds), scores, n_resamples)
+        _evaluate(decided, (predictor, feature_set, folds), scores, n_resamples)
         for (predictor, feature_set, folds), scores in _out_of_fold(decided, on_progress).items()
     ]
     boards = _leaderboards(battles, fitted, min_votes=min_votes, n_resamples=n_resamples)
@@ -150,7 +150,7 @@ def measure(truth: NDArray[np.bool_], scores: Floats, counts: NDArray[np.int64] 
 
 
 def splits(battles: Battles, folds: str) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Rows to learn from and rows to predict, fold by fold; empty where there are too few groups to keep apart."""
+    """Training rows and test rows of each fold; empty where there are too few groups for two folds."""
     truth, groups = battles.prefers_a, FOLDS[folds](battles)
     if groups is None:
         return list(StratifiedKFold(N_FOLDS, shuffle=True, random_state=SEED).split(truth, truth))
@@ -204,10 +204,10 @@ def _predict(
 
 def _rule(battles: Battles, name: str, n_resamples: int) -> PredictorResult:
     a, b = battles.scores[name]
-    return _judge(battles, (f"higher {name}", "one score", "none"), a - b, n_resamples)
+    return _evaluate(battles, (f"higher {name}", "one score", "none"), a - b, n_resamples)
 
 
-def _judge(battles: Battles, about: tuple[str, str, str], scores: Floats, n_resamples: int) -> PredictorResult:
+def _evaluate(battles: Battles, about: tuple[str, str, str], scores: Floats, n_resamples: int) -> PredictorResult:
     measures = {
         name: _with_intervals(battles.prefers_a[rows], scores[rows], n_resamples)
         for name, choose in SUBSETS.items()

@@ -18,7 +18,7 @@ MIN_VOTES = 30
 
 @dataclass(frozen=True)
 class Rating:
-    """A system's place: its rating, the 95 % interval over resampled battles, and how many battles it fought."""
+    """A system's rating with its 95 % interval over resampled battles, and the number of its battles."""
 
     system: str
     rating: float
@@ -61,7 +61,7 @@ def fit(pairs: NDArray[np.int64], won: Floats, weights: Floats, n_systems: int) 
     won     : what the first got of each battle, 0 to 1
     weights : how often each battle counts
     """
-    # Battles of the same two systems differ in nothing else, so that their sums are enough, and a fit is a millisecond.
+    # Battles between the same two systems are summed up, so that a fit takes a millisecond.
     codes, battle = np.unique(pairs[:, 0] * n_systems + pairs[:, 1], return_inverse=True)
     design = np.zeros((len(codes), n_systems))
     design[np.arange(len(codes)), codes // n_systems] += 1

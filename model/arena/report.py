@@ -17,7 +17,7 @@ AUC_OF_CHANCE = 0.5
 
 
 def write(experiment: Experiment, directory: Path) -> None:
-    """Writes results.json, report.html and the figures into a directory, which is made if need be."""
+    """Write results.json, report.html and the figures into a directory, created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "results.json", experiment.as_json())
     report(experiment).write(directory / "report.html")
@@ -27,11 +27,11 @@ def write(experiment: Experiment, directory: Path) -> None:
 
 def figures(experiment: Experiment) -> dict[str, Figure]:
     """AUC by model and kind of folds, with and without the aesthetic features; and the leaderboards."""
-    drawn = {"auc": _auc(experiment.fitted)}
+    found = {"auc": _auc(experiment.fitted)}
     for subset, boards in experiment.leaderboards.items():
         if any(boards.values()):
-            drawn[f"leaderboard-{subset}"] = _leaderboard(boards)
-    return drawn
+            found[f"leaderboard-{subset}"] = _leaderboard(boards)
+    return found
 
 
 def report(experiment: Experiment) -> Report:
@@ -74,11 +74,11 @@ def headline(fitted: Sequence[PredictorResult]) -> str:
 
 
 def _by_case(fitted: Sequence[PredictorResult], feature_set: str) -> dict[tuple[str, str], PredictorResult]:
-    return {(judged.predictor, judged.folds): judged for judged in fitted if judged.features == feature_set}
+    return {(result.predictor, result.folds): result for result in fitted if result.features == feature_set}
 
 
-def _value(judged: PredictorResult, name: str, subset: str = "overall") -> float:
-    return judged.measures[subset][name] or 0.0
+def _value(result: PredictorResult, name: str, subset: str = "overall") -> float:
+    return result.measures[subset][name] or 0.0
 
 
 def _side_by_side(fitted: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
@@ -100,18 +100,18 @@ def _leakage(fitted: Sequence[PredictorResult]) -> tuple[list[str], list[list[Ce
     return ["AUC overall of", *FOLDS], rows
 
 
-def _all_measures(judged: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
+def _all_measures(results: Sequence[PredictorResult]) -> tuple[list[str], list[list[Cell]]]:
     rows: list[list[Cell]] = [
         [", ".join((each.predictor, each.features, each.folds)), subset, each.measures[subset]["n"]]
         + [_interval(each.measures[subset], name) for name in MEASURES]
-        for each in judged
+        for each in results
         for subset in each.measures
     ]
     return ["predictor, features, folds", "battles", "n", *MEASURES], rows
 
 
-def _cell(judged: PredictorResult | None, name: str, subset: str = "overall") -> Cell:
-    return _interval(judged.measures[subset], name) if judged and subset in judged.measures else None
+def _cell(result: PredictorResult | None, name: str, subset: str = "overall") -> Cell:
+    return _interval(result.measures[subset], name) if result and subset in result.measures else None
 
 
 def _interval(measures: Measures, name: str) -> str:
@@ -129,11 +129,11 @@ def _auc(fitted: Sequence[PredictorResult]) -> Figure:
     return plots.reference_line(figure, AUC_OF_CHANCE)
 
 
-def _triple(judged: PredictorResult | None) -> tuple[float, float, float] | None:
-    if judged is None or judged.measures["overall"]["auc"] is None:
+def _triple(result: PredictorResult | None) -> tuple[float, float, float] | None:
+    if result is None or result.measures["overall"]["auc"] is None:
         return None
-    low, high = judged.measures["overall"]["auc_ci95"]
-    return judged.measures["overall"]["auc"], low, high
+    low, high = result.measures["overall"]["auc_ci95"]
+    return result.measures["overall"]["auc"], low, high
 
 
 def _leaderboard(boards: Mapping[str, list[Rating]]) -> Figure:

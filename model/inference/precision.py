@@ -1,4 +1,4 @@
-"""A faster precision is a promise: it is used only where a probe shows that the scores do not move."""
+"""Reduced precision is used only if the scores of a probe stay within tolerance."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -31,7 +31,7 @@ Scores = Mapping[str, float]
 def select_engine(
     open_at: Callable[[str], Engine], precision: str, score: Callable[[Engine, Samples], Scores]
 ) -> tuple[Engine, dict[str, float]]:
-    """An engine of this precision and by how much each score moves with it; the exact one where it moves too much.
+    """An engine of this precision and the deviation of each score from fp32. Where one is too large, the fp32 engine.
 
     open_at : opens an engine of a precision
     score : the scores that an engine gives for a track of one segment
@@ -41,15 +41,15 @@ def select_engine(
         return exact, {}
     try:
         fast = open_at(precision)
-        moved = deviations(*([score(engine, segment) for segment in probe()] for engine in (exact, fast)))
-        reasons = exceeded_tolerances(moved)
+        by_score = deviations(*([score(engine, segment) for segment in probe()] for engine in (exact, fast)))
+        reasons = exceeded_tolerances(by_score)
     except (PrecisionUnavailable, ModelOutputInvalid) as error:
         reasons = [str(error)]
     if reasons:
         log.warning("running in %s, not in %s: %s", EXACT, precision, "; ".join(reasons))
         return exact, {}
-    log.info("running in %s: on the probe it moves %s", precision, moved)
-    return FallbackEngine(fast, exact) if precision in OVERFLOWING else fast, moved
+    log.info("running in %s: deviations on the probe: %s", precision, by_score)
+    return FallbackEngine(fast, exact) if precision in OVERFLOWING else fast, by_score
 
 
 class FallbackEngine:
@@ -62,17 +62,17 @@ class FallbackEngine:
     def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """As the engines do."""
         states = self._fast.embed(segments)
-        lost = np.array([not np.isfinite(state).all() for state in states])
-        if lost.any():
-            log.warning("%d of %d segments overflowed in %s", lost.sum(), len(segments), self.precision)
-            states[lost] = self._exact.embed(segments[lost])
+        overflowed = np.array([not np.isfinite(state).all() for state in states])
+        if overflowed.any():
+            log.warning("%d of %d segments overflowed in %s", overflowed.sum(), len(segments), self.precision)
+            states[overflowed] = self._exact.embed(segments[overflowed])
         return states
 
 
 def probe() -> list[Samples]:
-    """Two segments of made music, to be scored each for itself: a full one, and one that is mostly padding.
+    """Two segments of synthesised music, each a track of its own: a full one, and one that is mostly padding.
 
-    The second is the harder: its equal frames round all in the same direction.
+    The second deviates more: its equal frames all round in the same direction.
     """
     music = synthesise(duration_s=SEGMENT_S, sample_rate_hz=SAMPLE_RATE_HZ, seed=1).mean(axis=1, dtype=np.float32)
     short = np.zeros(SEGMENT_SAMPLES, np.float32)
@@ -81,15 +81,15 @@ def probe() -> list[Samples]:
 
 
 def deviations(exact: Iterable[Scores], fast: Iterable[Scores]) -> dict[str, float]:
-    """By how much each score moves at most, over pairs of scores of the same audio."""
+    """The largest difference of each score, over pairs of scores of the same audio."""
     pairs = list(zip(exact, fast, strict=True))
     return {name: round(max(abs(a[name] - b[name]) for a, b in pairs), 6) for name in pairs[0][0]}
 
 
-def exceeded_tolerances(moved_by: Mapping[str, float]) -> list[str]:
-    """The scores that move by more than they may, not-a-number included; each with its deviation, to be read."""
+def exceeded_tolerances(by_score: Mapping[str, float]) -> list[str]:
+    """A phrase for each score whose deviation is above its tolerance, or not a number."""
     return [
         f"{name} by {by:.4g}, more than {SCORE_TOLERANCES[name]}"
-        for name, by in moved_by.items()
+        for name, by in by_score.items()
         if not by <= SCORE_TOLERANCES[name]
     ]

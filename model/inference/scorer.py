@@ -42,26 +42,26 @@ BATCH_SEGMENTS = {"cuda": 8, "cpu": 1}
 N_DECIMALS = 4
 VERSION_HEX_DIGITS = 12
 
-#: Why a track has no scores, be it the track's fault or the model's.
+#: Why a track has no scores: a fault of the track, or of the model.
 TrackError = AudioError | ModelOutputInvalid
-#: Told after each batch how many segments are done; may raise to stop.
+#: Called after each batch with the number of segments done; may raise to stop.
 OnProgress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a score is worth knowing with: which weights gave it, how, and what may be done with it."""
+    """What identifies the model behind a score: its weights, how they are run, and their licences."""
 
     name: str
     version: str  # another version may give other scores; the same one gives the same to 1e-3 in fp32
-    trained: bool  # false for a stand-in, whose scores mean nothing
+    trained: bool  # false for random weights, whose scores mean nothing
     checkpoint_sha256: str
     encoder: str
     preprocessing: str
     engine: str
     device: str
     precision: str
-    precision_deviation: Mapping[str, float]  # by how much each score moved on the probe against fp32; empty in fp32
+    precision_deviation: Mapping[str, float]  # how far each score is from that in fp32, on the probe; empty in fp32
     scores: Mapping[str, tuple[float, float]]
     licences: Mapping[str, str]
 
@@ -94,23 +94,23 @@ class Scorer:
     ) -> "Scorer":
         """A scorer from a weights directory, every file of which is checked first. Arguments as for `open_engine`.
 
-        precision : what to compute in; fp32 is taken where a probe shows that another moves the scores
+        precision : what to compute in; fp32 instead where scores of the probe deviate by more than the tolerance
         batch_segments : segments in one forward pass; 0 for what suits the device
         head : a file or directory with another head than that of the weights, such as the one of a training run
-        Raises WeightsError for weights that are not what they claim, DeviceError for a device that is not there.
+        Raises WeightsError for weights that fail their checks, DeviceError for a device that is not there.
         """
         manifest = verify(weights_dir)
-        loaded = _fitting_head(head or weights_dir / "apex", weights_dir)
+        loaded = _load_matching_head(head or weights_dir / "apex", weights_dir)
         encoder = EncoderSource(weights_dir / "mert", _digest_of(manifest, "mert/"))
         open_at = partial(open_engine, encoder, device=device, engine=engine, compiled=compiled, cache_dir=cache_dir)
-        chosen, moved = select_engine(
+        chosen, deviations = select_engine(
             lambda precision: open_at(precision=precision),
             precision,
             lambda each, segment: _scores(loaded, _embeddings(each, loaded, [normalise(segment)])[0]),
         )
         card = _card(
             chosen,
-            moved,
+            deviations,
             loaded,
             trained=manifest.trained,
             head_file=entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path),
@@ -257,7 +257,7 @@ def _finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def provenance(weights_dir: Path) -> dict[str, object]:
-    """What embeddings made with these weights depend on, as JSON has it; neither network is loaded."""
+    """What embeddings made with these weights depend on, ready for JSON. Loads neither network."""
     path = weights_path(weights_dir / "mert")
     layer_mix = load_head(weights_dir / "apex").layer_mix
     return {
@@ -267,7 +267,7 @@ def provenance(weights_dir: Path) -> dict[str, object]:
     }
 
 
-def _fitting_head(path: Path, weights_dir: Path) -> LoadedHead:
+def _load_matching_head(path: Path, weights_dir: Path) -> LoadedHead:
     """The head, if it takes embeddings as wide as the encoder gives them."""
     head = load_head(path)
     width = read_json(weights_dir / "mert" / "config.json").get("hidden_size", EMBEDDING_DIM)
@@ -279,13 +279,13 @@ def _fitting_head(path: Path, weights_dir: Path) -> LoadedHead:
 def _entry(manifest: Manifest, weights_dir: Path, path: Path) -> FileEntry:
     name = path.relative_to(weights_dir).as_posix()
     if name not in manifest.files:
-        raise WeightsError(f"{path}: the manifest does not name it, so nothing vouches for it")
+        raise WeightsError(f"{path}: it is not in the manifest, so its bytes cannot be checked")
     return manifest.files[name]
 
 
 def _card(
     engine: Engine,
-    moved: Mapping[str, float],
+    deviations: Mapping[str, float],
     head: LoadedHead,
     *,
     trained: bool,
@@ -303,7 +303,7 @@ def _card(
         engine=engine.name,
         device=engine.device,
         precision=engine.precision,
-        precision_deviation=moved,
+        precision_deviation=deviations,
         scores={name: SCORE_RANGES[name] for name in head.config.score_names},
         licences={part: licence for part, licence in licences.items() if licence},
     )

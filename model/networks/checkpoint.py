@@ -1,4 +1,4 @@
-"""Files of weights, read with suspicion: whatever is wrong with one ends in a WeightsError that names it.
+"""Reads files of weights as untrusted input: any fault raises a WeightsError that names the file.
 
 Knows nothing of what MERT and APEX compute. Nothing in a file is ever executed.
 """
@@ -118,9 +118,9 @@ def load_strictly(build: Callable[[], Module], tensors: Mapping[str, torch.Tenso
 
 
 def attempt(step: Callable[..., Value], *arguments: Any, path: Path) -> Value:
-    """The step's result, or WeightsError naming the file that its arguments come from, whatever it raises.
+    """The result of `step(*arguments)`. Any exception becomes a WeightsError that names the file.
 
-    Broken files bring out errors of every kind, in every library.
+    Any exception, because libraries raise errors of every kind for broken files.
     """
     try:
         return step(*arguments)

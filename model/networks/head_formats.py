@@ -42,20 +42,20 @@ HEAD_FILE = "apex.safetensors"
 #: file is the version of the scores.
 METADATA_KEY = "apex"
 
-#: Fields of the hub's config.json that mean another pipeline, with the value that this one has.
+#: Fields of the hub's config.json that describe the pipeline, with the only values that are supported.
 HUB_FIXED_FIELDS = {
     "model_type": "apex",
     "mert_model_name": "m-a-p/MERT-v1-95M",
     "layer_indices": [2, 5, 8, -1],
     "segment_sec": SEGMENT_S,
 }
-#: Its fields that say what the head is; absent ones are taken from the tensors.
+#: Fields of the hub's config.json that give the shapes of the head; absent ones are taken from the tensors.
 HUB_SIZE_FIELDS = ("task", "shared_dims", "branch_dims")
 
 
 @dataclass(frozen=True)
 class LoadedHead:
-    """A head in eval mode, what stands before it, and where both came from."""
+    """A head in eval mode, the layer mix before it, the file they come from, and facts about the training."""
 
     head: ApexHead
     layer_mix: LayerMix
@@ -82,7 +82,7 @@ def load_head(path: Path) -> LoadedHead:
 
 
 def save_head(path: Path, head: ApexHead, layer_mix: LayerMix = DEFAULT_LAYER_MIX, info: Info | None = None) -> None:
-    """Writes tensors, config, layer mix and info into one .safetensors file; the same head gives the same bytes.
+    """Write tensors, config, layer mix and info into one .safetensors file; the same head gives the same bytes.
 
     The file appears whole or not at all.
     """
@@ -106,7 +106,7 @@ def _load_training(path: Path) -> LoadedHead:
 
 
 def _check_same_task(saved: TrainingCheckpoint, path: Path) -> None:
-    """One sentence where strict loading would name a hundred tensors."""
+    """Name the task that the branches belong to, where strict loading would name a hundred tensors."""
     branches = {name.split(".")[0] for name in saved.tensors if name.startswith("branch_")}
     for task, names in TASK_SCORES.items():
         if task != saved.task and branches == set(map(branch_name, names)):
@@ -125,7 +125,7 @@ def _load_hub(path: Path) -> LoadedHead:
     return LoadedHead(_build(config, tensors, path), layer_mix, path, info_of(fields, INFO_KEYS))
 
 
-#: The layouts that a head comes in, by the file that tells them apart.
+#: The loader of each layout, by the name of its file.
 LAYOUTS: dict[str, Callable[[Path], LoadedHead]] = {
     HEAD_FILE: _load_own,
     "best_model.pt": _load_training,
@@ -177,14 +177,14 @@ def _with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unprefixed(tensors: Tensors) -> Tensors:
-    """Takes a common prefix off; whether the names then are the right ones is for strict loading to say."""
+    """Remove the prefix that all names share. Whether the names are right then is checked by strict loading."""
     anchor = "shared.0.block.0.weight"
     prefix = next((name.removesuffix(anchor) for name in tensors if name.endswith(anchor)), "")
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
 def _mix_of_tensors(tensors: Tensors) -> LayerMix:
-    """The hub's `aggregator.*`, a Conv1d(4, 1, 1), whatever stands between that word and the last one."""
+    """The layer mix in the hub's `aggregator.*.weight` and `aggregator.*.bias`, those of a Conv1d(4, 1, 1)."""
     by_kind = {name.rpartition(".")[2]: tensor for name, tensor in tensors.items()}
     if len(tensors) != 2 or by_kind.keys() != {"weight", "bias"}:
         raise ValueError(f"{', '.join(tensors)} are not one weight and one bias")

@@ -32,7 +32,7 @@ N_LAYERS = 12
 #: The hidden states that APEX reads. Index 0 is the embedding, index i the output of the i-th layer.
 HIDDEN_STATES = (2, 5, 8, 12)
 
-#: Fields of config.json that make another network of it, with the value that MERT-v1-95M has; absent means that value.
+#: Fields of config.json that define the architecture, with the values of MERT-v1-95M; an absent field has that value.
 FIXED_FIELDS = {
     "feature_extractor_cqt": False,  # a second, constant-Q front end
     "deepnorm": False,
@@ -71,7 +71,7 @@ RENAMED_SUFFIXES = {
 }
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
-#: Our name, among those of transformers, for the way in which `PooledMert` attends.
+#: The name under which transformers knows `centred_attention`.
 ATTENTION = "apex_centred"
 #: Frames at both ends that the positional convolution pads.
 EDGE_FRAMES = 64
@@ -79,7 +79,7 @@ EDGE_FRAMES = 64
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """An encoder that is not loaded yet: an engine that kept a compiled copy of it need not load it at all."""
+    """An encoder that is not loaded yet. An engine with a compiled copy of it in its cache never loads it."""
 
     directory: Path
     digest: str  # of every file that its numbers come from
@@ -114,7 +114,8 @@ def weights_path(directory: Path) -> Path:
 class PooledMert(nn.Module):
     """The encoder as engines run it: straight from samples to the means that APEX reads.
 
-    Calls the stock modules one after the other. No hook and no list of thirteen states stands in the way of a compiler.
+    Calls the stock modules one after the other, without hooks and without a list of thirteen states, so that the whole
+    can be compiled.
 
     The padded frames of a segment are equal, so float32 rounds them all alike, and in a sum over time the errors add up
     instead of cancelling. So attention and the mean sum the differences from one such frame, which are almost nothing
@@ -181,7 +182,7 @@ def pooled_states(model: "HubertModel", samples: torch.Tensor) -> torch.Tensor:
 
 
 def fold_weight_norm(mert: "HubertModel") -> "HubertModel":
-    """Computes the weight-normed kernel once, where transformers computes it in every call. The numbers stay."""
+    """Compute the weight-normed kernel once; transformers computes it in every call. The numbers do not change."""
     remove_parametrizations(mert.encoder.pos_conv_embed.conv, "weight")
     return mert
 

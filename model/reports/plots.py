@@ -1,4 +1,4 @@
-"""Figures of the reports: drawn without a display, given as PNG. Knows nothing of files or HTML."""
+"""Figures of the reports, as PNG without a display. Knows nothing of files or HTML."""
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ from model.arrays import Floats
 DPI = 100
 PANEL_INCHES = (3.4, 2.7)
 N_BINS = 20
-#: More points than this are drawn as a density, for a cloud of dots would hide its own middle.
+#: More points than this are drawn as a density, because overlapping dots hide each other.
 MAX_DOTS = 3_000
-#: Up to so many points are drawn large, for a few small ones are overlooked.
+#: Up to so many points are drawn large, because a few small ones are easily missed.
 MANY_DOTS = 200
 BLUE, RED, GREY = "#2f6f9f", "#b5482f", "#8a8a8a"
 
@@ -66,7 +66,7 @@ def scatter(axes: Axes, truth: Floats, predicted: Floats, bounds: tuple[float, f
 
 
 def calibration(axes: Axes, truth: Floats, predicted: Floats, bounds: tuple[float, float]) -> None:
-    """Mean target of songs with like predictions: on the line, the predictions mean what they say."""
+    """Mean target of songs with similar predictions; on the diagonal, the two agree."""
     order = np.array_split(np.argsort(predicted, kind="stable"), min(10, len(predicted)))
     means = np.array([(predicted[part].mean(), truth[part].mean()) for part in order])
     errors = [truth[part].std() / np.sqrt(len(part)) for part in order]

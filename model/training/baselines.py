@@ -1,4 +1,4 @@
-"""What a head has to beat: the mean of the training songs, and ridge regression on their embeddings."""
+"""Baselines: the mean of the training songs, and ridge regression on their embeddings."""
 
 from collections.abc import Iterator
 

@@ -7,8 +7,8 @@
     segment_embedding              768 float32
     songeval_scores                the five aesthetic scores, as a structure or a JSON text of one; only for task full
 
-For training they are packed once into flat arrays, the embeddings memory-mapped: any row can be had at any time, so an
-epoch is a true shuffle of all of them, and more data than memory is the operating system's to page.
+For training they are packed once into flat arrays, with the embeddings memory-mapped: every epoch shuffles all rows,
+and the operating system pages in what does not fit into memory.
 """
 
 import json
@@ -42,7 +42,7 @@ VECTORS, SUMS, ARRAYS, FACTS = "vectors.npy", "sums.npy", "arrays.npz", "facts.j
 
 @dataclass(frozen=True)
 class Songs:
-    """What is known of each song but its embedding, in the order of first appearance."""
+    """The songs of a split without their embeddings, in the order of first appearance."""
 
     ids: list[str]
     platforms: list[str]
@@ -59,7 +59,7 @@ class Songs:
 
 @dataclass(frozen=True)
 class Packed:
-    """A split that is ready for training: `vectors[i]` belongs to the song `songs.ids[song_of[i]]`."""
+    """A split ready for training: `vectors[i]` belongs to the song `songs.ids[song_of[i]]`."""
 
     songs: Songs
     vectors: NDArray[np.float32]  # (n_rows, dim), memory-mapped
@@ -109,7 +109,7 @@ def read_songs(path: Path, task: str) -> Songs:
 
 
 def pack(path: Path, directory: Path, *, task: str, mode: str, dim: int | None = None) -> Packed:
-    """Checks a split and lays it out as flat arrays in a directory; in mode song, segments are averaged.
+    """Check a split and write it as flat arrays in a directory; in mode song, segments are averaged.
 
     dim : the width that the embeddings must have; without it, that of the first one
     Raises DataError as `read_songs` does, and for embeddings of another width or with values that are not finite.
@@ -153,7 +153,7 @@ def pack_splits(
 
 
 def fingerprint(data: Path, splits: Sequence[str] = ("train", "val")) -> str:
-    """Changes when the splits of a folder do. Made of the footers of their files, which is a matter of milliseconds."""
+    """A hash that changes when the splits of a folder do, of the footers of their files: a matter of milliseconds."""
     digest = sha256()
     for file in (file for split in splits for file in parquet_files(split_path(data, split))):
         with file.open("rb") as content:
@@ -165,7 +165,7 @@ def fingerprint(data: Path, splits: Sequence[str] = ("train", "val")) -> str:
 
 
 def open_packed(directory: Path) -> Packed:
-    """What `pack` left in a directory; the embeddings are not read until they are asked for."""
+    """Open what `pack` wrote into a directory. The embeddings are memory-mapped, and not read yet."""
     facts = json.loads((directory / FACTS).read_text("utf-8"))
     with np.load(directory / ARRAYS) as arrays:
         targets, song_of = arrays["targets"], arrays["song_of"]
@@ -174,7 +174,7 @@ def open_packed(directory: Path) -> Packed:
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """What the files of a split say of the encoder and the layer mix; empty for the reference's. Raises DataError."""
+    """The encoder and layer mix in the metadata of a split's files; empty for the reference's. Raises DataError."""
     found: dict[str, Any] = {}
     for index, file in enumerate(parquet_files(path)):
         text = (open_parquet(file).schema_arrow.metadata or {}).get(METADATA_KEY, b"{}")
@@ -189,10 +189,10 @@ def check_no_overlap(first: Songs, second: Songs, path: Path) -> None:
     seen = set(first.ids)
     for song in second.ids:
         if song in seen:
-            raise cell_error(*_place(path, song), f"{song!r} is in another split too")
+            raise cell_error(*_first_row_of(path, song), f"{song!r} is in another split too")
 
 
-def _place(path: Path, song: str) -> tuple[Path, str, int]:
+def _first_row_of(path: Path, song: str) -> tuple[Path, str, int]:
     """The file, the column and the row (from 0) where a song of a split is first named."""
     for file in parquet_files(path):
         if song in (songs := open_parquet(file).read(columns=[SONG]).column(0).to_pylist()):
@@ -209,7 +209,7 @@ def _index(path: Path, task: str) -> tuple[Songs, NDArray[np.int64]]:
 
 
 class _Index:
-    """Takes in the light columns of one file after the other."""
+    """Collects all columns but the embeddings, file by file."""
 
     def __init__(self, task: str) -> None:
         self.names = TASK_SCORES[task]

@@ -1,4 +1,4 @@
-"""Says how good a head is on songs that it has not seen, beside what needs no head at all."""
+"""Evaluation of a head on songs that it was not trained on, beside baselines."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,17 +25,17 @@ from model.training.tables import DataError, write_parquet
 from model.training.trainer import predict
 
 N_EXTREMES = 10
-#: Beside the platforms: all of them.
+#: The name of all platforms together.
 ALL = "all"
 
-#: Told of each measured task how many of how many are done.
+#: Called after each measured task with how many are done, and how many there are.
 OnProgress = Callable[[int, int], None]
 Predictions = Mapping[str, Floats]  # (n_songs,) each, by the name of the score
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a head and the baselines predict for the songs of a split, and how good that is."""
+    """The predictions of a head and of baselines for the songs of a split, with their measures."""
 
     head: LoadedHead
     songs: Songs
@@ -44,7 +44,7 @@ class Evaluation:
 
     @property
     def is_unseen(self) -> bool:
-        """Whether the songs were found not to be among those that the baselines, and so the head, learnt from."""
+        """Whether the songs were checked not to be in the training split."""
         return len(self.predictors) > 1
 
     def as_json(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def evaluate(
     n_resamples: int = 1_000,
     on_progress: OnProgress = lambda _done, _total: None,
 ) -> Evaluation:
-    """Evaluates the head of a run on a split.
+    """Evaluate the head of a run on a split.
 
     run        : a folder with apex.safetensors, best_model.pt or the hub's files, or one of these files
     data       : a folder of Parquet files, or one file
@@ -89,7 +89,7 @@ def evaluate(
 
 
 def write(evaluation: Evaluation, directory: Path) -> None:
-    """Writes metrics.json, predictions.parquet, report.html and its figures into a directory, made if need be."""
+    """Write metrics.json, predictions.parquet, report.html and its figures into a directory, created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     write_json(directory / "metrics.json", evaluation.as_json())
     write_parquet(directory / "predictions.parquet", _as_arrow(evaluation))
@@ -121,7 +121,7 @@ def report(evaluation: Evaluation, drawn: Mapping[str, Figure]) -> Report:
     page.heading("Calibration")
     page.figure(
         drawn["calibration"],
-        "Songs in tenths by prediction: below the line the head promises too much, above it too little.",
+        "Songs in tenths by prediction: below the line the head predicts too high, above it too low.",
     )
     page.heading("By platform")
     page.table(*_by_platform(evaluation))
@@ -179,7 +179,7 @@ def baseline_summary(evaluation: Evaluation) -> str:
     head, *others = evaluation.predictors
     if not others:
         return "No baselines: say with --train which embeddings they may learn from."
-    won = {
+    n_better = {
         name: sum(
             evaluation.measures[head][ALL][task]["mse"] < evaluation.measures[name][ALL][task]["mse"]
             for task in evaluation.songs.names
@@ -187,9 +187,8 @@ def baseline_summary(evaluation: Evaluation) -> str:
         for name in others
     }
     n_tasks = len(evaluation.songs.names)
-    return (
-        f"The head has the lower MSE than {', than '.join(f'{n} in {k} of {n_tasks} tasks' for n, k in won.items())}."
-    )
+    counts = ", than ".join(f"{name} in {n} of {n_tasks} tasks" for name, n in n_better.items())
+    return f"The head has the lower MSE than {counts}."
 
 
 def comparison(evaluation: Evaluation) -> tuple[list[str], list[list[Cell]]]:

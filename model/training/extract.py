@@ -1,7 +1,7 @@
-"""Embeds a catalogue: songs are decoded on every core in the sandbox and embedded on warm actors, by Ray Data.
+"""Embed a catalogue: songs are decoded on every core in the sandbox and embedded on warm actors, by Ray Data.
 
-The embeddings are the service's own, by the same decoder and scorer. What is in a shard is done:
-a run that is killed at any moment has neither lost nor doubled a song when it is started again.
+The embeddings are those of the service, by the same decoder and scorer. A song in a shard is done: a run that is killed
+at any moment and started again has no song missing or twice.
 """
 
 import logging
@@ -27,7 +27,7 @@ from model.training.shards import Outcome, ShardWriter, Song, exclusive_lock
 from model.training.splits import SPLITS
 from model.training.tables import DataError, Table, cell_error, read_table
 
-#: More songs than this, and several of them make one task, to keep Ray's own work small.
+#: With more songs than this, a task takes several of them, to limit Ray's overhead.
 MAX_TASKS = 10_000
 
 
@@ -47,7 +47,7 @@ class ExtractConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an extraction is, in songs; those of earlier runs are counted."""
+    """The progress of an extraction in songs, those of earlier runs included."""
 
     done: int
     failed: int
@@ -63,7 +63,7 @@ def extract(
     retry_failures: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
-    """Embeds every song of a manifest that is not embedded yet.
+    """Embed every song of a manifest that is not embedded yet.
 
     manifest : a folder with train.parquet, val.parquet and test.parquet, or one table of id, score_streams,
                score_likes, platform and, for task full, the aesthetic scores
@@ -145,27 +145,27 @@ def _outcomes(songs: list[Song], audio: str, config: ExtractConfig) -> Iterator[
     for index, song in enumerate(songs):
         paths = by_name.get(song.id, [])
         found.append({"index": index, "path": paths[0]}) if len(paths) == 1 else missing.append((song, paths))
-    yield from (_missing(song, paths) for song, paths in missing)
+    yield from (_missing_audio(song, paths) for song, paths in missing)
     if found:
         with ray_session() as ray:
             for row in _pipeline(ray, found, system, config).iter_rows():
                 yield _outcome(songs[row["index"]], row)
 
 
-def _missing(song: Song, paths: list[str]) -> Outcome:
+def _missing_audio(song: Song, paths: list[str]) -> Outcome:
     if paths:
         return Outcome(song, code="audio_ambiguous", detail=f"there are {', '.join(sorted(paths))}")
     return Outcome(song, code="audio_missing", detail=f"there is no file named {song.id}.*")
 
 
 def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: ExtractConfig) -> Any:
-    """The Ray dataset: rows of paths in, rows of embeddings out; Ray holds decoding back when embedding lags."""
+    """The Ray dataset: rows of paths in, rows of embeddings out. Ray slows decoding down when embedding is behind."""
     from ray.data import ActorPoolStrategy, DataContext
 
     DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and tallies; the caller has a progress bar
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # its plans and statistics; the caller has a progress bar
     dataset = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_TASKS))
-    # An option that the actors do not have keeps Ray from decoding inside them, where the network would wait for it.
+    # An option that the actors lack keeps Ray from fusing decoding into them, where the network would wait for it.
     decoded = dataset.map(_decode, fn_args=(system, config), num_cpus=1, memory=1)
     on_gpu = config.device.startswith("cuda") or (config.device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
     return decoded.map_batches(
@@ -178,9 +178,9 @@ def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: Extract
 
 
 def _decode(row: dict[str, Any], system: Any, config: ExtractConfig) -> dict[str, Any]:
-    """A Ray task: the segments of one file as bytes, or the code of what is wrong with it."""
+    """A Ray task: the segments of one file as bytes, or the code of its error."""
     try:
-        with _local(system, row["path"]) as path, _decoder(config).decode(path) as track:
+        with _local_file(system, row["path"]) as path, _decoder(config).decode(path) as track:
             pcm = b"".join(segment.tobytes() for segment in track.segments())
     except AudioError as error:
         return {"index": row["index"], "pcm": b"", "code": error.code, "detail": str(error)}
@@ -190,8 +190,8 @@ def _decode(row: dict[str, Any], system: Any, config: ExtractConfig) -> dict[str
 
 
 @contextmanager
-def _local(system: Any, path: str) -> Iterator[Path]:
-    """The file itself where it is local, else a copy that is gone after the block."""
+def _local_file(system: Any, path: str) -> Iterator[Path]:
+    """The file itself where it is local, else a temporary copy."""
     if isinstance(system, LocalFileSystem):
         yield Path(path)
         return

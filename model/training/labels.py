@@ -1,6 +1,6 @@
-"""From raw counts to the labels that a head is trained on, and to the splits that it is judged by.
+"""Labels for training from raw counts, and the splits into train, val and test.
 
-A song's label is its percentile rank among the songs of its platform, taken to a power. The paper's exponent is not
+A song's label is its percentile rank among the songs of its platform, raised to a power. The paper's exponent is not
 public: the default, 1, leaves the percentile as it is.
 """
 
@@ -23,17 +23,17 @@ from model.reports.html import Report
 from model.training.splits import DEFAULT_FRACTIONS, SPLITS, assign
 from model.training.tables import DataError, Table, read_table, write_parquet
 
-#: The count that each popularity score is made from.
+#: The column of counts behind each popularity score.
 COUNTS = {"score_streams": "streams", "score_likes": "likes"}
 AESTHETICS = tuple(name for name in TASK_SCORES["full"] if name not in COUNTS)
-#: One column of structures that may stand for the five, as the reference has it.
+#: A column of structures that may replace the five columns of aesthetic scores, as in the reference.
 STRUCTURE = "songeval_scores"
 ID, PLATFORM = "id", "platform"
 
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """How labels and splits are made."""
+    """Options of labels and splits."""
 
     exponent: float = 1.0  # of score = 100 * (percentile / 100) ** exponent
     pool: bool = False  # one pool of all platforms instead of one each
@@ -44,7 +44,7 @@ class LabelConfig:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a catalogue. Every value is one a song, in the order of the file."""
+    """The labels of a catalogue: one entry a song, in the order of the file."""
 
     ids: list[str]
     platforms: list[str]
@@ -88,14 +88,14 @@ def percentile_scores(counts: Floats, pools: Sequence[str], exponent: float = 1.
 def aesthetic_scores(table: Table) -> dict[str, Floats]:
     """The five aesthetic scores of a table, from five columns or from `songeval_scores`; empty when it has neither."""
     if STRUCTURE in table:
-        table = _unfolded(table)
+        table = _unnested(table)
     elif not any(name in table for name in AESTHETICS):
         return {}
     return {name: table.numbers(name, *SCORE_RANGES[name]) for name in AESTHETICS}
 
 
 def write(labels: Labels, directory: Path, config: LabelConfig) -> None:
-    """Writes train.parquet, val.parquet, test.parquet and report.html into a directory, which is made if need be."""
+    """Write train.parquet, val.parquet, test.parquet and report.html into a directory, created if missing."""
     directory.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(SPLITS):
         write_parquet(directory / f"{name}.parquet", _as_arrow(labels, np.flatnonzero(labels.split == number)))
@@ -132,7 +132,7 @@ def _joined(aesthetics: Table, ids: list[str], counts: Path) -> dict[str, Floats
     return {name: values[rows] for name, values in scores.items()}
 
 
-def _unfolded(table: Table) -> Table:
+def _unnested(table: Table) -> Table:
     records = table.records(STRUCTURE)
     columns = {name: [record.get(name) for record in records] for name in AESTHETICS}
     return replace(table, columns=columns)

@@ -1,4 +1,4 @@
-"""From the error of each task to the one number that training lowers."""
+"""Losses: how the errors of the tasks are combined into the number that training minimises."""
 
 from collections.abc import Callable, Sequence
 

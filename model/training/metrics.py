@@ -1,7 +1,7 @@
-"""How well predictions follow targets, with 95 % bootstrap intervals over songs. NumPy only.
+"""Errors and correlations of predictions, with 95 % bootstrap intervals over songs. NumPy only.
 
-A resample is held as how often it has each song, so that ranks and sums take no sorting and no copies. A correlation
-that is not defined, for want of spread or of songs, is None and never NaN.
+A resample is a count for each song, so that ranks and sums need no sorting and no copies. A correlation that is not
+defined, because values do not vary or songs are too few, is None and never NaN.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ Measures = dict[str, Any]
 MEASURES = ("mse", "mae", "pearson", "spearman")
 N_RESAMPLES = 1_000
 INTERVAL = (2.5, 97.5)
-#: Relative to the mean square: less spread than this is rounding, and a correlation made from it would be noise.
+#: Relative to the mean square: a smaller variance is rounding error, and a correlation of it would be noise.
 NO_SPREAD = 1e-12
-#: Fewer, and a correlation says nothing: two songs always lie on a line.
+#: With fewer songs there is no correlation: two always lie on a line.
 MIN_SONGS = 3
 
 
@@ -68,7 +68,7 @@ def resample(rng: np.random.Generator, n_songs: int) -> NDArray[np.int64]:
 
 
 def mean_ranks(codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
-    """The rank of each song when each stands there `counts` times; ties share their mean rank."""
+    """The rank of each song when each is repeated `counts` times; ties share their mean rank."""
     sizes = np.bincount(codes, weights=counts)
     ranks: Floats = (np.cumsum(sizes) - (sizes - 1) / 2)[codes]
     return ranks

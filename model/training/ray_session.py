@@ -8,7 +8,7 @@ from typing import Any
 
 from model.processors import usable_cores
 
-#: Without them Ray reports to its makers, and says on stderr what concerns its own developers.
+#: No usage reports, and no messages on stderr that only concern developers of Ray.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",

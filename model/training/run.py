@@ -1,7 +1,7 @@
-"""A run: the folder that training writes, from which it can be taken up again, evaluated and served.
+"""A run: the folder that training writes, to be resumed, evaluated and served from.
 
 config.json        the condition and how it is trained
-checkpoint.pt      where training stands; replaced after each epoch
+checkpoint.pt      the state of training; replaced after each epoch
 metrics.jsonl      a line an epoch: losses, the error of each task, σ and weight of each task
 events.out.tfevents.*   the same for TensorBoard
 curves.png         learning curves;  tasks.png  those of each task;  sigmas.png  σ, where it is learnt
@@ -31,20 +31,20 @@ from model.training.trainer import Record, TrainConfig, Trainer
 CONFIG, CHECKPOINT, METRICS, RESULT = "config.json", "checkpoint.pt", "metrics.jsonl", "result.json"
 PACKED = ".packed"
 
-#: Told of each batch (epoch, batches done, batches in all) and, with its record, of each finished epoch.
+#: Called after each batch with (epoch, batches done, batches in all, None), after each epoch with its record.
 OnProgress = Callable[[int, int, int, Record | None], None]
 
 
 def no_progress(_epoch: int, _done: int, _total: int, _record: Record | None) -> None:
-    """Tells nobody."""
+    """A progress hook that does nothing."""
 
 
 def train(
     data: Path, out: Path, config: TrainConfig, *, device: str = "cpu", on_progress: OnProgress = no_progress
 ) -> Record:
-    """Trains a head on a folder of embeddings; returns what `result.json` holds.
+    """Train a head on a folder of embeddings; return what `result.json` holds.
 
-    Goes on from where an earlier call with the same arguments stopped, and does nothing when that one was over.
+    Resumes an interrupted call with the same arguments, and does nothing when the run is finished.
     Raises DataError for data or a folder that do not fit.
     """
     if (result := finished(out, config, data)) is not None:
@@ -60,7 +60,7 @@ def train(
 
 
 def finished(out: Path, config: TrainConfig, data: Path) -> Record | None:
-    """The result of a run that is over, None for one that is not. Makes the folder; refuses that of another run."""
+    """The result of a finished run, else None. Creates the folder. Raises DataError for the folder of another run."""
     about = asdict(config) | {"data": str(data.resolve()), "data_fingerprint": fingerprint(data)}
     out.mkdir(parents=True, exist_ok=True)
     if (out / CONFIG).exists():
@@ -69,7 +69,7 @@ def finished(out: Path, config: TrainConfig, data: Path) -> Record | None:
     if not (out / RESULT).exists():
         return None
     if not (out / HEAD_FILE).exists():
-        raise DataError(f"{out}: the run is over, but its {HEAD_FILE} is gone; remove the folder to train again")
+        raise DataError(f"{out}: the run is finished, but its {HEAD_FILE} is missing; remove the folder to train again")
     return read_json(out / RESULT)
 
 
@@ -89,7 +89,7 @@ def train_packed(
     trainer = Trainer(config, train, val, device)
     if (out / CHECKPOINT).exists():
         attempt(_restore, trainer, out / CHECKPOINT, device, path=out / CHECKPOINT)
-    with _events(out, trainer.epoch) as events:
+    with _summary_writer(out, trainer.epoch) as events:
         while not trainer.is_done:
             record = trainer.run_epoch(lambda done, total: on_progress(trainer.epoch, done, total, None))
             _save(trainer, out, train.provenance)
@@ -103,7 +103,7 @@ def _restore(trainer: Trainer, path: Path, device: str) -> None:
 
 
 def layer_mix(provenance: Any) -> LayerMix:
-    """The layer mix that embeddings were made with; the reference's files say nothing and have the default."""
+    """The layer mix that embeddings were made with; the default for the reference's files, which name none."""
     mix = provenance.get("layer_mix")
     return LayerMix(tuple(mix["weights"]), mix["bias"]) if mix else DEFAULT_LAYER_MIX
 
@@ -124,15 +124,15 @@ def _save(trainer: Trainer, out: Path, provenance: Any) -> None:
     if trainer.is_best:
         info: Info = trainer.info() | ({"encoder": provenance["encoder"]} if "encoder" in provenance else {})
         save_head(out / HEAD_FILE, trainer.head, layer_mix(provenance), info)
-        _share(out / HEAD_FILE, like=out / CONFIG)
+        _copy_mode(out / HEAD_FILE, like=out / CONFIG)
     with atomic_write(out / CHECKPOINT) as partial:
         torch.save(trainer.state(), partial)
-    # All lines anew: what an interrupted run had added beyond its checkpoint must not stand there twice.
+    # Written anew: a run that was interrupted after this and before its checkpoint would add the same line twice.
     write_text(out / METRICS, "".join(json.dumps(line, allow_nan=False) + "\n" for line in trainer.history))
 
 
-def _share(path: Path, like: Path) -> None:
-    """Gives a file the permissions of another: safetensors writes files that only their owner can read."""
+def _copy_mode(path: Path, like: Path) -> None:
+    """Give a file the permissions of another: safetensors writes files that only their owner can read."""
     path.chmod(like.stat().st_mode)
 
 
@@ -146,7 +146,7 @@ def _finish(trainer: Trainer, out: Path, train: Packed) -> Record:
 
 
 def plot_history(history: list[Record], out: Path) -> None:
-    """Writes the learning curves of a history as PNG."""
+    """Write the learning curves of a history as PNG."""
     epochs = [record["epoch"] for record in history]
     names = list(history[0]["val_mse"])
 
@@ -168,7 +168,7 @@ def plot_history(history: list[Record], out: Path) -> None:
         (out / f"{name}.png").write_bytes(plots.png(figure))
 
 
-def _events(out: Path, epoch: int) -> Any:
+def _summary_writer(out: Path, epoch: int) -> Any:
     # Imported here: TensorBoard takes two seconds, which only a run should cost.
     from torch.utils.tensorboard import SummaryWriter
 

@@ -1,4 +1,4 @@
-"""Training, validation and test: which song belongs to which, so that nobody's songs are in two of them."""
+"""The split of songs into train, val and test, with the songs of a group never in two of them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -33,12 +33,12 @@ def assign(
 def _sizes_by_stratum(groups: Sequence[str], strata: Sequence[str]) -> list[dict[str, int]]:
     """For each stratum, its groups and how many songs they have in all."""
     sizes = Counter(groups)
-    homes: dict[str, Counter[str]] = {}
+    strata_of: dict[str, Counter[str]] = {}
     for group, stratum in zip(groups, strata, strict=True):
-        homes.setdefault(group, Counter())[stratum] += 1
+        strata_of.setdefault(group, Counter())[stratum] += 1
     by_stratum: dict[str, dict[str, int]] = {stratum: {} for stratum in sorted(set(strata))}
-    for group in sorted(homes):  # sorted, so that the order of the rows does not matter
-        by_stratum[max(sorted(homes[group]), key=homes[group].__getitem__)][group] = sizes[group]
+    for group in sorted(strata_of):  # sorted, so that the order of the rows does not matter
+        by_stratum[max(sorted(strata_of[group]), key=strata_of[group].__getitem__)][group] = sizes[group]
     return list(by_stratum.values())
 
 

@@ -30,7 +30,7 @@ from model.training.trainer import TrainConfig, predict
 
 N_RESAMPLES = 200
 
-#: Told of each finished condition: its name, how many are done, how many there are.
+#: Called after each condition with its name, how many are done, and how many there are.
 OnProgress = Callable[[str, int, int], None]
 Result = dict[str, Any]
 
@@ -53,13 +53,14 @@ def sweep(
     tasks: Iterable[str] = tuple(TASK_SCORES),
     on_progress: OnProgress = lambda _name, _done, _total: None,
 ) -> dict[str, Result]:
-    """Trains every condition in out/{condition} and measures it on the test split, or on val where there is none.
+    """Train every condition in out/{condition} and measure it on the test split, or on val where there is none.
 
     Conditions that are done already are not trained again. Raises DataError as training does.
     """
     configs = conditions(base, tasks)
     try:
-        held_out = _pack_all(data, out / PACKED, task=max((c.task for c in configs.values()), key=len_of_task))
+        largest_task = max((config.task for config in configs.values()), key=lambda task: len(TASK_SCORES[task]))
+        held_out = _pack_all(data, out / PACKED, task=largest_task)
         results = {}
         for name, result in _trained(configs, data, out, device):
             results[name] = result
@@ -72,7 +73,7 @@ def sweep(
 
 
 def write(results: Mapping[str, Result], out: Path, held_out: str) -> None:
-    """Writes results.json, table.csv, spearman.png and report.html."""
+    """Write results.json, table.csv, spearman.png and report.html."""
     write_json(out / "results.json", {"measured_on": held_out, "conditions": results})
     header, rows = table(results)
     text = io.StringIO()
@@ -99,13 +100,8 @@ def table(results: Mapping[str, Result]) -> tuple[list[str], list[list[Cell]]]:
     return ["condition", *names, "best epoch", "val loss"], rows
 
 
-def len_of_task(task: str) -> int:
-    """How many scores a task has."""
-    return len(TASK_SCORES[task])
-
-
 def _pack_all(data: Path, folder: Path, *, task: str) -> str:
-    """Lays out every split in both modes; returns the name of the split to measure on."""
+    """Pack every split in both modes; return the name of the split to measure on."""
     held_out = "test" if any((data / name).exists() for name in ("test", "test.parquet")) else "val"
     for mode in MODES:
         pack_splits(data, folder / mode, tuple(dict.fromkeys(("train", "val", held_out))), task=task, mode=mode)

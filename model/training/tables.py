@@ -1,7 +1,8 @@
-"""Small tables of facts about songs, as CSV, JSONL or Parquet, read with suspicion.
+"""Small tables as CSV, JSONL or Parquet, with every cell checked.
 
-What is wrong with one ends in a `DataError` that names the file, the column and the row. Rows are counted from 1, a
-header not among them. Knows nothing of what the columns mean.
+A fault raises a `DataError` that names the file, the column and the row. Rows are counted from 1, without the header.
+Knows nothing of what the columns mean. CSV and JSONL are not read with pyarrow, because its errors do not name the
+row, and it would read the id "007" as the number 7.
 """
 
 import csv
@@ -42,7 +43,7 @@ class Table:
         return column in self.columns
 
     def values(self, column: str) -> Sequence[Any]:
-        """A column as it stands. Raises DataError when the file has none of that name."""
+        """A column as the file has it. Raises DataError when the file has none of that name."""
         if column not in self.columns:
             present = ", ".join(self.columns) or "none"
             raise DataError(f"{self.path}: has no column {column!r}; its columns are {present}")
@@ -58,7 +59,7 @@ class Table:
         first: dict[str, int] = {}
         for index, key in enumerate(keys):
             if first.setdefault(key, index) != index:
-                self.refuse(column, index, f"{key!r} stands in row {first[key] + 1} already")
+                self.fail(column, index, f"{key!r} is in row {first[key] + 1} too")
         return keys
 
     def numbers(self, column: str, low: float = -math.inf, high: float = math.inf) -> Floats:
@@ -68,7 +69,7 @@ class Table:
         if (outside := np.flatnonzero((numbers < low) | (numbers > high))).size:
             index = int(outside[0])
             allowed = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
-            self.refuse(column, index, f"{numbers[index]:g} is not {allowed}")
+            self.fail(column, index, f"{numbers[index]:g} is not {allowed}")
         return numbers
 
     def choices(self, column: str, allowed: Collection[str]) -> list[str]:
@@ -76,7 +77,7 @@ class Table:
         texts = self.texts(column)
         for index, text in enumerate(texts):
             if text not in allowed:
-                self.refuse(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is not one of {', '.join(allowed)}")
+                self.fail(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is not one of {', '.join(allowed)}")
         return texts
 
     def flags(self, column: str) -> NDArray[np.bool_]:
@@ -84,14 +85,14 @@ class Table:
         texts = [str(value).lower() for value in self.values(column)]
         for index, text in enumerate(texts):
             if text not in FLAGS:
-                self.refuse(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is neither true nor false")
+                self.fail(column, index, f"{text!r:.{MAX_SHOWN_CHARS}} is neither true nor false")
         return np.array([FLAGS[text] for text in texts], np.bool_)
 
     def records(self, column: str) -> list[Mapping[str, Any]]:
         """A column of structures, or of JSON texts of them."""
         return [self._record(column, index, value) for index, value in enumerate(self.values(column))]
 
-    def refuse(self, column: str, index: int, fault: str) -> NoReturn:
+    def fail(self, column: str, index: int, fault: str) -> NoReturn:
         """Raises the DataError for one cell; `index` counts from 0."""
         raise cell_error(self.path, column, index, fault)
 
@@ -99,9 +100,7 @@ class Table:
         if type(value) is int:
             return str(value)
         if not isinstance(value, str) or not value.strip():
-            self.refuse(
-                column, index, "is empty" if value in (None, "") else f"{value!r:.{MAX_SHOWN_CHARS}} is no text"
-            )
+            self.fail(column, index, "is empty" if value in (None, "") else f"{value!r:.{MAX_SHOWN_CHARS}} is no text")
         return value
 
     def _number(self, column: str, index: int, value: Any) -> float:
@@ -110,7 +109,7 @@ class Table:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number) or isinstance(value, bool):
-            self.refuse(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a number")
+            self.fail(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a number")
         return number
 
     def _record(self, column: str, index: int, value: Any) -> Mapping[str, Any]:
@@ -118,9 +117,9 @@ class Table:
             try:
                 value = json.loads(value)
             except ValueError:
-                self.refuse(column, index, "is not JSON")
+                self.fail(column, index, "is not JSON")
         if not isinstance(value, Mapping):
-            self.refuse(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a structure")
+            self.fail(column, index, f"{value!r:.{MAX_SHOWN_CHARS}} is not a structure")
         return value
 
 
@@ -172,7 +171,7 @@ def _complete(reader: "csv.DictReader[str]", header: list[str]) -> Iterator[dict
 
 def _read_jsonl(path: Path) -> dict[str, list[Any]]:
     rows = []
-    # At line feeds alone: the other characters that end a line may stand in a JSON text as they are.
+    # Split at line feeds only: JSON texts may contain the other characters that end a line.
     for index, line in enumerate(path.read_text("utf-8-sig").removesuffix("\n").split("\n")):
         try:
             row = json.loads(line)

@@ -1,9 +1,10 @@
-"""Trains a head on embeddings: epochs, early stopping, and a run that can be killed and taken up again.
+"""Training of a head on embeddings: epochs, early stopping, and a state to resume from.
 
-Knows nothing of audio. What a run leaves on the disk is the business of `model.training.run`.
+Knows nothing of audio, and writes no files: `model.training.run` does.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from model.training.tables import DataError
 #: Rows in one forward pass without gradients; bounds memory and changes no number.
 INFERENCE_ROWS = 8_192
 
-#: Told after each batch how many of how many batches of the epoch are done.
+#: Called after each batch with the batches done and the batches of the epoch.
 OnBatch = Callable[[int, int], None]
 Record = dict[str, Any]
 
@@ -61,10 +62,10 @@ class TrainConfig:
 
 
 class Trainer:
-    """A head on its way. `state` and `restore` carry everything that the epochs to come depend on.
+    """Trains a head. `state` and `restore` carry everything that later epochs depend on.
 
-    The same data, config and number of threads give the same head, killed and restored or not: each epoch draws its
-    random numbers from the seed and its own number alone.
+    The same data, config and number of threads give the same head, interrupted or not: the random numbers of an epoch
+    depend on the seed and the number of the epoch alone.
     """
 
     def __init__(self, config: TrainConfig, train: Packed, val: Packed, device: str = "cpu") -> None:
@@ -101,7 +102,7 @@ class Trainer:
         return self.history[self.best_epoch - 1]
 
     def run_epoch(self, on_batch: OnBatch | None = None) -> Record:
-        """Trains for one epoch and measures it; returns its record, ready for JSON."""
+        """Train for one epoch, measure it, and return its record, ready for JSON."""
         self.epoch += 1
         rate = float(self._schedule.get_last_lr()[0])
         with _seeded(self.config.seed, self.epoch, self._device):
@@ -116,18 +117,18 @@ class Trainer:
         return record
 
     def state(self) -> dict[str, Any]:
-        """Everything that the epochs to come depend on, as tensors and plain values."""
+        """Everything that later epochs depend on, as tensors and plain values."""
         parts = {name: deepcopy(part.state_dict()) for name, part in self._parts().items()}
         return parts | {"epoch": self.epoch, "best_epoch": self.best_epoch, "history": deepcopy(self.history)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes up where another trainer of the same config and data was when it gave its state."""
+        """Continue from the state of another trainer of the same config and data."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         self.epoch, self.best_epoch, self.history = state["epoch"], state["best_epoch"], state["history"]
 
     def info(self) -> Info:
-        """What of the training is worth keeping beside the head, as it is now."""
+        """Facts about the training so far, to be stored beside the head."""
         record, config = self.history[-1], self.config
         info: Info = {"epoch": self.epoch, "loss": config.loss, "mode": config.mode}
         return info | {"train_loss": record["train_loss"], "val_loss": record["val_loss"]}
@@ -216,19 +217,13 @@ def _predictions(
             yield data.song_of[part], head(torch.from_numpy(np.array(data.vectors[part])).to(device))
 
 
-class _seeded:
-    """Within the block, torch draws from a stream that seed and epoch name; outside it, nothing has changed."""
-
-    def __init__(self, seed: int, epoch: int, device: str) -> None:
-        self._seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
-        self._fork = torch.random.fork_rng(devices=[device] if device.startswith("cuda") else [])
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.random.manual_seed(self._seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
+@contextmanager
+def _seeded(seed: int, epoch: int, device: str) -> Iterator[None]:
+    """Seed torch by seed and epoch within the block; its random state outside does not change."""
+    derived_seed = int(np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)[0] >> 1)
+    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+        torch.random.manual_seed(derived_seed)
+        yield
 
 
 def _check_finite(record: Record) -> None:

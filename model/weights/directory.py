@@ -4,7 +4,7 @@
     DIR/apex/      apex.safetensors (or best_model.pt, or config.json and pytorch_model.bin)
     DIR/manifest.json
 
-A directory comes into being whole or not at all: it is written beside its place, synced and renamed.
+A directory appears whole or not at all: it is written beside its place, synced and renamed.
 """
 
 import json
@@ -29,7 +29,6 @@ from model.networks.head_formats import HEAD_FILE, LAYOUTS, load_head, save_head
 from model.networks.mert import WEIGHT_FILES, load_mert, weights_path
 from model.weights import random_weights
 from model.weights.hub import COMMIT, PUBLISHED, HubSource, Progress, fetch, no_progress, sha256_of
-from model.weights.hub import reachable as reachable  # asked by whoever may call `pull`
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -44,7 +43,7 @@ PATHS = (
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file: what its bytes are, and what they were made from. Unknown provenance is None.
+    """One file: the hash of its bytes, and where they come from. Unknown provenance is None.
 
     `source` is `repository/file` on the hub; `source_sha256` is the hash that the file had there, or had before it
     was converted.
@@ -60,7 +59,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a weights directory holds. `trained` is false for a stand-in, whose scores mean nothing.
+    """What a weights directory holds. `trained` is false for random weights, whose scores mean nothing.
 
     `created_at` is ISO 8601, and None for a directory that came without a manifest.
     """
@@ -90,7 +89,7 @@ _ENTRY_FIELDS: dict[str, tuple[type, ...]] = {
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """What the directory says of itself; without a manifest.json, what its files show.
+    """The manifest in the directory; without one, a manifest made from its files.
 
     Does not compare the files with the manifest: `verify` does. Raises WeightsError naming the file.
     """
@@ -154,7 +153,7 @@ def convert(source: Path, destination: Path, *, head_path: Path | None = None) -
     """Write the weights in `source`, in any layout that we read, to `destination` as safetensors, number for number.
 
     With `head_path` that head takes the place of the one in `source`, so that workers serve what a training run made.
-    What the manifest of `source` knows of origin and training goes along. Raises WeightsError.
+    The provenance in the manifest of `source` is copied. Raises WeightsError.
     """
     origin = verify(source, deep=True)
     head, mert = load_head(head_path or source / "apex"), weights_path(source / "mert")
@@ -182,11 +181,11 @@ def pull(
 ) -> Manifest:
     """Fetch the published weights and leave them in `directory` as safetensors with a manifest, checked and loadable.
 
-    Does nothing when they are there already. What an interrupted call has fetched waits beside the directory, in
-    `.NAME.pull`, and the next call goes on from it. `timeout_s` is for each question to the hub. Raises WeightsError.
+    Does nothing when they are there already. An interrupted call leaves what it has fetched beside the directory, in
+    `.NAME.pull`, and the next call continues from it. `timeout_s` is for each request to the hub. Raises WeightsError.
     """
     directory = directory.resolve()
-    if _holds(directory, sources):
+    if _has_sources(directory, sources):
         return verify(directory, deep=True)
     _check_may_write(directory)
     with _staging(directory) as staging:
@@ -216,14 +215,14 @@ def _present(directory: Path) -> set[str]:
 
 
 def _entries(directory: Path, origins: Mapping[str, FileEntry] | None = None) -> dict[str, FileEntry]:
-    """An entry for each file there, with the provenance of what it was made from where that is given."""
+    """An entry for each file in the directory, with the provenance of its origin where that is given."""
     return {
         name: entry_of(directory / name, (origins or {}).get(name)) for name in PATHS if name in _present(directory)
     }
 
 
 def entry_of(path: Path, origin: FileEntry | None = None) -> FileEntry:
-    """What a file is, with the provenance of what it was made from where that is given."""
+    """The entry of a file, with the provenance of its origin where that is given."""
     sha256, n_bytes = sha256_of(path), path.stat().st_size
     if origin is None:
         return FileEntry(sha256, n_bytes)
@@ -254,7 +253,7 @@ def _check_file(path: Path, entry: FileEntry) -> None:
 
 
 def _is_marked(directory: Path) -> bool:
-    """Whether a file of tensors says in its header that it is a stand-in's."""
+    """Whether the header of a file of tensors says that its weights are untrained."""
     paths = (directory / "mert" / MERT_FILE, directory / "apex" / HEAD_FILE)
     return any(random_weights.is_marked(path) for path in paths if path.exists())
 
@@ -277,7 +276,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _holds(directory: Path, sources: Sequence[HubSource]) -> bool:
+def _has_sources(directory: Path, sources: Sequence[HubSource]) -> bool:
     """Whether the directory's manifest names these sources, at these revisions where they are commits."""
     if not (directory / MANIFEST).is_file():
         return False
@@ -305,7 +304,7 @@ def _is_only_a_stand_in(directory: Path) -> bool:
 
 @contextmanager
 def _new_directory(directory: Path) -> Iterator[Path]:
-    """A directory beside `directory` that takes its place when the block ends well, and is gone when it does not."""
+    """A directory beside `directory`. It replaces that when the block ends, and is removed on an error."""
     directory = directory.resolve()
     _check_may_write(directory)
     new = _beside(directory, "new")
@@ -343,7 +342,7 @@ def _put_in_place(new: Path, directory: Path) -> None:
 
 @contextmanager
 def _staging(directory: Path) -> Iterator[Path]:
-    """Where `pull` collects files: one call at a time, kept when the block fails, gone when it ends well."""
+    """The folder that `pull` downloads into: for one call at a time, kept on an error, removed when the block ends."""
     staging = directory.with_name(f".{directory.name}.pull")
     try:
         staging.mkdir(parents=True, exist_ok=True)

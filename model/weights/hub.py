@@ -1,6 +1,6 @@
-"""Fetching the published weights from the hub: pinned, checked, and taken up again where it was cut off.
+"""Download the published weights from the hub: pinned, checked, and resumed after an interruption.
 
-Nothing here is called except by `weights.pull` and by whoever asks whether the hub can be reached.
+The only module that opens a connection to the internet, and only when one of its functions is called.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from model.domain import WeightsError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
-CHUNK_BYTES = 1 << 18  # how often progress is told, and the most that a broken connection costs
+CHUNK_BYTES = 1 << 18  # between two calls of the progress hook; also the most that a broken connection loses
 MAX_FILE_BYTES = 4 << 30  # ten times the largest published file: beyond it, something else is being served
 
-#: Told `(file, bytes_done, bytes_total)` while a file arrives.
+#: Called with `(file, bytes_done, bytes_total)` while a file arrives.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """The files wanted from one repository, each with its sha256 where that is known.
+    """Files to download from one repository, each with its sha256 where that is pinned.
 
     `folder` is where they belong in a weights directory. A revision that is not a commit is resolved to one.
     """
@@ -54,7 +54,7 @@ PUBLISHED: tuple[HubSource, ...] = (
     ),
     HubSource(
         repo="amaai-lab/apex",
-        revision="main",  # no commit of it is known to us: the manifest records the one that was met
+        revision="main",  # no commit is pinned: the manifest records the one that was downloaded
         licence="Apache-2.0",
         folder="apex",
         files={"config.json": None, "pytorch_model.bin": None},
@@ -64,7 +64,7 @@ PUBLISHED: tuple[HubSource, ...] = (
 
 @dataclass(frozen=True)
 class Remote:
-    """What the hub says of one file before it is fetched; `url` is bound to the commit."""
+    """The hub's description of one file; `url` names the commit."""
 
     label: str
     url: str
@@ -73,7 +73,7 @@ class Remote:
     sha256: str | None
 
 
-#: What to do about an error of the library, by the name of its nearest class.
+#: Advice for an error of the library, by the name of its class or its nearest base.
 _ADVICE = {
     "OfflineModeIsEnabled": "offline mode is on: unset HF_HUB_OFFLINE and pull again",
     "RepositoryNotFoundError": "the hub has no such open repository: check the endpoint",
@@ -88,7 +88,7 @@ _ADVICE = {
 
 
 def no_progress(_file: str, _bytes_done: int, _bytes_total: int) -> None:
-    """The progress hook that shows nothing."""
+    """A progress hook that does nothing."""
 
 
 def fetch(
@@ -99,9 +99,9 @@ def fetch(
     on_progress: Progress = no_progress,
     timeout_s: float = 10.0,
 ) -> str:
-    """Bring every file of `source` into `folder`, all from one commit, and return that commit.
+    """Download every file of `source` into `folder`, all from one commit, and return that commit.
 
-    What is there already and right is kept; a part of a file that an earlier call left behind is continued.
+    A file that is there with the right hash is kept; a partial download of an earlier call is resumed.
     Raises WeightsError when the hub cannot be reached, lacks a file, or sends other bytes than were pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,20 +113,20 @@ def fetch(
     return revision
 
 
-def reachable(endpoint: str | None = None, *, timeout_s: float = 5.0) -> bool:
+def is_reachable(endpoint: str | None = None, *, timeout_s: float = 5.0) -> bool:
     """Whether the hub answers for the published MERT within `timeout_s`; never raises and never takes longer."""
-    answers: list[Remote] = []
+    found: list[Remote] = []
     mert = PUBLISHED[0]
 
     def ask() -> None:
         with suppress(WeightsError):
-            answers.append(_look_up(mert.repo, mert.revision, "config.json", endpoint=endpoint, timeout_s=timeout_s))
+            found.append(_look_up(mert.repo, mert.revision, "config.json", endpoint=endpoint, timeout_s=timeout_s))
 
-    # A thread, because looking a name up in a dead network outlives every timeout of the HTTP client.
+    # A thread, because a DNS lookup without a network outlasts every timeout of the HTTP client.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(timeout_s)
-    return bool(answers)
+    return bool(found)
 
 
 def sha256_of(path: Path) -> str:
@@ -139,7 +139,7 @@ def _look_up(repo: str, revision: str, name: str, *, endpoint: str | None, timeo
     label = f"{repo}/{name}"
     with _explained(label):
         url = hf_hub_url(repo, name, revision=revision, endpoint=endpoint)
-        # No token: the published files are open, so nobody's credentials need to travel.
+        # No token: the published files are open, so no credentials need to be sent.
         found = get_hf_file_metadata(url, timeout=timeout_s, token=False, endpoint=endpoint)
     commit, size, etag = found.commit_hash or "", found.size or 0, found.etag or ""
     if not COMMIT.fullmatch(commit) or not size:
@@ -155,8 +155,8 @@ def _look_up(repo: str, revision: str, name: str, *, endpoint: str | None, timeo
 
 def _fetch_file(remote: Remote, path: Path, sha256: str | None, on_progress: Progress) -> None:
     if not (sha256 and path.is_file() and sha256_of(path) == sha256):
-        # The library deletes a part when its own call ends, so parts are kept here; the commit in the name keeps
-        # two versions of one file from being joined.
+        # The library deletes a partial file when its own call ends, so partial files are kept here. The commit in the
+        # name keeps two versions of one file apart.
         part = path.with_name(f"{path.name}.{remote.commit[:12]}.part")
         _download(remote, part, on_progress)
         if sha256 and (found := sha256_of(part)) != sha256:
@@ -182,10 +182,10 @@ def _download(remote: Remote, part: Path, on_progress: Progress) -> None:
 
 
 def _progress_bar(remote: Remote, on_progress: Progress) -> Any:
-    """A stand-in for the tqdm class that the library wants: it passes counts on and draws nothing."""
+    """What the library takes for a tqdm class: it calls `on_progress` and shows nothing."""
 
     class Bar:
-        def __init__(self, *, initial: int = 0, **_drawing: object) -> None:
+        def __init__(self, *, initial: int = 0, **_options: object) -> None:
             self.done = initial
 
         def update(self, n_bytes: int) -> None:
@@ -205,7 +205,7 @@ def _progress_bar(remote: Remote, on_progress: Progress) -> Any:
 
 @contextmanager
 def _explained(label: str) -> Iterator[None]:
-    """Turn what the library raises into a WeightsError that says what to do next."""
+    """Turn an error of the library into a WeightsError that says what to do next."""
     constants.HF_HUB_DISABLE_TELEMETRY = True  # it would ask another address than the endpoint
     constants.DOWNLOAD_CHUNK_SIZE = CHUNK_BYTES
     try:

@@ -22,7 +22,7 @@ from model.networks.mert import RENAMED_SUFFIXES, load_mert, pooled_states
 if TYPE_CHECKING:
     from transformers import HubertModel
 
-#: Stands in the header of each file of tensors, so that a stand-in is known as one without its manifest too.
+#: An entry in the header of each file of tensors, so that untrained weights are recognised without a manifest too.
 MARK = "stand_in"
 #: Seconds and number of the clips that set the running statistics of a head: enough for a plausible spread.
 CLIP_S = 1.5
@@ -88,7 +88,7 @@ def write(directory: Path, *, size: str, task: str, n_shared: int, seed: int) ->
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a .safetensors file says in its header that it is a stand-in's."""
+    """Whether the header of a .safetensors file says that its weights are untrained."""
     header = read_metadata(path)
     info = parse_json(header.get(METADATA_KEY, "{}"), path).get("info")
     return MARK in header or (isinstance(info, dict) and MARK in info)
@@ -157,7 +157,7 @@ def _clips(seed: int) -> Iterator[Samples]:
 
 
 def _set_running_statistics(head: ApexHead, embeddings: torch.Tensor) -> None:
-    """Let each BatchNorm take the mean and variance of these embeddings, as training would leave them."""
+    """Set the statistics of each BatchNorm to those of these embeddings, as training would."""
     head.eval()
     for norm in (module for module in head.modules() if isinstance(module, nn.BatchNorm1d)):
         norm.train()

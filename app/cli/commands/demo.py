@@ -1,4 +1,4 @@
-"""`apex demo`: the whole service once, over HTTP, with a piece of music made on the spot."""
+"""`apex demo`: the whole service once, over HTTP, with a synthesised piece of music."""
 
 import json
 import os

@@ -1,6 +1,6 @@
-"""Large files that can be made again, kept for the next process: compiled models.
+"""A cache of compiled models on the disk, shared by the processes of one user.
 
-What is found is used only if this user wrote it and it is whole. Knows nothing of what is in the files.
+A file is used only if this user wrote it and its hash is right. Knows nothing of what is in the files.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Blob = NDArray[np.uint8]
 
 SUFFIX = ".blob"
-#: Files that stay when one is added; each belongs to other weights or other versions.
+#: Files that are kept when one is added; each belongs to other weights or other versions.
 N_KEPT = 4
 
 
@@ -35,13 +35,13 @@ class Cache:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def obtain(self, key: str, make: Callable[[], Blob]) -> Blob:
-        """The blob of a key, made where it is not there; of several processes that lack it one makes it, others wait.
+    def get_or_make(self, key: str, make: Callable[[], Blob]) -> Blob:
+        """The blob of a key, made if it is not in the cache. Of several processes that need it, one makes it.
 
-        A directory that cannot be used, or is not this user's alone, is named in the log, and the blob is made.
+        Where the directory cannot be used, or other users can enter it, a warning is logged and the blob is made.
         """
         try:
-            _claim(self._directory)
+            _create_private(self._directory)
             with FileLock(self._directory / f"{key}.lock", fallback_to_soft=False):
                 found = self._find(key)
                 return self._keep(key, make()) if found is None else found
@@ -49,7 +49,7 @@ class Cache:
             log.warning("compiled models are not kept: %s", error)
             return make()
 
-    def forget(self, key: str) -> None:
+    def remove(self, key: str) -> None:
         """Removes the blob of a key, if there is one."""
         for path in self._directory.glob(f"{key}.*{SUFFIX}"):
             path.unlink(missing_ok=True)
@@ -83,8 +83,8 @@ class Cache:
             path.unlink(missing_ok=True)
 
 
-def _claim(directory: Path) -> None:
-    """Creates the directory, or sees that it is one that nobody else can have written into."""
+def _create_private(directory: Path) -> None:
+    """Create the directory. Raises PermissionError for one that another user may have written into."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     facts = directory.lstat()
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o077:

@@ -1,6 +1,6 @@
 """OpenVINO: the engine of CPUs. The stock network, exported from PyTorch and compiled for the processor at hand.
 
-The only module that imports openvino. The package that would report its use to its makers is kept from being imported.
+The only module that imports openvino. Its telemetry is off: the package that sends it cannot be imported.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ from model.domain import SEGMENT_SAMPLES, PrecisionUnavailable
 from model.inference.engines.cache import Blob, Cache
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 
-# OpenVINO looks for this package and does without it. Consent is asked for in dialogs only, but none is to be had here.
+# OpenVINO sends no telemetry where this package is missing. Its own switch is a dialog, which a service cannot answer.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 
 import openvino  # noqa: E402
 
 log = logging.getLogger(__name__)
 
-#: To be raised when this module makes another network of the same weights.
+#: Increase when this module exports another network from the same weights.
 EXPORT_VERSION = 2
 #: What OpenVINO calls a precision, and what it calls the ability to compute in it.
 HINTS = {"fp32": ("f32", "FP32"), "bf16": ("bf16", "BF16")}
@@ -59,15 +59,15 @@ class OpenVinoEngine:
         return np.concatenate([self._pooled(segment) for segment in segments])
 
     def _pooled(self, segment: NDArray[np.float32]) -> NDArray[np.float32]:
-        pooled: NDArray[np.float32] = self._request.infer([_at_zero(segment)[None]])[0].copy()
+        pooled: NDArray[np.float32] = self._request.infer([_zero_padded(segment)[None]])[0].copy()
         return pooled
 
 
-def _at_zero(segment: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The segment, moved so that the padding it ends in, if any, is zero instead of a small number.
+def _zero_padded(segment: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The segment less the value of its padding, if it ends in any, so that the padding is zero.
 
-    The group norm behind the first filters takes any constant out again. OpenVINO sums 143,999 values for it one after
-    the other in float32, which goes wrong by 4e-6 for equal small numbers, and not at all for zeros.
+    The group norm after the first filters removes any constant. For it OpenVINO adds up 143,999 values one by one in
+    float32: an error of 4e-6 for equal small numbers, of nothing for zeros.
     """
     return segment - segment[-1] if segment[-1] == segment[-2] else segment
 
@@ -82,12 +82,12 @@ def _load(
     core: openvino.Core, encoder: EncoderSource, options: Options, cache: Cache
 ) -> tuple[Blob, openvino.CompiledModel]:
     key = _key(core, encoder)
-    blob = cache.obtain(key, lambda: _compiled(core, encoder, options))
+    blob = cache.get_or_make(key, lambda: _compiled(core, encoder, options))
     try:
         return blob, _imported(core, blob, options)
     except RuntimeError as error:
-        log.warning("OpenVINO does not take back what it compiled, it is made again: %s", error)
-        cache.forget(key)
+        log.warning("OpenVINO cannot import the compiled network from the cache, compiling it again: %s", error)
+        cache.remove(key)
         blob = _compiled(core, encoder, options)
         return blob, _imported(core, blob, options)
 
@@ -107,7 +107,7 @@ def _imported(core: openvino.Core, blob: Blob, options: Options) -> openvino.Com
 
 
 def _compiled(core: openvino.Core, encoder: EncoderSource, options: Options) -> Blob:
-    """The network for this processor, as bytes. It serves every precision: that is decided when it is read back."""
+    """The network compiled for this processor, as bytes. The precision is chosen when they are imported."""
     log.info("compiling the encoder for this CPU; the next start finds it compiled")
     compiled = core.compile_model(_converted(encoder), "CPU", options)
     return np.frombuffer(compiled.export_model().getbuffer(), np.uint8)
@@ -122,14 +122,14 @@ def _converted(encoder: EncoderSource) -> openvino.Model:
 
 
 def _key(core: openvino.Core, encoder: EncoderSource) -> str:
-    """Names all that the compiled network depends on: weights, versions, processor."""
+    """A hash of all that the compiled network depends on: weights, versions, processor."""
     libraries = [f"{name}-{version(name)}" for name in ("openvino", "torch", "transformers")]
     parts = [str(EXPORT_VERSION), encoder.digest, *libraries, core.get_property("CPU", "FULL_DEVICE_NAME"), *_cpu()]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 def _cpu() -> list[str]:
-    """What the processor can do, where the system tells: the compiled network is made of its instructions."""
+    """The processor's instruction sets, which the compiled network uses; its architecture where they are not listed."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

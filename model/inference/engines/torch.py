@@ -13,21 +13,21 @@ from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 #: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
 #: means and the head, and PyTorch itself keeps it for sums within a layer.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: What float32 products may use inside. Without a word of ours cuDNN's convolutions use TF32, with ten bits.
+#: What products of float32 may use internally. By default cuDNN's convolutions use TF32, whose mantissa has ten bits.
 FP32_MODES = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
 
 #: Numbers of segments in one forward pass, per kind of device. A fixed set, so that each is compiled once.
 #: On a CPU one: more gain under a tenth, and alone a segment's numbers cannot depend on its neighbours.
 BATCHES = {"cuda": (16, 8, 4, 2, 1), "cpu": (1,)}
 
-#: Relative error that a fast product of float32 matrices may have: a few roundings.
+#: Largest relative error of a product of float32 matrices that counts as exact: a few roundings.
 EXACT = 1e-6
 
 
 class TorchEngine:
     """MERT on one device. A batch too large for the device's memory is halved until it fits.
 
-    ``compiled`` has CUDA run graphs that are compiled once per batch size, minutes at the start of a process.
+    ``compiled`` runs CUDA graphs that are compiled once per batch size, which takes minutes at the start of a process.
     """
 
     name = "torch"
@@ -62,7 +62,7 @@ class TorchEngine:
         return np.concatenate(pooled)
 
     def _attempt(self, segments: NDArray[np.float32]) -> NDArray[np.float32] | None:
-        """The states, or None where the memory does not suffice for as many segments as these."""
+        """The states, or None where there is not enough memory for so many segments."""
         try:
             with torch.inference_mode():
                 return self._states(torch.from_numpy(segments)).numpy()
@@ -73,7 +73,7 @@ class TorchEngine:
         except RuntimeError as error:
             if self.device == "cpu":
                 raise
-            # Whatever CUDA reports but lack of memory may have ruined its context for good.
+            # After any error of CUDA but lack of memory, its context may be unusable.
             raise DeviceLost(f"{self.device} failed: {error}") from error
 
     def _states(self, segments: torch.Tensor) -> torch.Tensor:
@@ -96,10 +96,10 @@ def _graphs(network: PooledMert) -> Any:
 
 
 def use_fast_products() -> bool:
-    """Lets this process multiply matrices on the CPU with oneDNN, if a try shows that float32 stays float32.
+    """Use oneDNN for matrix products on the CPU if a test product shows that it keeps float32 accuracy.
 
-    On AMD it is the quicker library. The setting also permits bfloat16 inside, of which some Intel processors make use:
-    there it is taken back. Returns whether it is on.
+    On AMD it is the quicker library. The setting also permits bfloat16 internally, which some Intel processors then
+    use: there it is reset. Returns whether oneDNN is used.
     """
     left, right = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in ((256, 768), (768, 768)))
     exact = left.double() @ right.double()

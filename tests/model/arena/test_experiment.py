@@ -172,7 +172,7 @@ def test_scores_may_come_as_apex_score_prints_them(tmp_path: Path) -> None:
     [
         ("preference", "C", "column 'preference', row 1: 'C' is not one of A, B, TIE, BOTH_BAD"),
         ("clarity_a", 9.0, "column 'clarity_a', row 1: 9 is not between 1 and 5"),
-        ("battle_uuid", "battle-1", "column 'battle_uuid', row 2: 'battle-1' stands in row 1 already"),
+        ("battle_uuid", "battle-1", "column 'battle_uuid', row 2: 'battle-1' is in row 1 too"),
         ("system_a", None, "column 'system_a', row 1: is empty"),
     ],
 )

@@ -97,7 +97,7 @@ def test_embeddings_that_have_changed_since_are_not_taken_for_those_of_the_run(t
     [
         ("config.json", b"{", "config.json: cannot be used: JSONDecodeError"),
         ("checkpoint.pt", b"rubbish", "checkpoint.pt: cannot be used"),
-        (HEAD_FILE, None, "the run is over, but its apex.safetensors is gone"),
+        (HEAD_FILE, None, "the run is finished, but its apex.safetensors is missing"),
     ],
 )
 def test_a_damaged_run_folder_is_refused_by_its_file(

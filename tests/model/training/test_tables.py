@@ -29,7 +29,7 @@ def read_all(path: Path) -> None:
         ("id,streams\na,1\nb,nan\n", "column 'streams', row 2: 'nan' is not a number"),
         ("id,streams\na,1\nb,1e999\n", "column 'streams', row 2: '1e999' is not a number"),
         ("id,streams\na,1\nb,-3\n", "column 'streams', row 2: -3 is not between 0 and 10"),
-        ("id,streams\na,1\nb,2\na,3\n", "column 'id', row 3: 'a' stands in row 1 already"),
+        ("id,streams\na,1\nb,2\na,3\n", "column 'id', row 3: 'a' is in row 1 too"),
         ("id,streams\na,1\n ,2\n", "column 'id', row 2: ' ' is no text"),
         ("id,streams\na,1\nb\n", "row 2 has another number of cells than the header, 2"),
         ("id,id\na,1\n", "two columns have the same name"),

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import close_session
 
 from model.domain import WeightsError
-from model.weights.hub import PUBLISHED, HubSource, Progress, fetch, reachable
+from model.weights.hub import PUBLISHED, HubSource, Progress, fetch, is_reachable
 from tests.model.weights.hub_stub import COMMIT, HubStub, serve
 
 WEIGHTS = bytes(range(256)) * 4096
@@ -150,19 +150,19 @@ def test_an_endpoint_that_is_down_or_wrong_gives_one_sentence(endpoint: str, tmp
 def test_a_hub_that_answers_is_reachable() -> None:
     mert = PUBLISHED[0]
     with serve(HubStub({mert.repo: {"config.json": b"{}"}}, commit=mert.revision)) as stub:
-        assert reachable(stub.endpoint)
+        assert is_reachable(stub.endpoint)
     close_session()
 
 
 def test_an_endpoint_that_is_down_is_not_reachable() -> None:
-    assert not reachable("http://127.0.0.1:1")
+    assert not is_reachable("http://127.0.0.1:1")
     close_session()
 
 
 def test_an_endpoint_that_never_answers_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent_server:
         started = time.monotonic()
-        assert not reachable(f"http://127.0.0.1:{silent_server.getsockname()[1]}", timeout_s=0.3)
+        assert not is_reachable(f"http://127.0.0.1:{silent_server.getsockname()[1]}", timeout_s=0.3)
         assert time.monotonic() - started < 2
     time.sleep(0.1)
     close_session()

@@ -120,7 +120,7 @@ def test_a_compiled_model_that_openvino_refuses_is_made_again(
     encoder: EncoderSource, cache_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")._blob
-    monkeypatch.setattr("model.inference.engines.cache.Cache.obtain", lambda *_: np.zeros(8, np.uint8))
+    monkeypatch.setattr("model.inference.engines.cache.Cache.get_or_make", lambda *_: np.zeros(8, np.uint8))
     monkeypatch.setattr("model.inference.engines.openvino._compiled", lambda *_: made)
     assert OpenVinoEngine(encoder, cache_dir=cache_home / "engines").embed(noise(1)).shape == (1, 4, 32)
     assert "made again" in caplog.text
