@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +18,11 @@ HEAVY = ("torch", "transformers", "av", "numpy", "model.audio.decoder", "model.i
 MIB = 1024 * 1024
 
 IMPORT = """
-import json, sys, time
-began = time.monotonic()
+import json, sys
 from app.main import create_app
 from app.core.settings import ApiSettings
 create_app(ApiSettings())
-print(json.dumps({"took_s": time.monotonic() - began, "modules": sorted(sys.modules)}))
+print(json.dumps(sorted(sys.modules)))
 """
 
 SERVE = """
@@ -44,12 +42,10 @@ def environment(data_dir: Path, redis_url: str, **more: str) -> dict[str, str]:
     return os.environ | {"APEX_DATA_DIR": str(data_dir), "APEX_REDIS_URL": redis_url, **more}
 
 
-def test_the_front_end_imports_nothing_heavy_and_starts_quickly(data_dir: Path, redis_url: str) -> None:
+def test_the_front_end_imports_nothing_heavy(data_dir: Path, redis_url: str) -> None:
     env = environment(data_dir, redis_url)
     output = subprocess.run([sys.executable, "-c", IMPORT], env=env, check=True, capture_output=True, text=True).stdout
-    found = json.loads(output)
-    assert not [name for name in HEAVY if name in found["modules"]]
-    assert found["took_s"] < 5  # it takes half a second; a busy machine may take longer
+    assert set(HEAVY).isdisjoint(json.loads(output))
 
 
 @contextmanager
@@ -85,15 +81,14 @@ def test_memory_stays_flat_while_100_megabytes_come_in(
         assert "server" not in answer.headers
 
 
-def exchange(port: int, request: bytes) -> tuple[bytes, float]:
-    """Send bytes, read until the server hangs up; the answer and how long it took."""
-    began = time.monotonic()
+def exchange(port: int, request: bytes) -> bytes:
+    """Send bytes, and nothing more, and read until the server hangs up; what it answered."""
     answer = b""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
         while received := connection.recv(65536):
             answer += received
-    return answer, time.monotonic() - began
+    return answer
 
 
 def head(length: int, *more: bytes) -> bytes:
@@ -102,18 +97,17 @@ def head(length: int, *more: bytes) -> bytes:
     )
 
 
-def test_what_is_refused_early_is_answered_at_once_and_its_connection_closed(data_dir: Path, redis_url: str) -> None:
+def test_what_is_refused_early_is_answered_before_it_has_come_and_closed(data_dir: Path, redis_url: str) -> None:
     with serving(environment(data_dir, redis_url)) as (_, port):
         for request, status in (
             (head(10**9), b"413"),
             (head(10**9, b"Expect: 100-continue"), b"413"),
             (head(10**6) + b"<html>" + b"x" * 100, b"415"),
         ):
-            answer, took_s = exchange(port, request)
+            answer = exchange(port, request)
             assert answer.startswith(b"HTTP/1.1 " + status), request
             assert b"connection: close" in answer.lower()
             assert b"application/problem+json" in answer
-            assert took_s < 2
 
 
 def test_a_large_upload_without_a_key_gets_its_401(data_dir: Path, redis_url: str, tmp_path: Path) -> None:
@@ -129,7 +123,6 @@ def test_a_large_upload_without_a_key_gets_its_401(data_dir: Path, redis_url: st
 
 def test_a_stalled_upload_gets_its_408(data_dir: Path, redis_url: str) -> None:
     with serving(environment(data_dir, redis_url, APEX_UPLOAD_IDLE_TIMEOUT_S="0.3")) as (_, port):
-        answer, took_s = exchange(port, head(10**6) + WAV)
+        answer = exchange(port, head(10**6) + WAV)
     assert answer.startswith(b"HTTP/1.1 408")
-    assert took_s < 3
     assert list((data_dir / "audio").iterdir()) == []

@@ -4,13 +4,10 @@ import http.client
 import json
 import os
 import socket
-import statistics
 import struct
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,19 +45,29 @@ def connect(url: str) -> socket.socket:
     return socket.create_connection((address.hostname, address.port), timeout=60)
 
 
-def upload(url: str, n_bytes: int) -> Answer:
-    """Send a file of a size that nobody wants to hold in memory."""
-    before, after = form(b"|").split(b"|")
-    n_blocks = n_bytes // len(BLOCK)
-    with connect(url) as connection:
-        length = len(before) + len(NO_WAV) + n_blocks * len(BLOCK) + len(after)
-        connection.sendall(request(length) + before + NO_WAV)
-        for _ in range(n_blocks):
-            connection.sendall(BLOCK)
-        connection.sendall(after)
-        response = http.client.HTTPResponse(connection)
-        response.begin()
-        return Answer(response.status, json.loads(response.read()))
+class Upload:
+    """A file of a size that nobody wants to hold in memory, sent in two halves."""
+
+    def __init__(self, url: str, n_bytes: int) -> None:
+        before, self._after = form(b"|").split(b"|")
+        self._n_blocks = n_bytes // len(BLOCK)
+        length = len(before) + len(NO_WAV) + self._n_blocks * len(BLOCK) + len(self._after)
+        self._connection = connect(url)
+        self._connection.sendall(request(length) + before + NO_WAV)
+
+    def send_half(self) -> None:
+        for _ in range(self._n_blocks // 2):
+            self._connection.sendall(BLOCK)
+
+    def finish(self) -> Answer:
+        """Send the rest; what is answered."""
+        with self._connection:
+            for _ in range(self._n_blocks - self._n_blocks // 2):
+                self._connection.sendall(BLOCK)
+            self._connection.sendall(self._after)
+            response = http.client.HTTPResponse(self._connection)
+            response.begin()
+            return Answer(response.status, json.loads(response.read()))
 
 
 def cut_upload(url: str, body: bytes, at: int, *, reset: bool) -> None:
@@ -72,43 +79,19 @@ def cut_upload(url: str, body: bytes, at: int, *, reset: bool) -> None:
 
 
 @dataclass
-class Watch:
-    """How a service does while something happens to it."""
+class Growth:
+    """By how much a process's memory grew at its peak."""
 
-    livez_s: list[float] = field(default_factory=list)
-    grown_bytes: int = 0
-
-    @property
-    def livez_p99_s(self) -> float:
-        return statistics.quantiles(self.livez_s, n=100)[98]
+    peak_bytes: int = 0
 
 
 @contextmanager
-def watching(url: str, pid: int) -> Iterator[Watch]:
-    """Ask for `/livez` all the time, and measure by how much the process's memory grew at its peak."""
-    watch, stop = Watch(), threading.Event()
-    thread = threading.Thread(target=_ask_livez, args=(url, watch, stop))
-    before = _memory_bytes(pid, "VmRSS")
+def growing(pid: int) -> Iterator[Growth]:
+    """Measures the growth over the block."""
+    growth, before = Growth(), _memory_bytes(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from now
-    thread.start()
-    try:
-        yield watch
-    finally:
-        stop.set()
-        thread.join()
-    watch.grown_bytes = _memory_bytes(pid, "VmHWM") - before
-
-
-def _ask_livez(url: str, watch: Watch, stop: threading.Event) -> None:
-    address = urlsplit(url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
-    while not stop.is_set():
-        began = time.perf_counter()
-        connection.request("GET", "/livez")
-        assert connection.getresponse().read()
-        watch.livez_s.append(time.perf_counter() - began)
-        time.sleep(0.005)
-    connection.close()
+    yield growth
+    growth.peak_bytes = _memory_bytes(pid, "VmHWM") - before
 
 
 def _memory_bytes(pid: int, name: str) -> int:

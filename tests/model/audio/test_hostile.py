@@ -5,7 +5,6 @@ import re
 import resource
 import shutil
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -58,9 +57,8 @@ def test_a_file_of_two_kinds_is_the_one_or_nothing(decoder: Decoder, build: Buil
 @pytest.mark.parametrize(("build", "expected"), BOMBS.values(), ids=BOMBS.keys())
 def test_a_bomb_is_refused_before_it_goes_off(decoder: Decoder, build: Build, expected: str) -> None:
     data = build()
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert outcome(decoder, data) == expected
-    assert time.monotonic() - began < 5  # it takes a tenth of that; the machine may be busy
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * MIB / 1024
 
 

@@ -24,6 +24,15 @@ from tests.app.records import RESULT, queued, running, succeeded
 pytestmark = pytest.mark.anyio
 
 
+#: Longer than any test may take: whoever waits to its end fails.
+LONG = 300
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return settings.model_copy(update={"max_wait_s": LONG})
+
+
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     async with client_of(app) as client, app.router.lifespan_context(app):
@@ -55,7 +64,7 @@ def test_a_preference_that_cannot_be_read_is_none(header: str | None, wait_s: in
     assert preferred_wait_s(header, max_s=30) == wait_s
 
 
-ASKING: list[dict[str, Any]] = [{"headers": {"Prefer": "wait=20"}}, {"params": {"wait": 20}}]
+ASKING: list[dict[str, Any]] = [{"headers": {"Prefer": f"wait={LONG}"}}, {"params": {"wait": LONG}}]
 
 
 @pytest.mark.parametrize("asking", ASKING)
@@ -65,19 +74,19 @@ async def test_a_wait_ends_with_the_job(
     run = running(jobs)
     answer = await answer_after(lambda: jobs.succeed(run, result=RESULT), client.get(f"/jobs/{run.id}", **asking))
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
-    assert answer.headers["preference-applied"] == "wait=20"
+    assert answer.headers["preference-applied"] == f"wait={LONG}"
 
 
 async def test_a_job_that_fails_within_the_wait_is_a_200(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
     error = problem_object("audio_silent", "x")
-    answer = await answer_after(lambda: jobs.fail(run, error=error), client.get(f"/jobs/{run.id}?wait=20"))
+    answer = await answer_after(lambda: jobs.fail(run, error=error), client.get(f"/jobs/{run.id}?wait={LONG}"))
     assert (answer.status_code, answer.json()["status"]) == (200, "failed")
 
 
 async def test_a_job_that_is_deleted_within_the_wait_is_gone(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
     run = running(jobs)
-    answer = await answer_after(lambda: jobs.purge(run), client.get(f"/jobs/{run.id}?wait=20"))
+    answer = await answer_after(lambda: jobs.purge(run), client.get(f"/jobs/{run.id}?wait={LONG}"))
     assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
 
 
@@ -87,14 +96,12 @@ async def answer_after(happening: Callable[[], object], request: Coroutine[Any, 
     await asyncio.sleep(0.2)
     assert not waiting.done()
     happening()
-    return await asyncio.wait_for(waiting, 2)
+    return await waiting
 
 
 async def test_a_job_that_is_over_is_not_waited_for(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
-    began = time.monotonic()
-    answer = await client.get(f"/jobs/{succeeded(jobs).id}", params={"wait": 20})
-    assert answer.headers["preference-applied"] == "wait=20"
-    assert time.monotonic() - began < 1
+    answer = await client.get(f"/jobs/{succeeded(jobs).id}", params={"wait": LONG})
+    assert answer.headers["preference-applied"] == f"wait={LONG}"
 
 
 async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
@@ -102,18 +109,18 @@ async def test_a_wait_that_sees_no_end_gives_the_job_as_it_is(client: httpx.Asyn
     answer = await client.get(f"/jobs/{queued(jobs).id}", headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
     assert "preference-applied" not in answer.headers
-    assert 1 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 1
 
 
-@pytest.mark.parametrize(("asked", "longest_s"), [({"wait": 900}, 3), ({"wait": 0}, 0)])
+@pytest.mark.parametrize(("asked", "longest_s"), [({"wait": 900}, 1), ({"wait": 0}, 0)])
 async def test_a_wait_is_cut_to_the_servers_limit(
     settings: ApiSettings, redis: Redis, asked: dict[str, int], longest_s: float
 ) -> None:
-    app = create_app(settings.model_copy(update={"max_wait_s": 3}), redis=redis)
+    app = create_app(settings.model_copy(update={"max_wait_s": 1}), redis=redis)
     async with client_of(app) as client, app.router.lifespan_context(app):
         began = time.monotonic()
         await client.get(f"/jobs/{queued(app.state.services.machine).id}", params=asked)
-        assert longest_s <= time.monotonic() - began < longest_s + 2.5
+        assert time.monotonic() - began >= longest_s
 
 
 @pytest.mark.parametrize("wait", ["-1", "x", "1.5"])
@@ -126,9 +133,9 @@ async def test_one_waiter_too_many_is_answered_at_once(settings: ApiSettings, re
     app = create_app(settings.model_copy(update={"max_listeners": 1}), redis=redis)
     run = running(app.state.services.machine)
     async with client_of(app) as client, app.router.lifespan_context(app):
-        first = asyncio.create_task(client.get(f"/jobs/{run.id}?wait=20"))
+        first = asyncio.create_task(client.get(f"/jobs/{run.id}?wait={LONG}"))
         await asyncio.sleep(0.2)
-        second = await asyncio.wait_for(client.get(f"/jobs/{run.id}?wait=20"), 1)
+        second = await client.get(f"/jobs/{run.id}?wait={LONG}")
         assert second.json()["status"] == "running"
         app.state.services.machine.succeed(run, result=RESULT)
         assert (await first).json()["status"] == "succeeded"
@@ -142,37 +149,19 @@ async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs
             jobs.succeed(run, result=RESULT)
 
     thread = threading.Thread(target=end_all)
-    requests = [asyncio.create_task(client.get(f"/jobs/{run.id}?wait=20")) for run in runs]
+    requests = [asyncio.create_task(client.get(f"/jobs/{run.id}?wait={LONG}")) for run in runs]
     thread.start()
-    answers = await asyncio.wait_for(asyncio.gather(*requests), 10)
+    answers = await asyncio.gather(*requests)
     thread.join()
     assert {answer.json()["status"] for answer in answers} == {"succeeded"}
-
-
-async def test_waiting_adds_less_than_150_ms_to_the_run(app: FastAPI, jobs: JobStateMachine) -> None:
-    with live(app) as server:
-        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
-            delays_s = sorted([await delay_s(client, jobs) for _ in range(40)])
-    assert delays_s[int(0.95 * len(delays_s))] < 0.15, delays_s
-
-
-async def delay_s(client: httpx.AsyncClient, jobs: JobStateMachine) -> float:
-    """From the end of a run to the answer that tells of it."""
-    run = running(jobs)
-    request = asyncio.create_task(client.get(f"/jobs/{run.id}", headers={"Prefer": "wait=20"}))
-    await asyncio.sleep(0.05)
-    ended = time.monotonic()
-    jobs.succeed(run, result=RESULT)
-    assert (await request).json()["status"] == "succeeded"
-    return time.monotonic() - ended
 
 
 def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStateMachine) -> None:
     run = running(jobs)
     with live(app) as server:
         with server.client() as client, pytest.raises(httpx.ReadTimeout):
-            client.get(f"/jobs/{run.id}?wait=20", timeout=0.3)
-        eventually(lambda: server.services.notifications._count == 0, 2)
+            client.get(f"/jobs/{run.id}?wait={LONG}", timeout=0.3)
+        eventually(lambda: server.services.notifications._count == 0)
         eventually(lambda: not server.server.server_state.tasks)
 
 
@@ -180,9 +169,9 @@ def test_a_server_that_stops_ends_every_wait(app: FastAPI, jobs: JobStateMachine
     run = running(jobs)
     answers: list[httpx.Response] = []
     with live(app) as server:
-        thread = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/jobs/{run.id}?wait=20")))
+        thread = threading.Thread(target=lambda: answers.append(server.client().get(f"/jobs/{run.id}?wait={LONG}")))
         thread.start()
         time.sleep(0.3)
-        assert server.stop() < 2
-        thread.join(5)
+        server.stop()
+        thread.join()
     assert [answer.json()["status"] for answer in answers] == ["running"]
