@@ -165,13 +165,13 @@ def test_a_client_that_leaves_waits_no_longer(app: FastAPI, jobs: JobStateMachin
         eventually(lambda: not server.server.server_state.tasks)
 
 
-def test_a_server_that_stops_ends_every_wait(app: FastAPI, jobs: JobStateMachine) -> None:
+def test_a_server_that_stops_ends_every_wait(app: FastAPI, jobs: JobStateMachine, redis: Redis) -> None:
     run = running(jobs)
     answers: list[httpx.Response] = []
     with live(app) as server:
         thread = threading.Thread(target=lambda: answers.append(server.client().get(f"/jobs/{run.id}?wait={LONG}")))
         thread.start()
-        time.sleep(0.3)
+        eventually(lambda: redis.pubsub_numpat() == 1)
         server.stop()
         thread.join()
     assert [answer.json()["status"] for answer in answers] == ["running"]

@@ -54,15 +54,14 @@ def closed(settings: ApiSettings, redis: object) -> Iterator[Live]:
 
 
 def connect(served: Live) -> socket.socket:
-    return socket.create_connection((served.server.config.host, int(served.url.rpartition(":")[2])), timeout=10)
+    return socket.create_connection((served.server.config.host, int(served.url.rpartition(":")[2])), timeout=60)
 
 
-def exchange(served: Live, request: bytes, *, wait_s: float = 10.0) -> bytes:
-    """All that comes back until the server closes the connection, or is silent for `wait_s`."""
+def exchange(served: Live, request: bytes) -> bytes:
+    """All that comes back until the server closes the connection."""
     answer = b""
-    with connect(served) as connection, suppress(TimeoutError, ConnectionResetError):
+    with connect(served) as connection, suppress(ConnectionResetError):
         connection.sendall(request)
-        connection.settimeout(wait_s)
         while received := connection.recv(65536):
             answer += received
     return answer
@@ -206,9 +205,7 @@ def test_no_offer_holds_a_connection_open(closed: Live, path: str) -> None:
     """What asks for a key asks for it here, too, and an idle connection is closed as any other."""
     asked = b"GET %s HTTP/1.1\r\nHost: x\r\n" % path.encode() + OFFERS["websocket"] + b"\r\n"
     closed.server.config.timeout_keep_alive = 1
-    began = time.monotonic()
     assert statuses(exchange(closed, asked)) == [{"/livez": 200, "/jobs": 401, "/score": 405}.get(path, 404)]
-    assert time.monotonic() - began < 8
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="there is no curl")
@@ -225,7 +222,7 @@ def test_curl_uploads_with_an_offer_of_http_2(served: Live, tmp_path: Path) -> N
 @pytest.mark.parametrize("beginning", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
 def test_a_head_that_does_not_come_is_not_waited_for(served: Live, beginning: bytes) -> None:
     began = time.monotonic()
-    assert exchange(served, beginning, wait_s=60) == b""
+    assert exchange(served, beginning) == b""
     assert time.monotonic() - began > HEAD_S * 0.9
 
 
@@ -272,7 +269,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     request = head % (content_type, len(body)) + body
     rng = random.Random(0)
     lengths = [rng.randrange(len(request)) for _ in range(N_ABORTS)]
-    exchange(served, b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")  # the server has started
+    exchange(served, LAST)  # the server has started
     before = descriptors(served)
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
