@@ -64,6 +64,7 @@ class Server:
     port: int
     files: Path
     forget: Callable[[], object]
+    redis_url: str = ""
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(HOST, self.port, timeout=60)
@@ -228,7 +229,7 @@ def our_service(directory: Path) -> Iterator[Server]:
         settings = {"DATA_DIR": str(data), "REDIS_URL": embedded.url, "MAX_QUEUED_AUDIO_S": "1e12"}
         environment = {f"APEX_{name}": value for name, value in (settings | {"LOG_LEVEL": "WARNING"}).items()}
         with serving([sys.executable, "-m", "app.cli", "api", "--port", str(port)], port, **environment):
-            yield Server(port, data / "audio", redis.flushall)
+            yield Server(port, data / "audio", redis.flushall, embedded.url)
 
 
 @contextmanager

@@ -46,24 +46,27 @@ def connect(url: str) -> socket.socket:
 
 
 class Upload:
-    """A file of a size that nobody wants to hold in memory, sent in two halves."""
+    """A file of a size that nobody wants to hold in memory, sent at once or in two halves."""
 
     def __init__(self, url: str, n_bytes: int) -> None:
         before, self._after = form(b"|").split(b"|")
-        self._n_blocks = n_bytes // len(BLOCK)
-        length = len(before) + len(NO_WAV) + self._n_blocks * len(BLOCK) + len(self._after)
+        self._n_left = n_bytes // len(BLOCK)
+        length = len(before) + len(NO_WAV) + self._n_left * len(BLOCK) + len(self._after)
         self._connection = connect(url)
         self._connection.sendall(request(length) + before + NO_WAV)
 
     def send_half(self) -> None:
-        for _ in range(self._n_blocks // 2):
+        self._send_blocks(self._n_left // 2)
+
+    def _send_blocks(self, n_blocks: int) -> None:
+        for _ in range(n_blocks):
             self._connection.sendall(BLOCK)
+        self._n_left -= n_blocks
 
     def finish(self) -> Answer:
         """Send the rest; what is answered."""
         with self._connection:
-            for _ in range(self._n_blocks - self._n_blocks // 2):
-                self._connection.sendall(BLOCK)
+            self._send_blocks(self._n_left)
             self._connection.sendall(self._after)
             response = http.client.HTTPResponse(self._connection)
             response.begin()
