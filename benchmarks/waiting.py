@@ -20,16 +20,17 @@ from redis import Redis
 from rich.console import Console
 from rich.table import Table
 
-from app.core.jobs.store import JobStore
+from app.core.jobs.state_machine import JobStateMachine
 from benchmarks.uploads import HOST, MB, Server, our_service
 from tests.app.records import RESULT, running
+from tests.conftest import state_machine
 from tests.e2e.wire import Upload
 
 UPLOADS = 20
 UPLOAD_BYTES = 15 * MB
 
 
-def delays_s(client: httpx.Client, jobs: JobStore, n_runs: int) -> Iterator[float]:
+def delays_s(client: httpx.Client, jobs: JobStateMachine, n_runs: int) -> Iterator[float]:
     """From the end of each run to the answer that tells of it."""
     with ThreadPoolExecutor(1) as pool:
         for _ in range(n_runs):
@@ -76,7 +77,7 @@ def main(runs: Annotated[int, typer.Option(help="Runs whose end is waited for.")
         httpx.Client(base_url=f"http://{HOST}:{server.port}", timeout=60) as client,
         Redis.from_url(server.redis_url) as redis,
     ):
-        table.add_row("end of a run to the answer", *row(delays_s(client, JobStore(redis, result_ttl_s=60), runs)))
+        table.add_row("end of a run to the answer", *row(delays_s(client, state_machine(redis), runs)))
         table.add_row("/livez under 20 uploads", *row(livez_under_uploads_s(client, server)))
     Console().print(table)
 

@@ -3,6 +3,7 @@
 What brings torch is imported where it is used: most tests can do without, and start sooner.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,10 +47,16 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where compiled encoders are kept, in this process and those that tests start: not where the user's are."""
+    """Where compiled encoders are kept, in all processes of a run: not where the user's are.
+
+    Compiling takes seconds, so the processes between which the tests are split share what they compiled.
+    """
+    directory = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        directory = directory.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(directory := tmp_path_factory.mktemp("cache")))
-        yield directory
+        patch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+        yield directory / "cache"
 
 
 @pytest.fixture(scope="session")
