@@ -1,13 +1,15 @@
-"""Resampling, against a plain formula and torchaudio where it imports."""
+"""Resampling, against a plain formula and torchaudio."""
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.audio.pcm import Samples
 from model.audio.resampling import Resampler, resample, resampled_length
 from tests.model import reference
+from tests.model.audio import torchaudio_resample
 from tests.model.audio.test_pcm import noise
 
 USUAL_RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
@@ -38,15 +40,11 @@ def test_resampling_from_an_awkward_rate_has_the_rounding_of_the_reference_and_n
     np.testing.assert_allclose(resample(signal, rate_hz), reference.resample(signal, rate_hz, 24_000), atol=2e-3)
 
 
-@pytest.mark.parametrize("rate_hz", [*USUAL_RATES_HZ, *AWKWARD_RATES_HZ])
+# torchaudio holds a whole filter for each phase: gigabytes at the last of the awkward rates.
+@pytest.mark.parametrize("rate_hz", [*USUAL_RATES_HZ, *AWKWARD_RATES_HZ[:-1]])
 def test_resampling_equals_torchaudio(rate_hz: int) -> None:
-    torch = pytest.importorskip("torch")
-    try:
-        functional = pytest.importorskip("torchaudio.functional")
-    except OSError as error:  # beside a CPU-only torch it is installed without the CUDA libraries that it loads
-        pytest.skip(str(error))
     signal = noise(rate_hz + 17)
-    expected = functional.resample(torch.from_numpy(signal), rate_hz, 24_000).numpy()
+    expected = torchaudio_resample.resample(torch.from_numpy(signal), rate_hz, 24_000).numpy()
     np.testing.assert_allclose(resample(signal, rate_hz), expected, atol=1e-6)
 
 
