@@ -41,9 +41,10 @@ check: $(VENV)/.installed-dev
 # On as many cores as WORKERS says. Ends with the slowest, why some were skipped, and what share of the code was reached.
 WORKERS ?= 2
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
-	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist worksteal --durations=20 -rs
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations=20 -rs --cov --cov-report=
+	@echo "of all lines the tests reach $$($(BIN)/coverage report --format=total) %: make coverage lists the others"
 
-coverage: $(VENV)/.installed-dev
+coverage:
 	$(BIN)/coverage report --show-missing --skip-covered
 
 openapi: $(VENV)/.installed
