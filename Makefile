@@ -34,6 +34,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/rumdl check .
+	$(BIN)/python -m pytest -q tests/docs/test_references.py
 	$(BIN)/yamllint --strict .
 	$(BIN)/shellcheck .ci/run deploy/*.sh
 	$(BIN)/hadolint Dockerfile

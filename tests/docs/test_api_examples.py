@@ -112,7 +112,7 @@ def client(keyed: tuple[Service, str], tmp_path: Path) -> Client:
 
 def example_of(section: str, language: str) -> Example:
     if language == "bash" and not shutil.which("curl"):
-        pytest.skip("no curl")
+        pytest.skip("curl is not installed")
     return EXAMPLES[section, language]
 
 
