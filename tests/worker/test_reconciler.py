@@ -173,7 +173,7 @@ def test_a_job_that_was_begun_does_not_queue_up_again(
 
 
 def test_a_dead_cleaner_of_rq_delays_nothing(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:
-    """RQ's own recovery waits up to 899 s for this lock (catalogue A4)."""
+    """RQ's own recovery waits up to 899 s for this lock."""
     machine.redis.set("rq:clean_registries:scores", 1, ex=899)
     job = lost_run(machine, data_dir)
     reconciler.run()
@@ -184,7 +184,7 @@ def test_a_dead_cleaner_of_rq_delays_nothing(reconciler: Reconciler, machine: Jo
 def test_what_is_over_stays_as_it_is_whatever_rq_holds(
     reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, state: JobState
 ) -> None:
-    """Catalogue B10 and B11: RQ would fail such a job, or run it again, a minute later."""
+    """RQ would fail such a job, or run it again, a minute later."""
     job = ended_as(state, machine, data_dir)
     before = outcome(machine, job)
     rq = reconciler.queue.rq

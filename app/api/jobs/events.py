@@ -34,6 +34,8 @@ KEEP_ALIVE_S = 15.0
 PROGRESS_GAP_S = 0.25
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+#: The id of a snapshot that no event came before.
+BEFORE_FIRST = "0-0"
 _EVENT_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
@@ -55,6 +57,8 @@ class JobEventFeed:
         return self._new_frames() if self.after else self._snapshot()
 
     def _has_event(self, event_id: str) -> bool:
+        if event_id == BEFORE_FIRST:
+            return True
         return bool(_EVENT_ID.fullmatch(event_id)) and self.services.jobs.has_event(self.job_id, event_id)
 
     def _events(self) -> list[Event]:
@@ -71,7 +75,7 @@ class JobEventFeed:
                 encode_event(SNAPSHOT, job),
                 *self._end(last[0] if last else Event("0-1", f"job.{job.status}", {}), job),
             ]
-        self.after = events[-1].id if events else "0-0"
+        self.after = events[-1].id if events else BEFORE_FIRST
         return [encode_event(SNAPSHOT, job, id=self.after)]
 
     def _new_frames(self) -> list[bytes]:

@@ -137,7 +137,19 @@ def test_who_comes_back_hears_all_that_was_missed_and_nothing_twice(server: Live
     assert [event.name for event in after_end] == ["job.progress", "job.succeeded"]
 
 
-@pytest.mark.parametrize("event_id", ["1-1", "0-0", "99999999999999-0", "nonsense", "$", "-", "9" * 400, "1-1\u00fc"])
+def test_who_received_a_snapshot_before_the_first_event_hears_all_that_followed(
+    server: Live, jobs: JobStateMachine
+) -> None:
+    run = running(jobs)
+    with follow(server, run) as events:
+        snapshot = next(events)
+    for done in (1, 2):
+        report(jobs, run, done)
+    with follow(server, run, after=snapshot.id) as events:
+        assert [next(events).data["segments_done"] for _ in range(2)] == [1, 2]
+
+
+@pytest.mark.parametrize("event_id", ["1-1", "99999999999999-0", "nonsense", "$", "-", "9" * 400, "1-1\u00fc"])
 def test_an_event_that_is_not_kept_is_answered_with_a_new_snapshot(
     server: Live, jobs: JobStateMachine, event_id: str
 ) -> None:
