@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.loop import Loop
+from benchmarks.baselines.reference_loop import Loop
 from benchmarks.timing import interleaved
 from model.inference.engines.selection import open_engine
 from model.inference.engines.torch import TorchEngine

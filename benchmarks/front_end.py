@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks import loop
+from benchmarks.baselines import reference_loop
 from benchmarks.timing import interleaved
 from model.audio.decoder import Decoder
 from model.audio.decoder_child import decode_file
@@ -39,9 +39,9 @@ def _rows(path: Path, music: np.ndarray, decoder: Decoder, rounds: int) -> list[
     works = {
         f"{path.suffix[1:]}: ours": lambda: _decode_here(path),
         f"{path.suffix[1:]}: ours, in a child": lambda: decoder.decode(path).close(),
-        f"{path.suffix[1:]}: soundfile + PyTorch": lambda: loop.front_end(path),
+        f"{path.suffix[1:]}: soundfile + PyTorch": lambda: reference_loop.front_end(path),
     }
-    error = float(np.abs(_decode_here(path) - loop.front_end(path).numpy()).max())
+    error = float(np.abs(_decode_here(path) - reference_loop.front_end(path).numpy()).max())
     return [
         {"way": name, "wall_s": cost.wall_s, "cpu_s": cost.cpu_s, "largest_difference": error}
         for name, cost in interleaved(works, rounds).items()

@@ -100,7 +100,7 @@ def apex(weights_dir: Path, n_processes: int) -> Iterator[str]:
 def litserve(weights_dir: Path) -> Iterator[str]:
     """LitServe around the reference's loop, until the block ends."""
     port = free_port("127.0.0.1")
-    command = [sys.executable, "-m", "benchmarks.litserve_loop", str(port), str(weights_dir)]
+    command = [sys.executable, "-m", "benchmarks.baselines.litserve_loop", str(port), str(weights_dir)]
     with _running(command, {}, f"http://127.0.0.1:{port}", "/health", "ok") as url:
         yield url
 

@@ -235,7 +235,7 @@ def our_service(directory: Path) -> Iterator[Server]:
 @contextmanager
 def bare_service(directory: Path, *options: str, forget: Callable[[], object] = lambda: None) -> Iterator[Server]:
     port, files = free_port(HOST), Path(tempfile.mkdtemp(prefix="bare-", dir=directory))
-    with serving([sys.executable, "-m", "benchmarks.bare", str(port), str(files), *options], port):
+    with serving([sys.executable, "-m", "benchmarks.baselines.bare_endpoint", str(port), str(files), *options], port):
         yield Server(port, files, forget)
 
 

@@ -1,4 +1,4 @@
-"""What `benchmarks.uploads` compares with: `python -m benchmarks.bare PORT DIRECTORY [sync] [REDIS_URL]`."""
+"""`python -m benchmarks.baselines.bare_endpoint PORT DIRECTORY [sync] [REDIS_URL]`: what `benchmarks.uploads` compares with."""
 
 import json
 import os

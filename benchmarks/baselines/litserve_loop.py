@@ -1,4 +1,4 @@
-"""`python -m benchmarks.litserve_loop PORT WEIGHTS`: LitServe around the reference's loop."""
+"""`python -m benchmarks.baselines.litserve_loop PORT WEIGHTS`: LitServe around the reference's loop."""
 
 import base64
 import sys
@@ -9,7 +9,7 @@ import litserve
 import torch
 from fastapi import Request
 
-from benchmarks.loop import Loop
+from benchmarks.baselines.reference_loop import Loop
 from model.processors import usable_cores
 
 
