@@ -78,7 +78,7 @@ def parts(weights: Path, size: Size) -> dict[Part, Callable[[], Rows]]:
     return {
         Part.ENGINE: lambda: engine.run(weights, cache, size.rounds),
         Part.FRONT_END: lambda: front_end.run(size.rounds),
-        Part.SERVICE: lambda: service.run(weights, clients=size.clients, tracks_each=size.tracks_each, slots=(1, 2)),
+        Part.SERVICE: lambda: service.run(weights, clients=size.clients, tracks_each=size.tracks_each, workers=(1, 2)),
         Part.GROWTH: lambda: growth.run(weights, cache, size.durations_s),
         Part.QUEUE: lambda: queue.run(size.jobs),
     }

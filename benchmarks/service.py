@@ -30,12 +30,12 @@ Score = Callable[[httpx.Client, bytes], None]
 
 
 def run(
-    weights_dir: Path, *, clients: tuple[int, ...], tracks_each: int, slots: tuple[int, ...]
+    weights_dir: Path, *, clients: tuple[int, ...], tracks_each: int, workers: tuple[int, ...]
 ) -> list[dict[str, Any]]:
     """A row for each server and number of clients. No two requests send the same track."""
     tracks = _tracks()
     servers: list[tuple[str, Any, Score]] = [
-        *((f"apex, {n} slot{'s' * (n > 1)}", lambda n=n: apex(weights_dir, n), score_with_apex) for n in slots),
+        *((f"apex, {n} worker{'s' * (n > 1)}", lambda n=n: apex(weights_dir, n), score_with_apex) for n in workers),
         ("LitServe + loop", lambda: litserve(weights_dir), score_with_litserve),
     ]
     rows = []
@@ -86,7 +86,7 @@ def score_with_litserve(client: httpx.Client, content: bytes) -> None:
 
 @contextmanager
 def apex(weights_dir: Path, n_processes: int) -> Iterator[str]:
-    """`apex up` with so many slots, until the block ends."""
+    """`apex up` with so many workers, until the block ends."""
     port = free_port("127.0.0.1")
     with tempfile.TemporaryDirectory() as data_dir:
         command = [sys.executable, "-m", "app.cli", "up", "--port", str(port), "--data-dir", data_dir]

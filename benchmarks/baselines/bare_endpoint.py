@@ -1,4 +1,7 @@
-"""`python -m benchmarks.baselines.bare_endpoint PORT DIRECTORY [sync] [REDIS_URL]`: what `benchmarks.uploads` compares with."""
+"""A bare upload endpoint, which `benchmarks.uploads` compares with.
+
+python -m benchmarks.baselines.bare_endpoint PORT DIRECTORY [sync] [REDIS_URL]
+"""
 
 import json
 import os
