@@ -1,4 +1,4 @@
-"""Reads files of weights as untrusted input: any fault raises a WeightsError that names the file.
+"""Reading files of weights as untrusted input: any fault raises a WeightsError that names the file.
 
 Knows nothing of what MERT and APEX compute. Nothing in a file is ever executed.
 """

@@ -104,7 +104,7 @@ def bars(
 
 
 def reference_line(figure: Figure, x: float) -> Figure:
-    """Adds an upright dashed line, for instance where chance lies."""
+    """Add an upright dashed line, for instance where chance lies."""
     figure.axes[0].axvline(x, color=GREY, linestyle="--", linewidth=1)
     return figure
 

@@ -1,6 +1,6 @@
-"""The Parquet files that an extraction writes: each appears whole or not at all, and what is in one is done.
+"""The Parquet files (shards) that an extraction writes. Each appears whole or not at all; a song in a shard is done.
 
-Rows are written and synced under another name first; the rename is the mark. Knows nothing of audio and of networks.
+Knows nothing of audio and of networks.
 """
 
 import json
@@ -22,7 +22,7 @@ from model.training.tables import DataError, write_parquet
 
 FAILURES = "failures.parquet"
 FAILURE_SCHEMA = pa.schema([(name, pa.string()) for name in (ID, "split", "code", "detail")])
-#: A shard is written after so much time, however few its songs: what a kill costs at most.
+#: A shard is written after this time, however few its songs: the most work that is lost with a killed process.
 SHARD_S = 60.0
 
 
@@ -37,7 +37,7 @@ class Song:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The embeddings of a song's segments, shape = (n_segments, dim), or with a code the reason why there are none."""
+    """The embeddings of a song's segments, shape = (n_segments, dim); or the code and detail of its failure."""
 
     song: Song
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
@@ -46,7 +46,7 @@ class Outcome:
 
 
 class ShardWriter:
-    """Writes outcomes in shards. What is in a shard under its final name is done; nothing else is."""
+    """Collects outcomes and writes them in shards."""
 
     def __init__(self, out: Path, provenance: Mapping[str, Any], shard_songs: int, retry_failures: bool) -> None:
         self._out = out
@@ -72,7 +72,7 @@ class ShardWriter:
         return self._finished[split]
 
     def add(self, outcome: Outcome) -> None:
-        """Takes an outcome, and writes when enough of them wait or wait for long."""
+        """Add an outcome. Writes a shard when there are enough outcomes, or the last shard is old enough."""
         if outcome.code:
             about = {ID: outcome.song.id, "split": outcome.song.split, "code": outcome.code, "detail": outcome.detail}
             self._failures.append(about)
@@ -84,7 +84,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what waits."""
+        """Write all outcomes that are not written yet."""
         for split, outcomes in self._pending.items():
             (self._out / split).mkdir(exist_ok=True)
             number = 1 + max((int(path.stem.rpartition("-")[2]) for path in self._shards(split)), default=0)

@@ -43,7 +43,7 @@ def _sizes_by_stratum(groups: Sequence[str], strata: Sequence[str]) -> list[dict
 
 
 def _divide(sizes: dict[str, int], fractions: NDArray[np.float64], rng: np.random.Generator) -> dict[str, int]:
-    """Gives the groups, in random order but the large ones first, each to the split that lacks most."""
+    """Assign each group to the split that lacks most songs: large groups first, equal ones in random order."""
     names = rng.permutation(list(sizes)).tolist()
     lacking = fractions * sum(sizes.values())
     split_of = {}

@@ -50,7 +50,7 @@ class Cache:
             return make()
 
     def remove(self, key: str) -> None:
-        """Removes the blob of a key, if there is one."""
+        """Remove the blob of a key, if there is one."""
         for path in self._directory.glob(f"{key}.*{SUFFIX}"):
             path.unlink(missing_ok=True)
 
