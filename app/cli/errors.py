@@ -9,6 +9,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
+from app.cli.terminal import printable
 from model.domain import ApexError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
@@ -18,7 +19,7 @@ Options = ParamSpec("Options")
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Print why the command ends on stderr, and end it."""
-    typer.echo(f"apex: {message}", err=True)
+    typer.echo(f"apex: {printable(message)}", err=True)
     sys.exit(status)
 
 

@@ -3,8 +3,10 @@
 A command imports what is heavy in its body, so that `apex --help` is quick.
 """
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -48,6 +50,9 @@ app.add_typer(keys.app, name="keys")
 
 def main() -> None:
     """Run `apex`; an expected error is one line on stderr and exit status 1."""
+    # A file name may hold what the terminal's encoding lacks, as stderr already expects.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except ApexError as error:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag, WeightsFlag
 from app.cli.progress import progress
+from app.cli.terminal import note
 from app.cli.weights_dir import require_weights
 
 SCORES = "scores.jsonl"
@@ -60,7 +60,7 @@ def arena(
             on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
         )
     report.write(result, out)
-    Console(stderr=True).print(f"{report.headline(result.fitted)} See {out / 'report.html'}", highlight=False)
+    note(f"{report.headline(result.fitted)} See {out / 'report.html'}")
 
 
 def _audio_beside(battles: Path) -> Path | None:
@@ -81,7 +81,7 @@ def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, h
     settings = load_settings(WorkerSettings)
     scorer = Scorer.load(weights, device=device, head=head)
     if not scorer.card.trained:
-        Console(stderr=True).print(UNTRAINED, style="bold red")
+        note(UNTRAINED, "bold red")
     scored = keep_scored(path, scorer.card.version)
     todo = [clip for clip in clips if clip not in scored]
     with temporary_decoder(settings) as decoder, scoring_progress() as bars, path.open("a", encoding="utf-8") as file:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from app.cli.flags import ServiceDeviceFlag, WeightsDirFlag, export
+from app.cli.terminal import literal
 from app.cli.weights_dir import MERT_LICENCE, CannotStart, ensure_weights
 from model.domain import ApexError
 
@@ -64,7 +65,7 @@ def running_service() -> Iterator["httpx.Client"]:
         thread.start()
         try:
             with httpx.Client(base_url=url, timeout=30) as client:
-                with console.status(f"starting Redis, the API at {url} and one worker"):
+                with console.status(literal(f"starting Redis, the API at {url} and one worker")):
                     wait_until_ready(client)
                 yield client
         finally:
@@ -117,12 +118,12 @@ def show(job: dict[str, Any]) -> None:
     if job["status"] != "succeeded":
         raise ApexError(f"the job ended as {job['status']}: {job['error']}")
     result, model = job["result"], job["model"]
-    table = Table(title=f"{model['name']} {model['version']}")
+    table = Table(title=literal(f"{model['name']} {model['version']}"))
     for heading in ("score", "value", "range"):
         table.add_column(heading, justify="left" if heading == "score" else "right")
     for name, value in result["scores"].items():
         low, high = result["ranges"][name]
-        table.add_row(name, f"{value:.4f}", f"{low:g} to {high:g}")
+        table.add_row(literal(name), f"{value:.4f}", f"{low:g} to {high:g}")
     console.print_json(json.dumps(job))
     console.print(table)
     console.print(

@@ -11,6 +11,7 @@ from rich.table import Table
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag
 from app.cli.progress import progress
+from app.cli.terminal import literal, note
 
 if TYPE_CHECKING:
     from model.training.evaluate import Evaluation
@@ -45,7 +46,7 @@ def evaluate(
         )
     evaluation.write(result, out)
     _show(result)
-    Console(stderr=True).print(f"see {out / 'report.html'}", highlight=False)
+    note(f"see {out / 'report.html'}")
 
 
 def _sibling_split(data: Path, split: str) -> Path | None:
@@ -63,7 +64,7 @@ def _show(evaluation: "Evaluation") -> None:
     for name in header:
         table.add_column(name, justify="left" if name == header[0] else "right", no_wrap=name == header[-1])
     for row in rows:
-        table.add_row(*map(shown, row))
+        table.add_row(*(literal(shown(cell)) for cell in row))
     console = Console()
     console.print(table)
-    console.print(baseline_summary(evaluation), highlight=False)
+    console.print(literal(baseline_summary(evaluation)))

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, WeightsFlag
 from app.cli.progress import progress
+from app.cli.terminal import note
 from app.cli.weights_dir import require_weights
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ def extract(
             bars.update(bar, completed=now.done, total=now.total, description=f"songs, {now.failed} failed")
 
         end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
-    console = Console(stderr=True, highlight=False)
-    console.print(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")
+    note(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")
     if end.failed:
-        console.print(f"[red]{end.failed:,} failed[/red]: {out / FAILURES} says why")
+        note(f"{end.failed:,} failed: {out / FAILURES} says why", "red")

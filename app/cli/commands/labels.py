@@ -8,6 +8,7 @@ from rich.console import Console
 
 from app.cli.errors import training_command
 from app.cli.flags import OutFlag, SeedFlag
+from app.cli.terminal import literal, note
 
 
 @training_command
@@ -37,10 +38,10 @@ def labels(
 
     config = LabelConfig(exponent=exponent, pool=pool, group=group, fractions=fractions, seed=seed)
     console = Console(stderr=True)
-    with console.status(f"reading {counts}"):
+    with console.status(literal(f"reading {counts}")):
         labelled = label(counts, config, aesthetics)
     with console.status("writing"):
         write(labelled, out, config)
     if config.exponent == 1:
-        console.print("Exponent 1: a score is a percentile rank. The published model's exponent is not known.")
-    console.print(f"{len(labelled.ids):,} songs; see {out / 'report.html'}", highlight=False)
+        note("Exponent 1: a score is a percentile rank. The published model's exponent is not known.")
+    note(f"{len(labelled.ids):,} songs; see {out / 'report.html'}")

@@ -19,6 +19,7 @@ from app.cli.flags import (
     SplitsArgument,
 )
 from app.cli.progress import progress
+from app.cli.terminal import literal, note
 from model.domain import TASK_SCORES
 
 
@@ -55,6 +56,6 @@ def sweep(
     header, rows = sweeping.table(results)
     table = Table(*header)
     for row in rows:
-        table.add_row(*map(shown, row))
+        table.add_row(*(literal(shown(cell)) for cell in row))
     Console().print(table)
-    Console(stderr=True).print(f"see {out / 'report.html'}", highlight=False)
+    note(f"see {out / 'report.html'}")

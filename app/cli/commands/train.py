@@ -20,6 +20,7 @@ from app.cli.flags import (
     SplitsArgument,
 )
 from app.cli.progress import progress
+from app.cli.terminal import note
 
 if TYPE_CHECKING:
     from model.training.trainer import Record
@@ -66,9 +67,8 @@ def train(
     with progress() as bars:
         show = _EpochBars(bars, config.epochs)
         result = run.train(data, out, config, device=resolve_device(device), on_progress=show)
-    console = Console(stderr=True, highlight=False)
-    console.print(_table(result))
-    console.print(f"best epoch {result['best_epoch']} of {result['epochs']}; the head is {out / HEAD_FILE}")
+    Console(stderr=True).print(_table(result))
+    note(f"best epoch {result['best_epoch']} of {result['epochs']}; the head is {out / HEAD_FILE}")
 
 
 class _EpochBars:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from app.cli.flags import (
     AllowUnauthenticatedFlag,
@@ -42,8 +43,9 @@ def up(
     if or_stand_in:
         os.environ["APEX_WEIGHTS_DIR"] = str(ensure_weights(load_settings(WorkerSettings).weights_dir))
     with service() as (supervisor, url):
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"[bold]APEX[/bold] at [link]{url}[/link]   docs {url}/docs   Ctrl-C stops everything")
+        address = Text(url, f"link {url}")
+        said = Text.assemble(("APEX", "bold"), " at ", address, f"   docs {url}/docs   Ctrl-C stops everything")
+        Console(stderr=True).print(said, soft_wrap=True)
         try:
             supervisor.run()
         except Misconfigured as error:

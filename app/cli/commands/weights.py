@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from app.cli.terminal import literal
 from app.cli.weights_dir import pull_weights
 from model.domain import TASK_SCORES, WeightsError
 
@@ -69,11 +71,12 @@ def convert(
 
 
 def _show(directory: Path, manifest: "Manifest") -> None:
-    trained = "trained" if manifest.trained else "[bold red]NOT trained: scores mean nothing[/bold red]"
-    table = Table(title=f"{directory} ({trained})")
+    trained = ("trained", "") if manifest.trained else ("NOT trained: scores mean nothing", "bold red")
+    table = Table(title=Text.assemble(literal(directory), " (", trained, ")"))
     for heading in ("file", "bytes", "sha256", "licence", "source"):
         table.add_column(heading, overflow="fold")
     for name, entry in manifest.files.items():
         source = f"{entry.source or '-'}@{entry.revision}" if entry.revision else entry.source or "-"
-        table.add_row(name, f"{entry.bytes:,}", entry.sha256[:16], entry.licence or "-", source)
+        cells = (name, f"{entry.bytes:,}", entry.sha256[:16], entry.licence or "-", source)
+        table.add_row(*map(literal, cells))
     Console().print(table)
