@@ -8,12 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from app.cli.terminal import literal, note
 from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
 from model.audio.prefetch import PrefetchedTrack, prefetch
@@ -22,6 +26,9 @@ from model.inference.scorer import Scorer, TrackError
 from model.processors import usable_cores
 
 UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"
+#: The longest value, 100.00, and the space before each.
+VALUE_CHARS, GAP = 6, 2
+UNLIMITED = 10_000
 
 
 def score_files(
@@ -83,17 +90,60 @@ def scoring_progress() -> Progress:
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def print_table(outcomes: list[dict[str, Any]], scorer: Scorer) -> None:
-    """One row a file, one column a score."""
-    table = Table(caption=None if scorer.card.trained else UNTRAINED, caption_style="bold red")
-    table.add_column("file", overflow="fold")
-    for name in scorer.card.scores:
+def print_table(outcomes: Sequence[dict[str, Any]], scorer: Scorer) -> None:
+    """One row a file, one column a score; where that is too wide, each file's name stands above its scores."""
+    scored = [outcome for outcome in outcomes if "scores" in outcome]
+    if not scored:
+        return
+    console, names = Console(), tuple(scorer.card.scores)
+    table = _one_line_a_file(names, scored)
+    if _width(console, table) <= console.width:
+        console.print(table)
+    else:
+        _print_two_lines_a_file(console, names, scored)
+    if not scorer.card.trained:
+        console.print(UNTRAINED, style="bold red")
+
+
+def _one_line_a_file(names: Sequence[str], scored: Sequence[dict[str, Any]]) -> Table:
+    table = Table("file")
+    for name in names:
         table.add_column(name, justify="right")
-    for outcome in outcomes:
-        if "scores" in outcome:
-            table.add_row(outcome["file"], *(f"{value:.2f}" for value in outcome["scores"].values()))
-    if table.row_count:
-        Console().print(table)
+    for outcome in scored:
+        table.add_row(literal(outcome["file"]), *_values(outcome))
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """How wide a table is that nothing limits."""
+    return Measurement.get(console, console.options.update(max_width=UNLIMITED), table).maximum
+
+
+def _print_two_lines_a_file(console: Console, names: Sequence[str], scored: Sequence[dict[str, Any]]) -> None:
+    heads = [name.removeprefix("score_") for name in names]
+    widths = [max(len(head), VALUE_CHARS) for head in heads]
+    room = console.width - GAP * len(heads)
+    if sum(widths) > room:  # the heads are folded then
+        widths = [max(room // len(heads), VALUE_CHARS)] * len(heads)
+    for line in _aligned(heads, widths):
+        console.print(literal(line, "bold"), soft_wrap=True)
+    for outcome in scored:
+        console.print(literal(outcome["file"]), soft_wrap=True)
+        console.print(literal(_aligned(_values(outcome), widths)[0]), soft_wrap=True)
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """Lines of right-aligned cells of these widths; what is longer goes on below."""
+    folded = [wrap(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    padded = [[""] * (max(map(len, folded)) - len(parts)) + parts for parts in folded]
+    return [
+        "".join(f"{part:>{width + GAP}}" for part, width in zip(line, widths, strict=True))
+        for line in zip(*padded, strict=True)
+    ]
+
+
+def _values(outcome: dict[str, Any]) -> list[str]:
+    return [f"{value:.2f}" for value in outcome["scores"].values()]
 
 
 def print_json(outcome: dict[str, Any]) -> None:
@@ -105,7 +155,16 @@ def print_json(outcome: dict[str, Any]) -> None:
 def print_error(outcome: dict[str, Any]) -> None:
     """The error of an outcome on stderr; nothing for one with scores."""
     if error := outcome.get("error"):
-        Console(stderr=True).print(f"[red]{outcome['file']}[/red]: {error['code']}: {error['detail']}", highlight=False)
+        said = Text.assemble(literal(outcome["file"], "red"), literal(f": {error['code']}: {error['detail']}"))
+        Console(stderr=True).print(said, soft_wrap=True)
+
+
+def print_failures(outcomes: Sequence[dict[str, Any]]) -> int:
+    """How many files have no scores; if any, a sentence on stderr says so."""
+    n_failed = sum("error" in outcome for outcome in outcomes)
+    if n_failed:
+        note(f"{n_failed:,} of {len(outcomes):,} files have no scores", "red")
+    return n_failed
 
 
 @contextmanager

@@ -20,7 +20,15 @@ def score(
 ) -> None:
     """Score files in this process, without a server. A bad file is reported, the others still score; then exit 1."""
     export(weights_dir=weights, device=device)
-    from app.cli.scoring import print_error, print_json, print_table, score_files, scoring_progress, temporary_decoder
+    from app.cli.scoring import (
+        print_error,
+        print_failures,
+        print_json,
+        print_table,
+        score_files,
+        scoring_progress,
+        temporary_decoder,
+    )
     from app.cli.settings import load_settings
     from app.cli.weights_dir import require_weights
     from app.core.settings import WorkerSettings
@@ -36,4 +44,4 @@ def score(
             print_json(outcome) if json else print_error(outcome)
     if not json:
         print_table(outcomes, scorer)
-    sys.exit(int(any("error" in outcome for outcome in outcomes)))
+    sys.exit(int(print_failures(outcomes) > 0))
