@@ -7,25 +7,25 @@ at any moment and started again has no song missing or twice.
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
 
 from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits, ModelOutputInvalid
 from model.processors import usable_cores
+from model.training.audio_files import choose_audio, find_audio, is_local
 from model.training.embeddings import PLATFORM
 from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
 from model.training.ray_session import ray_session
 from model.training.shards import Outcome, ShardWriter, Song, exclusive_lock
 from model.training.splits import SPLITS
-from model.training.tables import DataError, Table, cell_error, read_table
+from model.training.tables import Table, cell_error, read_table
 
 #: With more songs than this, a task takes several of them, to limit Ray's overhead.
 MAX_TASKS = 10_000
@@ -47,11 +47,15 @@ class ExtractConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """The progress of an extraction in songs, those of earlier runs included."""
+    """The progress of an extraction in songs of its manifest, those of earlier runs included."""
 
     done: int
-    failed: int
     total: int
+    failures: Mapping[str, int]  # by error code
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
 
 
 def extract(
@@ -67,7 +71,7 @@ def extract(
 
     manifest : a folder with train.parquet, val.parquet and test.parquet, or one table of id, score_streams,
                score_likes, platform and, for task full, the aesthetic scores
-    audio    : a folder, or a URL that fsspec reads, where a song is any file named `{id}.*`
+    audio    : a folder, or a URL that fsspec reads, where a song is the one file of audio named `{id}.*`
     out      : rows go to out/{split}/part-*.parquet, what could not be embedded to out/failures.parquet
     Raises DataError for a manifest or an `out` that cannot be used, WeightsError for the weights.
     """
@@ -77,12 +81,15 @@ def extract(
     with exclusive_lock(out):
         writer = ShardWriter(out, provenance, config.shard_songs, retry_failures)
         todo = [song for song in songs if song.id not in writer.finished(song.split)]
-        progress = Progress(len(songs) - len(todo), writer.n_failed, len(songs))
+        codes = writer.failures
+        failures = Counter(codes[key] for song in songs if (key := (song.split, song.id)) in codes)
+        progress = Progress(len(songs) - len(todo), len(songs), failures)
         on_progress(progress)
         with writer:
             for outcome in _outcomes(todo, audio, config):
                 writer.add(outcome)
-                progress = Progress(progress.done + 1, writer.n_failed, len(songs))
+                failures.update([outcome.code] if outcome.code else [])
+                progress = replace(progress, done=progress.done + 1)
                 on_progress(progress)
     return progress
 
@@ -98,21 +105,6 @@ def read_manifest(path: Path) -> list[Song]:
                 raise cell_error(file, ID, row, f"{song.id!r} is in the split {seen[song.id]!r} too")
             songs.append(song)
     return songs
-
-
-def find_audio(audio: str) -> tuple[Any, dict[str, list[str]]]:
-    """The file system of a folder or URL, and the files under it by their names without suffix. Raises DataError."""
-    try:
-        system, root = fsspec.core.url_to_fs(audio)
-        paths = system.find(root)
-    except (OSError, ValueError, ImportError) as error:
-        raise DataError(f"{audio}: cannot be listed: {error}") from error
-    by_name: dict[str, list[str]] = {}
-    for path in paths:
-        by_name.setdefault(path.rpartition("/")[2].rpartition(".")[0], []).append(path)
-    if not by_name:
-        raise DataError(f"{audio}: there is no such folder, or it holds no files")
-    return system, by_name
 
 
 def _songs(table: Table, split: str) -> list[Song]:
@@ -140,22 +132,17 @@ def _outcomes(songs: list[Song], audio: str, config: ExtractConfig) -> Iterator[
     """The outcome of each song, in the order in which they are ready."""
     if not songs:
         return
-    system, by_name = find_audio(audio)
-    found, missing = [], []
+    files = find_audio(audio)
+    paths = {index: found for index, song in enumerate(songs) if (found := files.named(song.id))}
     for index, song in enumerate(songs):
-        paths = by_name.get(song.id, [])
-        found.append({"index": index, "path": paths[0]}) if len(paths) == 1 else missing.append((song, paths))
-    yield from (_missing_audio(song, paths) for song, paths in missing)
-    if found:
-        with ray_session() as ray:
-            for row in _pipeline(ray, found, system, config).iter_rows():
-                yield _outcome(songs[row["index"]], row)
-
-
-def _missing_audio(song: Song, paths: list[str]) -> Outcome:
+        if index not in paths:
+            yield Outcome(song, code="audio_missing", detail=f"there is no file named {song.id}.*")
     if paths:
-        return Outcome(song, code="audio_ambiguous", detail=f"there are {', '.join(sorted(paths))}")
-    return Outcome(song, code="audio_missing", detail=f"there is no file named {song.id}.*")
+        # Bytes, because the name of a file need not be text, and Ray's own columns of text must be.
+        rows = [{"index": index, "paths": os.fsencode("\0".join(found))} for index, found in paths.items()]
+        with ray_session() as ray:
+            for row in _pipeline(ray, rows, files.system, config).iter_rows():
+                yield _outcome(songs[row["index"]], row)
 
 
 def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: ExtractConfig) -> Any:
@@ -178,9 +165,10 @@ def _pipeline(ray: Any, rows: list[dict[str, Any]], system: Any, config: Extract
 
 
 def _decode(row: dict[str, Any], system: Any, config: ExtractConfig) -> dict[str, Any]:
-    """A Ray task: the segments of one file as bytes, or the code of its error."""
+    """A Ray task: the segments of the one file of audio among the paths as bytes, or the code of its error."""
     try:
-        with _local_file(system, row["path"]) as path, _decoder(config).decode(path) as track:
+        chosen = choose_audio(system, os.fsdecode(row["paths"]).split("\0"))
+        with _opened(system, chosen) as file, _decoder(config).decode(file) as track:
             pcm = b"".join(segment.tobytes() for segment in track.segments())
     except AudioError as error:
         return {"index": row["index"], "pcm": b"", "code": error.code, "detail": str(error)}
@@ -190,14 +178,19 @@ def _decode(row: dict[str, Any], system: Any, config: ExtractConfig) -> dict[str
 
 
 @contextmanager
-def _local_file(system: Any, path: str) -> Iterator[Path]:
-    """The file itself where it is local, else a temporary copy."""
-    if isinstance(system, LocalFileSystem):
-        yield Path(path)
+def _opened(system: Any, path: str) -> Iterator[BinaryIO]:
+    """The file itself where it is local, else a copy that is gone after the block.
+
+    Open, because the decoder follows no links; those of the operator are followed here.
+    """
+    if is_local(system):
+        with open(path, "rb") as file:
+            yield file
         return
     with tempfile.NamedTemporaryFile(prefix="apex-") as copy:
         system.get_file(path, copy.name)
-        yield Path(copy.name)
+        with open(copy.name, "rb") as file:
+            yield file
 
 
 @cache

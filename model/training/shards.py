@@ -61,8 +61,9 @@ class ShardWriter:
         self._finished: dict[str, set[str]] = {}
 
     @property
-    def n_failed(self) -> int:
-        return len(self._failures)
+    def failures(self) -> dict[tuple[str, str], str]:
+        """The error code of each song that has failed, by its split and id."""
+        return {(failure["split"], failure[ID]): failure["code"] for failure in self._failures}
 
     def finished(self, split: str) -> set[str]:
         """The ids of a split that need no more work. Raises DataError when they come from other weights."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
@@ -54,12 +55,12 @@ class Table:
         return [self._text(column, index, value) for index, value in enumerate(self.values(column))]
 
     def keys(self, column: str) -> list[str]:
-        """A column of texts, no two of them the same."""
+        """A column of texts, no two of them the same in Unicode's composed form."""
         keys = self.texts(column)
         first: dict[str, int] = {}
         for index, key in enumerate(keys):
-            if first.setdefault(key, index) != index:
-                self.fail(column, index, f"{key!r} is in row {first[key] + 1} too")
+            if first.setdefault(composed(key), index) != index:
+                self.fail(column, index, f"{key!r} is in row {first[composed(key)] + 1} too")
         return keys
 
     def numbers(self, column: str, low: float = -math.inf, high: float = math.inf) -> Floats:
@@ -124,6 +125,11 @@ class Table:
 
 
 FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+
+def composed(text: str) -> str:
+    """A text in Unicode's composed form (NFC): the same name may come decomposed (NFD) from another system."""
+    return normalize("NFC", text)
 
 
 def read_table(path: Path) -> Table:

@@ -1,5 +1,6 @@
 """`apex extract`: songs in, Parquet of embeddings out."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 @training_command
 def extract(
     manifest: Annotated[Path, typer.Argument(help="What 'apex labels' wrote, or one table of id and scores.")],
-    audio: Annotated[str, typer.Option(help="Folder or URL that holds each song as a file named id.*.")],
+    audio: Annotated[
+        str, typer.Option(help="Folder or URL that holds each song as a file named id.*; links are followed.")
+    ],
     weights: WeightsFlag = Path("weights"),
     out: OutFlag = Path("emb"),
     device: DeviceFlag = "auto",
@@ -31,8 +34,8 @@ def extract(
 ) -> None:
     """2. Embed every song, in parallel. Start it again after a crash: it goes on where it was.
 
-    What cannot be embedded is in OUT/failures.parquet, with the reason. Set RAY_ADDRESS to use a Ray cluster instead of
-    this machine.
+    What cannot be embedded is in OUT/failures.parquet, with the reason; where that is every song, the exit status is 1.
+    Set RAY_ADDRESS to use a Ray cluster instead of this machine.
     """
     from model.training import extract as extraction
     from model.training.shards import FAILURES
@@ -50,4 +53,6 @@ def extract(
         end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
     note(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")
     if end.failed:
-        note(f"{end.failed:,} failed: {out / FAILURES} says why", "red")
+        codes = ", ".join(f"{n:,} {code}" for code, n in sorted(end.failures.items()))
+        note(f"{end.failed:,} failed ({codes}): {out / FAILURES} says why", "red")
+    sys.exit(int(end.failed == end.total))

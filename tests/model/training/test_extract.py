@@ -18,7 +18,7 @@ from model.audio.decoder import Decoder
 from model.domain import AudioLimits, DeviceError
 from model.inference.scorer import Scorer, provenance
 from model.training.embeddings import pack, read_provenance
-from model.training.extract import ExtractConfig, extract, find_audio, read_manifest
+from model.training.extract import ExtractConfig, extract, read_manifest
 from model.training.labels import LabelConfig, label, write
 from model.training.tables import DataError
 from tests.model.conftest import make_track
@@ -39,7 +39,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Labels of 16 songs, and 13 of them as files in four formats."""
+    """Labels of 16 songs, and 13 of them as files in four formats: one a link, one with its cover beside it."""
     root = tmp_path_factory.mktemp("catalogue")
     config = LabelConfig(fractions=(0.6, 0.2, 0.2))
     write(label(write_counts(root / "counts.csv", N_SONGS), config), root / "labels", config)
@@ -51,6 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(root / "audio/s2.ogg", np.zeros((33_075, 2)), 22_050)
     shutil.copyfile(root / "audio/deep/s3.mp3", root / "audio/s3.wav")
     (root / "audio/s4.wav").unlink()
+    (root / "audio/s10.ogg").rename(root / "blob")
+    (root / "audio/s10.ogg").symlink_to(root / "blob")
+    (root / "audio/deep/s7.jpg").write_bytes(b"\xff\xd8\xff\xe0 cover")
     return root
 
 
@@ -217,8 +220,16 @@ def test_cuda_is_not_waited_for_where_there_is_none(folder: Path, tmp_path: Path
         extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", config)
 
 
-def test_a_folder_of_audio_that_is_empty_or_of_no_known_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no such folder, or it holds no files"):
-        find_audio(str(tmp_path))
-    with pytest.raises(DataError, match="cannot be listed"):
-        find_audio("nothing-of-this-name://bucket")
+@pytest.mark.timeout(300)
+def test_a_run_in_which_every_song_failed_ends_with_exit_status_1(tmp_path: Path, tiny_weights: Path) -> None:
+    lines = [f'{{"id": "x/{name}", "score_streams": 1, "score_likes": 1, "platform": "suno"}}' for name in "abc"]
+    (tmp_path / "songs.jsonl").write_text("\n".join(lines))
+    (tmp_path / "audio/x").mkdir(parents=True)
+    (tmp_path / "audio/x/a.mp3").write_bytes(b"no audio")
+    flags = ["--audio", str(tmp_path / "audio"), "--weights", str(tiny_weights), "--device", "cpu"]
+    command = [sys.executable, "-m", "app.cli", "extract", str(tmp_path / "songs.jsonl"), *flags]
+    for _ in ("at first", "when there is nothing left to try"):
+        done = subprocess.run([*command, "--out", str(tmp_path / "emb")], capture_output=True, text=True)
+        assert done.returncode == 1
+        summary = f"3 failed (2 audio_missing, 1 unsupported_media_type): {tmp_path}/emb/failures.parquet says why"
+        assert done.stderr.splitlines()[-2:] == [f"0 of 3 songs are in {tmp_path}/emb", summary]
