@@ -95,7 +95,7 @@ def bars(
     for position, (group, triples) in enumerate(groups.items()):
         rows = [(row, *triple) for row, triple in enumerate(triples) if triple]
         _points(axes, rows, group, offset=(position - (len(groups) - 1) / 2) * 0.8 / len(groups))
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)  # a name may hold dollar signs
     axes.set_ylim(len(names) - 0.4, -0.6)  # the first on top
     axes.set_xlabel(xlabel, fontsize=9)
     axes.grid(axis="x", alpha=0.3)
