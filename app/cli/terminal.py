@@ -24,5 +24,10 @@ def note(value: object, style: str = "") -> None:
     Console(stderr=True).print(literal(value, style), soft_wrap=True)
 
 
+def warn(value: object) -> None:
+    """Print a sentence on stderr that begins with "warning"."""
+    note(f"warning: {value}", "yellow")
+
+
 def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")

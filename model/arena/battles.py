@@ -4,13 +4,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays import Floats
 from model.domain import SCORE_RANGES, TASK_SCORES
-from model.training.tables import DataError, Table, read_table
+from model.training.tables import DataError, Table, composed, read_table
 
 PREFERENCES = ("A", "B", "TIE", "BOTH_BAD")
 SIDES = ("a", "b")
@@ -123,7 +124,8 @@ def _looked_up(battles: Table, scores: Table) -> dict[str, tuple[Floats, Floats]
 
 
 def _names_of(clip: str) -> tuple[str, str, str]:
-    return clip, Path(clip).name, Path(clip).stem
+    path = Path(composed(clip))
+    return composed(clip), path.name, path.stem
 
 
 def _rows(battles: Table, column: str, row_of: Mapping[str, int], path: Path) -> list[int]:
@@ -158,7 +160,13 @@ def clips_in(table: Table, folder: Path) -> list[str]:
         for index, clip in enumerate(table.texts(column)):
             if os.path.isabs(clip) or Path(os.path.normpath(clip)).parts[0] == os.pardir:
                 table.fail(column, index, f"{clip!r} is not within {folder}")
-            if clip not in clips and not (folder / clip).is_file():
+            if clip not in clips and not clip_file(folder, clip).is_file():
                 table.fail(column, index, f"there is no file {folder / clip}")
             clips[clip] = None
     return list(clips)
+
+
+def clip_file(folder: Path, clip: str) -> Path:
+    """The file of a clip, whose name may be decomposed in the folder and composed in the table, or the reverse."""
+    paths = [folder / name for name in (clip, composed(clip), normalize("NFD", clip))]
+    return next((path for path in paths if path.is_file()), paths[0])

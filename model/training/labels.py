@@ -21,7 +21,7 @@ from model.domain import SCORE_RANGES, TASK_SCORES
 from model.reports import plots
 from model.reports.html import Report
 from model.training.splits import DEFAULT_FRACTIONS, SPLITS, assign
-from model.training.tables import DataError, Table, read_table, write_parquet
+from model.training.tables import DataError, Table, composed, read_table, spelling_warning, write_parquet
 
 #: The column of counts behind each popularity score.
 COUNTS = {"score_streams": "streams", "score_likes": "likes"}
@@ -50,6 +50,7 @@ class Labels:
     platforms: list[str]
     scores: Mapping[str, Floats]
     split: NDArray[np.int64]
+    warnings: tuple[str, ...] = ()
 
 
 def label(counts: Path, config: LabelConfig, aesthetics: Path | None = None) -> Labels:
@@ -70,7 +71,9 @@ def label(counts: Path, config: LabelConfig, aesthetics: Path | None = None) -> 
     groups = table.texts(config.group) if config.group else ids
     split = assign(groups, platforms, config.fractions, config.seed)
     _check_not_empty(split, counts)
-    return Labels(ids, platforms, scores, split)
+    names = {PLATFORM: platforms, **({config.group: groups} if config.group else {})}
+    warnings = filter(None, (spelling_warning(column, texts) for column, texts in names.items()))
+    return Labels(ids, platforms, scores, split, tuple(warnings))
 
 
 def percentile_scores(counts: Floats, pools: Sequence[str], exponent: float = 1.0) -> Floats:
@@ -113,6 +116,8 @@ def report(labels: Labels, config: LabelConfig) -> Report:
     )
     together = f"songs with the same {config.group} stay together" if config.group else "by song"
     page.text(f"Split {together}, alike on each platform, with seed {config.seed}.")
+    for warning in labels.warnings:
+        page.text(f"Warning: {warning}.")
     page.heading("Songs")
     page.table(["platform", *SPLITS, "all"], _counts(labels))
     page.heading("Labels")
@@ -122,13 +127,14 @@ def report(labels: Labels, config: LabelConfig) -> Report:
 
 def _joined(aesthetics: Table, ids: list[str], counts: Path) -> dict[str, Floats]:
     """The aesthetic scores in the order of these songs."""
-    row_of = {key: row for row, key in enumerate(aesthetics.keys(ID))}
-    for index, key in enumerate(ids):
+    row_of = {composed(key): row for row, key in enumerate(aesthetics.keys(ID))}
+    composed_ids = [*map(composed, ids)]
+    for index, key in enumerate(composed_ids):
         if key not in row_of:
             raise DataError(f"{aesthetics.path}: column {ID!r}: lacks {key!r} of {counts}, row {index + 1}")
     if not (scores := aesthetic_scores(aesthetics)):
         raise DataError(f"{aesthetics.path}: has neither the column {STRUCTURE!r} nor {', '.join(AESTHETICS)}")
-    rows = [row_of[key] for key in ids]
+    rows = [row_of[key] for key in composed_ids]
     return {name: values[rows] for name, values in scores.items()}
 
 

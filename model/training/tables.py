@@ -1,15 +1,16 @@
-"""Small tables as CSV, JSONL or Parquet, with every cell checked.
+"""Small tables as CSV, TSV, JSONL or Parquet, with every cell checked.
 
-A fault raises a `DataError` that names the file, the column and the row. Rows are counted from 1, without the header.
-Knows nothing of what the columns mean. CSV and JSONL are not read with pyarrow, because its errors do not name the
-row, and it would read the id "007" as the number 7.
+A fault raises a `DataError` that names the file, the column and the row. Rows are counted from 1, without the header
+and blank lines. Knows nothing of what the columns mean. CSV and JSONL are not read with pyarrow, because its errors do
+not name the row, and it would read the id "007" as the number 7.
 """
 
 import csv
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unicodedata import normalize
@@ -24,6 +25,7 @@ from model.domain import ApexError
 from model.files import atomic_write
 
 MAX_SHOWN_CHARS = 60
+MAX_SHOWN = 10
 
 
 class DataError(ApexError):
@@ -132,14 +134,29 @@ def composed(text: str) -> str:
     return normalize("NFC", text)
 
 
+def spelling_warning(column: str, texts: Iterable[str]) -> str | None:
+    """A sentence that names the texts of a column that differ only by case or blanks; None where there are none."""
+    spellings: dict[str, list[str]] = {}
+    for text in sorted(set(texts)):
+        spellings.setdefault("".join(composed(text).casefold().split()), []).append(text)
+    alike = [" and ".join(map(repr, group)) for group in spellings.values() if len(group) > 1]
+    if not alike:
+        return None
+    more = f"; and {len(alike) - MAX_SHOWN:,} more" if len(alike) > MAX_SHOWN else ""
+    return f"{column}: these differ only by case or blanks and count as different: {'; '.join(alike[:MAX_SHOWN])}{more}"
+
+
 def read_table(path: Path) -> Table:
-    """The table in a file, by its suffix: .csv, .jsonl or .parquet. Raises DataError, also for a table without rows."""
+    """The table in a file, by its suffix in any case: .csv, .tsv, .jsonl or .parquet.
+
+    Raises DataError, also for a table without rows.
+    """
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
-    if path.suffix not in READERS:
+    if (suffix := path.suffix.lower()) not in READERS:
         raise DataError(f"{path}: is none of {', '.join(READERS)}")
     try:
-        columns = READERS[path.suffix](path)
+        columns = READERS[suffix](path)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     table = Table(path, columns)
@@ -150,8 +167,8 @@ def read_table(path: Path) -> Table:
 
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file that appears whole or not at all, and is on the disk when this returns."""
-    with atomic_write(path, durable=True) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    with atomic_write(path, durable=True) as unfinished:
+        pq.write_table(table, unfinished, compression="zstd")
 
 
 def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:
@@ -159,9 +176,9 @@ def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:
     return DataError(f"{path}: column {column!r}, row {index + 1}: {fault}")
 
 
-def _read_csv(path: Path) -> dict[str, list[Any]]:
+def _read_csv(path: Path, dialect: str = "excel") -> dict[str, list[Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, dialect=dialect)
         header = list(reader.fieldnames or ())
         if len(set(header)) < len(header):
             raise ValueError("two columns have the same name")
@@ -178,7 +195,8 @@ def _complete(reader: "csv.DictReader[str]", header: list[str]) -> Iterator[dict
 def _read_jsonl(path: Path) -> dict[str, list[Any]]:
     rows = []
     # Split at line feeds only: JSON texts may contain the other characters that end a line.
-    for index, line in enumerate(path.read_text("utf-8-sig").removesuffix("\n").split("\n")):
+    lines = path.read_text("utf-8-sig").split("\n")
+    for index, line in enumerate(line for line in lines if line.strip()):
         try:
             row = json.loads(line)
         except ValueError as error:
@@ -206,4 +224,5 @@ READERS: dict[str, Callable[[Path], dict[str, list[Any]]]] = {
     ".csv": _read_csv,
     ".jsonl": _read_jsonl,
     ".parquet": _read_parquet,
+    ".tsv": partial(_read_csv, dialect="excel-tab"),
 }

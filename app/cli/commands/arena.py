@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag, WeightsFlag
 from app.cli.progress import progress
-from app.cli.terminal import note
+from app.cli.terminal import note, warn
 from app.cli.weights_dir import require_weights
 
 SCORES = "scores.jsonl"
@@ -19,7 +20,7 @@ SCORES = "scores.jsonl"
 
 @training_command
 def arena(
-    battles: Annotated[Path, typer.Argument(help="Music Arena's record of battles: .parquet, .jsonl or .csv.")],
+    battles: Annotated[Path, typer.Argument(help="Music Arena's record of battles: .parquet, .jsonl, .csv or .tsv.")],
     out: OutFlag = Path("arena"),
     scores: Annotated[
         Path | None,
@@ -42,7 +43,7 @@ def arena(
     """
     from model.arena import experiment, report
     from model.arena.battles import clips_in, has_scores, read_battles
-    from model.training.tables import read_table
+    from model.training.tables import read_table, spelling_warning
 
     table = read_table(battles)
     if audio is None and scores is None and not has_scores(table):
@@ -51,6 +52,8 @@ def arena(
         out.mkdir(parents=True, exist_ok=True)
         scores = _score_clips(clips_in(table, audio), audio, out / SCORES, weights, head, device)
     read = read_battles(battles, scores)
+    if warning := spelling_warning("system_a, system_b", chain(*read.systems)):
+        warn(warning)
     with progress() as bars:
         bar = bars.add_task("folds", total=None)
         result = experiment.run(
@@ -74,6 +77,7 @@ def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, h
     from app.cli.scoring import UNTRAINED, score_files, scoring_progress, temporary_decoder
     from app.cli.settings import load_settings
     from app.core.settings import WorkerSettings
+    from model.arena.battles import clip_file
     from model.inference.scorer import Scorer
     from model.training.tables import DataError
 
@@ -85,7 +89,7 @@ def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, h
     scored = keep_scored(path, scorer.card.version)
     todo = [clip for clip in clips if clip not in scored]
     with temporary_decoder(settings) as decoder, scoring_progress() as bars, path.open("a", encoding="utf-8") as file:
-        outcomes = score_files([audio / clip for clip in todo], decoder, scorer, bars)
+        outcomes = score_files([clip_file(audio, clip) for clip in todo], decoder, scorer, bars)
         for clip, outcome in zip(todo, outcomes, strict=True):
             if "error" in outcome:
                 raise DataError(f"{audio / clip}: {outcome['error']['detail']}")

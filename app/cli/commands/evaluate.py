@@ -11,7 +11,7 @@ from rich.table import Table
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, ResamplesFlag
 from app.cli.progress import progress
-from app.cli.terminal import literal, note
+from app.cli.terminal import literal, note, warn
 
 if TYPE_CHECKING:
     from model.training.evaluate import Evaluation
@@ -31,6 +31,7 @@ def evaluate(
     """4. Say how good a head is, beside a mean and a ridge regression, with 95 % intervals."""
     from model.inference.device import resolve_device
     from model.training import evaluate as evaluation
+    from model.training.tables import spelling_warning
 
     train = train_data or _sibling_split(data, "train")
     with progress() as bars:
@@ -46,6 +47,8 @@ def evaluate(
         )
     evaluation.write(result, out)
     _show(result)
+    if warning := spelling_warning("platform", result.songs.platforms):
+        warn(warning)
     note(f"see {out / 'report.html'}")
 
 

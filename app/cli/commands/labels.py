@@ -8,12 +8,14 @@ from rich.console import Console
 
 from app.cli.errors import training_command
 from app.cli.flags import OutFlag, SeedFlag
-from app.cli.terminal import literal, note
+from app.cli.terminal import literal, note, warn
 
 
 @training_command
 def labels(
-    counts: Annotated[Path, typer.Argument(help="Table with id, platform, streams, likes: .csv, .jsonl or .parquet.")],
+    counts: Annotated[
+        Path, typer.Argument(help="Table with id, platform, streams, likes: .csv, .tsv, .jsonl or .parquet.")
+    ],
     out: OutFlag = Path("labels"),
     aesthetics: Annotated[
         Path | None,
@@ -42,6 +44,8 @@ def labels(
         labelled = label(counts, config, aesthetics)
     with console.status("writing"):
         write(labelled, out, config)
+    for warning in labelled.warnings:
+        warn(warning)
     if config.exponent == 1:
         note("Exponent 1: a score is a percentile rank. The published model's exponent is not known.")
     note(f"{len(labelled.ids):,} songs; see {out / 'report.html'}")

@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 from model.arena import experiment as arena
 from model.arena import report as arena_report
-from model.arena.battles import clips_in, features, read_battles
+from model.arena.battles import clip_file, clips_in, features, read_battles
 from model.domain import SCORE_RANGES
 from model.training.tables import DataError, Table
 from tests.model.catalogue import battles
@@ -200,6 +200,17 @@ def test_a_clip_that_is_not_a_file_of_the_folder_is_refused(tmp_path: Path, clip
     table = Table(tmp_path / "battles.csv", {"audio_a": ["fine.wav", "fine.wav"], "audio_b": ["fine.wav", clip]})
     with pytest.raises(DataError, match=f"battles.csv: column 'audio_b', row 2: {sentence}"):
         clips_in(table, tmp_path / "audio")
+
+
+def test_a_clip_is_found_by_either_unicode_form_of_its_name(tmp_path: Path) -> None:
+    composed, decomposed = "Déjà.wav", "De\u0301ja\u0300.wav"
+    (tmp_path / "audio").mkdir()
+    for name in (composed, f"other {decomposed}"):
+        (tmp_path / "audio" / name).touch()
+    clips = {"audio_a": [decomposed], "audio_b": [f"other {composed}"]}
+    found = clips_in(Table(tmp_path / "battles.csv", clips), tmp_path / "audio")
+    assert found == [decomposed, f"other {composed}"]
+    assert all(clip_file(tmp_path / "audio", clip).is_file() for clip in found)
 
 
 def test_too_few_battles_and_battles_without_scores_are_refused(tmp_path: Path) -> None:

@@ -102,3 +102,24 @@ def test_the_report_says_plainly_that_the_exponent_is_not_known(tmp_path: Path) 
     page = report(label(write_counts(tmp_path / "counts.csv"), config), config).html()
     assert "The exponent of the published model is not known" in page
     assert "http" not in page, "a report asks nobody for more"
+
+
+def test_platforms_and_groups_that_are_spelt_in_two_ways_are_named_in_a_warning(tmp_path: Path) -> None:
+    counts = write_counts(tmp_path / "counts.csv")
+    counts.write_text(counts.read_text().replace(",suno,", ", Suno,", 5).replace(",artist1,", ",Artist1,", 1))
+    labels = label(counts, LabelConfig(group="artist"))
+    assert [warning.partition(":")[0] for warning in labels.warnings] == ["platform", "artist"]
+    assert "' Suno' and 'suno'" in labels.warnings[0]
+    assert "Artist1" in report(labels, LabelConfig(group="artist")).html()
+    assert set(labels.platforms) == {"suno", " Suno", "udio"}
+    assert label(counts, LabelConfig()).warnings == labels.warnings[:1]
+
+
+def test_aesthetics_are_joined_by_ids_of_either_unicode_form(tmp_path: Path) -> None:
+    counts = write_counts(tmp_path / "counts.csv", aesthetics=False)
+    counts.write_text(counts.read_text().replace("s0,", "Déjà,"))
+    path = tmp_path / "songeval.csv"
+    lines = [f"{name},1,2,3,4,5" for name in ("De\u0301ja\u0300", *(f"s{i}" for i in range(1, 60)))]
+    path.write_text("\n".join([f"id,{','.join(AESTHETICS)}", *lines]))
+    labels = label(counts, LabelConfig(), path)
+    assert (labels.ids[0], labels.scores["naturalness"][0]) == ("Déjà", 5.0)

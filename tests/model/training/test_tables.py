@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.files import write_json
-from model.training.tables import DataError, read_table
+from model.training.tables import DataError, read_table, spelling_warning
 
 
 def csv(tmp_path: Path, text: str) -> Path:
@@ -92,3 +92,41 @@ def test_json_is_written_without_nan(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": None}
     with pytest.raises(ValueError, match="Out of range"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
+
+
+@pytest.mark.parametrize("name", ["counts.CSV", "counts.tsv", "counts.TSV", "counts.JSONL", "counts.csv"])
+def test_the_suffix_says_how_a_table_is_read_in_any_case(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(
+        {".csv": 'id,title\na,"b,c"\n', ".tsv": "id\ttitle\na\tb,c\n", ".jsonl": '{"id": "a", "title": "b,c"}\n'}[
+            Path(name).suffix.lower()
+        ]
+    )
+    table = read_table(tmp_path / name)
+    assert (table.keys("id"), table.texts("title")) == (["a"], ["b,c"])
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_blank_lines_of_jsonl_are_no_rows(tmp_path: Path, newline: str) -> None:
+    path = tmp_path / "counts.jsonl"
+    path.write_bytes(newline.join(["", '{"id": "a"}', "", " \t", '{"id": "b"}', "", ""]).encode())
+    assert read_table(path).keys("id") == ["a", "b"]
+    path.write_bytes(newline.join(['{"id": "a"}', "", "nonsense"]).encode())
+    with pytest.raises(DataError, match="row 2 is not JSON"):
+        read_table(path)
+
+
+def test_ids_that_differ_only_by_their_unicode_form_are_the_same(tmp_path: Path) -> None:
+    path = csv(tmp_path, "id\nDéjà\nDe\u0301ja\u0300\n")
+    with pytest.raises(DataError, match="column 'id', row 2: .* is in row 1 too"):
+        read_table(path).keys("id")
+
+
+def test_texts_that_differ_only_by_case_or_blanks_are_named() -> None:
+    assert spelling_warning("platform", ["suno", "udio", "suno"]) is None
+    warning = spelling_warning("platform", ["suno", "SUNO", "udio ", "udio", "other", "Ud io"])
+    assert warning == (
+        "platform: these differ only by case or blanks and count as different: "
+        "'SUNO' and 'suno'; 'Ud io' and 'udio' and 'udio '"
+    )
+    many = spelling_warning("artist", [name for i in range(12) for name in (f"a{i}", f"A{i}")])
+    assert str(many).endswith("; and 2 more")
