@@ -20,7 +20,7 @@ RECONCILE_EVERY_S = 3.0
 def main() -> None:
     """Run as many scoring processes as the settings say until SIGTERM or Ctrl-C."""
     settings = WorkerSettings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         supervised(settings, processes(settings)).run()
     except Misconfigured as error:

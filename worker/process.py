@@ -44,7 +44,7 @@ def serve(
     """Run as one process of a supervisor, with the scorer and the decoder that are handed in."""
     end_with_parent()
     settings = WorkerSettings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     redis = connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES)
     try:
         with decoding(settings) as decoder:

@@ -9,7 +9,7 @@ from typing import NoReturn, ParamSpec
 
 import typer
 
-from app.cli.terminal import printable
+from app.core.printable import printable
 from model.domain import ApexError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C

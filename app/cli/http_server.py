@@ -26,7 +26,7 @@ def serve() -> None:
     """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
     end_with_parent()
     settings = load_settings(ApiSettings)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
     server = Server(app, _config(app, settings))
     tune_gc()

@@ -21,7 +21,7 @@ API_COMMAND = (sys.executable, "-m", "app.cli", "api")
 def service(process_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[Supervisor, str]]:
     """The service, not yet running, and its address. Its Redis runs until the block ends."""
     settings, api = load_settings(WorkerSettings), load_settings(ApiSettings)
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     require_weights(settings.weights_dir)
     port = api.port or free_port(api.host)
     try:

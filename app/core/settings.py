@@ -54,6 +54,9 @@ class ServiceSettings(BaseSettings):
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe message that is logged."""
 
+    log_format: str = Field("auto", pattern=r"^(auto|json|text)$")
+    """Log lines as JSON objects (`json`) or for people (`text`); `auto` is text on a terminal and JSON elsewhere."""
+
     @property
     def audio_dir(self) -> Path:
         return self.data_dir / "audio"

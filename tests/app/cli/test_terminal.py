@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from app import cli
-from app.cli.terminal import literal, note, printable
+from app.cli.terminal import literal, note
+from app.core.printable import printable
 
 #: What Rich takes for markup, an emoji, a closing tag of nothing, and links.
 NAMES = ["song [live].mp3", "a[/b].mp3", "[red]x[/red].wav", ":heart:.ogg", r"\[x].wav", "[link=http://x]y.wav"]
