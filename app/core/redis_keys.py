@@ -24,6 +24,7 @@ MISSING_SANDBOX_LAYERS = _key("missing_walls")
 THROUGHPUT = _key("rate")
 
 API_KEYS = _key("keys")
+API_KEY_LAST_USES = _key("keys", "used")
 
 
 def record(job_id: str) -> str:

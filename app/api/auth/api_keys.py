@@ -95,6 +95,10 @@ class KeyStore:
         keys = [_key(raw) for raw in self.redis.hgetall(redis_keys.API_KEYS).values()]
         return sorted(keys, key=lambda key: key.created_at or 0.0)
 
+    def last_uses(self) -> dict[str, float]:
+        """When keys were last used, by id, to the minute; without keys that never were."""
+        return {text(key_id): float(at) for key_id, at in self.redis.hgetall(redis_keys.API_KEY_LAST_USES).items()}
+
     def revoke(self, key_id: str) -> ApiKey:
         """Revoke a key from now on; does nothing to a revoked one. Raises `ApiKeysError` for an unknown id."""
         raw = self.redis.hget(redis_keys.API_KEYS, key_id)

@@ -22,6 +22,8 @@ MINUTE_S = 60
 DAY_S = 24 * 60 * 60
 #: When a client with too many unfinished jobs should try again: nothing says when one of them will end.
 IN_FLIGHT_RETRY_S = 5
+#: The last use of a key is written this often at most; for `apex keys list`.
+LAST_USE_EVERY_S = 60
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class RateLimitStatus:
 
 
 class Quotas:
-    """Counts what API keys use. A caller without a key has no limits. Blocking."""
+    """Counts what API keys use, and notes when each was last used. A caller without a key has no limits. Blocking."""
 
     def __init__(self, redis: Redis) -> None:
         self._consume = LuaScript(redis, "api/auth/lua/consume.lua")
@@ -82,6 +84,7 @@ class Quotas:
             redis_keys.request_quota(caller.key_id),
             redis_keys.byte_quota(caller.key_id),
             redis_keys.in_flight(caller.tenant),
+            redis_keys.API_KEY_LAST_USES,
         ]
         reply = self._consume(
             keys,
@@ -89,6 +92,7 @@ class Quotas:
             bytes={"cost": n_bytes, "limit": limits.bytes_per_day, "window_s": DAY_S},
             inflight={"cost": jobs, "limit": limits.jobs_in_flight, "retry_s": IN_FLIGHT_RETRY_S},
             force=force,
+            use={"key_id": caller.key_id, "every_s": LAST_USE_EVERY_S} if requests else None,
         )
         return _status(caller, reply)
 

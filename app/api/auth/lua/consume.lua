@@ -1,10 +1,11 @@
 -- Take from all limits of an API key at once, or from none when one is reached: the generic cell rate algorithm.
 --
 -- A meter is one number: the time at which it will have drained. Each unit moves that time by window / limit.
--- KEYS: meter of requests, meter of bytes, the tenant's unfinished jobs.
+-- KEYS: meter of requests, meter of bytes, the tenant's unfinished jobs, the hash of last uses.
 -- Arguments:
 --   burst, bytes       each {cost, limit, window_s}; a negative cost gives back
 --   inflight           {cost, limit, retry_s}; cost is only looked at, because jobs count themselves
+--   use ?              {key_id, every_s}: note that the key is used, unless it was noted less than every_s ago
 --   force              whether a limit may be passed
 -- Returns the limits that are reached, joined by commas; the seconds until they are not; what is left of burst and the
 -- seconds until all of it is; the same of bytes; what is left of inflight.
@@ -27,6 +28,10 @@ local jobs = redis.call('ZCARD', KEYS[3])
 if args.inflight.cost > 0 and jobs + args.inflight.cost > args.inflight.limit then
   table.insert(reached, 'inflight')
   retry_s = math.max(retry_s, args.inflight.retry_s)
+end
+
+if args.use and at - tonumber(redis.call('HGET', KEYS[4], args.use.key_id) or '0') >= args.use.every_s then
+  redis.call('HSET', KEYS[4], args.use.key_id, string.format('%.3f', at))
 end
 
 local consumed, left = #reached == 0 or args.force, {}

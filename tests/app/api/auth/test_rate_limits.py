@@ -5,7 +5,9 @@ import time
 import pytest
 from redis import Redis
 
-from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
+from app.api.auth.api_keys import KeyStore
+from app.api.auth.rate_limits import DAY_S, LAST_USE_EVERY_S, MINUTE_S, Quotas
+from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
@@ -119,3 +121,25 @@ def test_what_is_counted_is_forgotten_when_it_has_drained(quotas: Quotas, redis:
     quotas.consume(CALLER, requests=60, n_bytes=1000)
     assert MINUTE_S - 2 <= redis.ttl("apex:quota:requests:key1") <= MINUTE_S + 1
     assert DAY_S - 2 <= redis.ttl("apex:quota:bytes:key1") <= DAY_S + 1
+
+
+def test_the_last_use_of_a_key_is_noted_once_a_minute(quotas: Quotas, redis: Redis) -> None:
+    def noted() -> float:
+        return KeyStore(redis).last_uses()["key1"]
+
+    assert KeyStore(redis).last_uses() == {}
+    quotas.consume(CALLER, n_bytes=1)
+    assert KeyStore(redis).last_uses() == {}, "bytes are part of a request that was counted"
+    quotas.consume(CALLER, requests=1)
+    first = noted()
+    assert abs(first - time.time()) < 10
+    quotas.consume(CALLER, requests=1)
+    assert noted() == first
+    redis.hset(redis_keys.API_KEY_LAST_USES, "key1", first - LAST_USE_EVERY_S)
+    quotas.consume(CALLER, requests=60)  # refused, and a use all the same
+    assert noted() >= first
+
+
+def test_no_key_means_no_last_use(quotas: Quotas, redis: Redis) -> None:
+    quotas.consume(Caller(), requests=1)
+    assert KeyStore(redis).last_uses() == {}
