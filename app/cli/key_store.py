@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from redis import Redis
@@ -10,6 +11,8 @@ from redis.exceptions import RedisError
 from app.api.auth.api_keys import KeyStore
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.cli.settings import load_settings
+from app.core.callers import ANONYMOUS_TENANT
+from app.core.jobs.store import PAGE_SIZE, JobStore
 from app.core.settings import ServiceSettings
 from model.domain import ApexError
 
@@ -29,6 +32,14 @@ def key_store() -> Iterator[KeyStore]:
             yield KeyStore(redis)
     except (RedisError, EmbeddedRedisError) as error:
         raise NoRedis(f"the keys cannot be reached: {error}") from error
+
+
+def count_anonymous_jobs(redis: Redis) -> int:
+    """How many jobs there are that were made without a key."""
+    jobs = JobStore(redis)
+    ids = (job_id for _, job_id in jobs.list_by_created(ANONYMOUS_TENANT))
+    pages = iter(lambda: [*islice(ids, PAGE_SIZE)], [])
+    return sum(state is not None for page in pages for state in jobs.states(page))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`apex keys`: what it prints, and which Redis it writes to."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,13 @@ import pytest
 from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
+from app.api.auth.rate_limits import Quotas
+from app.cli.commands.keys import LIMITS
 from app.cli.embedded_redis import EmbeddedRedis, running_url
+from app.core import redis_keys
+from app.core.callers import Caller, Limits
+from app.core.jobs.state_machine import JobStateMachine
+from tests.app.records import queued
 
 
 def apex_keys(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +43,65 @@ def test_a_key_is_printed_once_and_alone(redis: Redis, redis_url: str) -> None:
     assert key.id in listed
     assert "acme\tscore:write,jobs:read\t" in listed
     assert presented.rpartition("_")[2] not in listed
+
+
+def on_terminal(*arguments: str, columns: int) -> str:
+    """What `apex keys` shows on a terminal."""
+    reader, writer = os.openpty()
+    env = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
+    command = [sys.executable, "-m", "app.cli", "keys", *arguments]
+    with open(writer, "wb") as terminal:
+        subprocess.run(command, env=env, stdout=terminal, check=True)
+        shown = os.read(reader, 1 << 16).decode()
+    os.close(reader)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_list_is_a_table_with_limits_and_last_use(redis: Redis, redis_url: str, columns: int) -> None:
+    limits = Limits(requests_per_minute=600, bytes_per_day=10**9)
+    keys = [KeyStore(redis).create(tenant=tenant, name="[red]x[/y]", limits=limits)[0] for tenant in ("acme", "other")]
+    Quotas(redis).consume(Caller("acme", keys[0].id, limits=Limits(1, 1, 1)), requests=1)
+    KeyStore(redis).revoke(keys[1].id)
+    shown = on_terminal("list", "--redis-url", redis_url, columns=columns)
+    assert max(map(len, shown.splitlines())) <= columns
+    assert "…" not in shown
+    if columns >= 80:
+        assert all(word in shown for word in (keys[0].id, keys[1].id, "last use", "600/min", "1.0 GB/day", "revoked"))
+        assert shown.count("–") == 1, "only the second key was never used"
+    if columns > 80:
+        assert "[red]x[/y]" in shown
+
+
+def test_a_piped_list_has_exact_values_in_columns(redis: Redis, redis_url: str) -> None:
+    limits = Limits(requests_per_minute=600, bytes_per_day=53687091201)
+    key, _ = KeyStore(redis).create(tenant="acme", name="a\tb\nc", limits=limits)
+    Quotas(redis).consume(Caller("acme", key.id, limits=Limits(1, 1, 1)), requests=1)
+    head, line = apex_keys("list", "--redis-url", redis_url).stdout.splitlines()
+    row = dict(zip(head.split("\t"), line.split("\t"), strict=True))
+    assert (row["id"], row["name"]) == (key.id, r"a\tb\nc")
+    assert [row[name] for name in LIMITS] == ["600", "", "53687091201"]
+    assert row["last use"].endswith("Z")
+
+
+def test_the_first_key_says_which_jobs_it_puts_out_of_reach(
+    redis: Redis, redis_url: str, machine: JobStateMachine
+) -> None:
+    jobs = [queued(machine) for _ in range(3)]
+    queued(machine, tenant="acme")
+    redis.delete(redis_keys.record(jobs[0].id))  # as when it has expired
+    first, second = (apex_keys("create", "--tenant", tenant, "--redis-url", redis_url) for tenant in ("acme", "acme"))
+    assert "warning: jobs made without a key: 2." in first.stderr
+    assert "apex keys create --tenant open" in first.stderr
+    assert len(first.stdout.splitlines()) == 1
+    assert "warning" not in second.stderr
+
+
+def test_a_first_key_that_reaches_the_jobs_made_without_one_needs_no_warning(
+    redis: Redis, redis_url: str, machine: JobStateMachine
+) -> None:
+    queued(machine)
+    assert "warning" not in apex_keys("create", "--tenant", "open", "--redis-url", redis_url).stderr
 
 
 def test_a_key_can_be_revoked_by_its_id(redis: Redis, redis_url: str) -> None:
