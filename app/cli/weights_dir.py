@@ -59,10 +59,11 @@ def ensure_weights(directory: Path) -> Path:
     return beside
 
 
-def pull_weights(directory: Path, *, endpoint: str | None = None) -> "Manifest":
+def pull_weights(directory: Path, *, endpoint: str | None = None, head_revision: str | None = None) -> "Manifest":
     """Fetch the published weights with a progress bar a file; return their manifest."""
     from model.weights import directory as weights
 
+    sources = weights.published(head_revision)
     console = Console(stderr=True)
     console.print(MERT_LICENCE)
     columns = (
@@ -73,7 +74,7 @@ def pull_weights(directory: Path, *, endpoint: str | None = None) -> "Manifest":
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        return weights.pull(directory, endpoint=endpoint, on_progress=_FileBars(progress))
+        return weights.pull(directory, endpoint=endpoint, on_progress=_FileBars(progress), sources=sources)
 
 
 class _FileBars:

@@ -28,11 +28,24 @@ from model.networks.checkpoint import read_json, read_metadata, read_tensors
 from model.networks.head_formats import HEAD_FILE, LAYOUTS, load_head, save_head
 from model.networks.mert import WEIGHT_FILES, load_mert, weights_path
 from model.weights import random_weights
-from model.weights.hub import COMMIT, PUBLISHED, HubSource, Progress, fetch, no_progress, sha256_of
+from model.weights.hub import (
+    COMMIT,
+    PUBLISHED,
+    RELEASED,
+    HubSource,
+    Progress,
+    fetch,
+    git_blob_id,
+    no_progress,
+    sha256_of,
+)
+from model.weights.hub import published as published
 
 MANIFEST = "manifest.json"
 FORMAT = 1
 MERT_FILE = "model.safetensors"
+#: Of the training script's checkpoints; only they are looked up among the released files.
+CHECKPOINT_SUFFIX = ".pt"
 MERT_CONFIGS = ("config.json", "preprocessor_config.json")
 #: Every path that a manifest may name. Nothing else in the directory is ever read.
 PATHS = (
@@ -45,8 +58,9 @@ PATHS = (
 class FileEntry:
     """One file: the hash of its bytes, and where they come from. Unknown provenance is None.
 
-    `source` is `repository/file` on the hub; `source_sha256` is the hash that the file had there, or had before it
-    was converted.
+    `source` is `repository/file` on the hub, or on GitHub for a released checkpoint, which is recognised by its git
+    blob id; `revision` is the commit, or that id as `blob:ID`. `source_sha256` is the hash that the file had there, or
+    had before it was converted.
     """
 
     sha256: str
@@ -225,8 +239,15 @@ def entry_of(path: Path, origin: FileEntry | None = None) -> FileEntry:
     """The entry of a file, with the provenance of its origin where that is given."""
     sha256, n_bytes = sha256_of(path), path.stat().st_size
     if origin is None:
-        return FileEntry(sha256, n_bytes)
+        return _given_by_hand(path, FileEntry(sha256, n_bytes))
     return replace(origin, sha256=sha256, bytes=n_bytes, source_sha256=origin.source_sha256 or origin.sha256)
+
+
+def _given_by_hand(path: Path, entry: FileEntry) -> FileEntry:
+    """The entry of a file of unknown origin, with its origin where it is a checkpoint that its authors released."""
+    if path.suffix != CHECKPOINT_SUFFIX or (released := RELEASED.get(blob_id := git_blob_id(path))) is None:
+        return entry
+    return replace(entry, source=released.source, revision=f"blob:{blob_id}", licence=released.licence)
 
 
 def _fetched(source: HubSource, commit: str, path: Path) -> FileEntry:

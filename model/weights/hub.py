@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,26 @@ PUBLISHED: tuple[HubSource, ...] = (
     ),
     HubSource(
         repo="amaai-lab/apex",
-        revision="main",  # no commit is pinned: the manifest records the one that was downloaded
+        revision="886958280c87b64d2abb703b9981611eb53e575d",
         licence="Apache-2.0",
         folder="apex",
         files={"config.json": None, "pytorch_model.bin": None},
     ),
 )
+
+
+@dataclass(frozen=True)
+class ReleasedFile:
+    """A file that its authors publish outside the hub: `repository/file` on GitHub, and its licence."""
+
+    source: str
+    licence: str
+
+
+#: By git blob id, which is all that is needed to recognise a file that was fetched by hand.
+RELEASED = {
+    "72c15cc21bed630c09800af1b740753cfe34a728": ReleasedFile("AMAAI-Lab/apex/models/best_model.pt", "Apache-2.0")
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +91,7 @@ class Remote:
 _ADVICE = {
     "OfflineModeIsEnabled": "offline mode is on: unset HF_HUB_OFFLINE and pull again",
     "RepositoryNotFoundError": "the hub has no such open repository: check the endpoint",
-    "RevisionNotFoundError": "the hub does not have the pinned revision: check the endpoint",
+    "RevisionNotFoundError": "the hub does not have the pinned revision, or that of --head-revision: check both",
     "RemoteEntryNotFoundError": "the repository does not hold this file: check the endpoint",
     "HfHubHTTPError": "the hub refused: pull again later, and what has arrived is kept",
     "InvalidURL": "the endpoint is not a URL",
@@ -85,6 +99,16 @@ _ADVICE = {
     " again, and what has arrived is kept",
     "OSError": "the file did not arrive whole: check the free space, then pull again, and what has arrived is kept",
 }
+
+
+def published(head_revision: str | None = None) -> tuple[HubSource, ...]:
+    """The published weights, with the head of another commit, branch or tag than the pinned one where that is named."""
+    if head_revision is None:
+        return PUBLISHED
+    if not head_revision.strip():
+        raise WeightsError("the revision of the head is empty: name a commit, a branch or a tag")
+    mert, head = PUBLISHED
+    return mert, replace(head, revision=head_revision)
 
 
 def no_progress(_file: str, _bytes_done: int, _bytes_total: int) -> None:
@@ -133,6 +157,15 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def git_blob_id(path: Path) -> str:
+    """Git's name for the bytes of a file: the SHA-1 of `blob SIZE`, a zero byte and the bytes, in hexadecimal."""
+    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _look_up(repo: str, revision: str, name: str, *, endpoint: str | None, timeout_s: float) -> Remote:

@@ -22,9 +22,12 @@ app = typer.Typer(no_args_is_help=True, help="Get, make, convert and check weigh
 def pull(
     directory: Annotated[Path, typer.Argument(help="Where to put them.")] = Path("weights"),
     endpoint: Annotated[str | None, typer.Option(help="Another hub to fetch from.")] = None,
+    head_revision: Annotated[
+        str | None, typer.Option(help="Another commit, branch or tag of the head's repository than the pinned one.")
+    ] = None,
 ) -> None:
     """Fetch the published weights, check them, convert them to safetensors. Resumes where it stopped."""
-    _show(directory, pull_weights(directory, endpoint=endpoint))
+    _show(directory, pull_weights(directory, endpoint=endpoint, head_revision=head_revision))
 
 
 @app.command()

@@ -24,6 +24,7 @@ from model.networks.head_formats import load_head
 from model.networks.mert import load_mert, pooled_states
 from model.weights.directory import (
     MANIFEST,
+    FileEntry,
     Manifest,
     convert,
     pull,
@@ -32,7 +33,7 @@ from model.weights.directory import (
     write_manifest,
     write_stand_in,
 )
-from model.weights.hub import PUBLISHED, HubSource
+from model.weights.hub import PUBLISHED, RELEASED, HubSource, git_blob_id
 from model.weights.random_weights import MERT_CONFIG, mert_shapes
 from tests.model.weights.hub_stub import COMMIT, HubStub, serve
 
@@ -390,6 +391,53 @@ def test_a_stand_in_with_something_of_the_users_in_it_is_not_overwritten(tiny: P
         write_stand_in(tiny, size="tiny")
 
 
+# --- a checkpoint that its authors released, given by hand ---
+
+
+@pytest.fixture
+def released(published: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of toy size that passes for the released one."""
+    _as_training_checkpoint(published)
+    path = published / "apex/best_model.pt"
+    data = path.read_bytes()
+    blob_id = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    ((_, file),) = RELEASED.items()
+    monkeypatch.setattr("model.weights.directory.RELEASED", {blob_id: file})
+    return path
+
+
+def _check_is_released(entry: FileEntry, path: Path) -> None:
+    assert (entry.source, entry.licence) == ("AMAAI-Lab/apex/models/best_model.pt", "Apache-2.0")
+    assert entry.revision == f"blob:{git_blob_id(path)}"
+
+
+def test_the_released_checkpoint_is_named_where_it_was_dropped_in(released: Path) -> None:
+    _check_is_released(read_manifest(released.parents[1]).files["apex/best_model.pt"], released)
+
+
+def test_the_released_checkpoint_is_named_by_whatever_name_it_is_given_as_a_head(
+    released: Path, tiny: Path, tmp_path: Path
+) -> None:
+    renamed = released.rename(tmp_path / "head from a friend.pt")
+    sha256 = hashlib.sha256(renamed.read_bytes()).hexdigest()
+    entry = convert(tiny, tmp_path / "converted", head_path=renamed).files[HEAD]
+    _check_is_released(entry, renamed)
+    assert entry.source_sha256 == sha256
+    assert read_manifest(tmp_path / "converted").files[HEAD] == entry
+
+
+def test_another_checkpoint_has_no_origin(released: Path) -> None:
+    with released.open("ab") as file:
+        file.write(b"!")
+    assert read_manifest(released.parents[1]).files["apex/best_model.pt"].source is None
+
+
+def test_a_blob_id_is_the_one_that_git_gives(tmp_path: Path) -> None:
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert git_blob_id(tmp_path / "hello") == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert [*RELEASED] == ["72c15cc21bed630c09800af1b740753cfe34a728"]
+
+
 # --- pulling ---
 
 
@@ -413,7 +461,7 @@ def sources(hub: HubStub) -> tuple[HubSource, ...]:
         dataclasses.replace(
             mert, repo="tiny/mert", revision=COMMIT, files={**mert.files, "pytorch_model.bin": weights}
         ),
-        dataclasses.replace(apex, repo="tiny/apex"),
+        dataclasses.replace(apex, repo="tiny/apex", revision=COMMIT),
     )
 
 

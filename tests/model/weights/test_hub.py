@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 from huggingface_hub import close_session
 
 from model.domain import WeightsError
-from model.weights.hub import PUBLISHED, HubSource, Progress, fetch, is_reachable
+from model.weights.hub import PUBLISHED, HubSource, Progress, fetch, is_reachable, published
 from tests.model.weights.hub_stub import COMMIT, HubStub, serve
 
 WEIGHTS = bytes(range(256)) * 4096
@@ -164,3 +165,13 @@ def test_an_endpoint_that_never_answers_is_given_up() -> None:
         assert not is_reachable(f"http://127.0.0.1:{silent_server.getsockname()[1]}", timeout_s=0.3)
     time.sleep(0.1)
     close_session()
+
+
+def test_both_repositories_are_pinned_and_the_head_may_be_another() -> None:
+    mert, head = PUBLISHED
+    assert all(re.fullmatch("[0-9a-f]{40}", source.revision) for source in PUBLISHED)
+    assert head.revision == "886958280c87b64d2abb703b9981611eb53e575d"
+    assert published() == PUBLISHED
+    assert published("main") == (mert, dataclasses.replace(head, revision="main"))
+    with pytest.raises(WeightsError, match="the revision of the head is empty"):
+        published(" ")
