@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 SCOPE = {"tenant": "acme", "route": "POST /score", "key": "k"}
 ANSWER = StoredResponse(202, {"Location": "/jobs/job_1"}, '{"id":"ü"}'.encode())
 PRINTS = {"fingerprint": "f", "body_fingerprint": "r"}
-LEASE_S = 0.15
+LEASE_S = 0.6
 
 
 @pytest.fixture
