@@ -33,9 +33,7 @@ def execute(line: str, folder: Path) -> str:
     """Runs a line as a shell would, with this tree for `apex`."""
     line = re.sub(r"^apex", f"{shlex.quote(sys.executable)} -m app.cli", line)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    environment.pop(
-        "COVERAGE_PROCESS_CONFIG", None
-    )  # it would take half as long again, and tests/model reaches the code
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # half as long again, and tests/model reaches the code
     done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stderr[-3_000:]}"
     return done.stdout
