@@ -6,14 +6,13 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
-from fastapi_offline import FastAPIOffline
 from redis import Redis
 
+from app.api import cors, errors
 from app.api.dependencies import Services
-from app.api.errors import install
 from app.api.middleware import RequestMiddleware
 from app.api.openapi import document
-from app.api.routes import batches, capacity, compare, health, jobs, model, problems, score
+from app.api.routes import batches, capacity, compare, docs, health, jobs, model, problems, score
 from app.core.redis_client import connect
 from app.core.settings import ApiSettings
 
@@ -36,11 +35,15 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
     """
     # No command is retried: the pool replaces a stale connection, and the client can repeat its request itself.
     client = redis or connect(settings.redis_url, max_retries=0, timeout_s=REDIS_TIMEOUT_S)
-    app: FastAPI = FastAPIOffline(
+    app = FastAPI(
         title="APEX music scoring",
         version=version("apex-scoring"),
         description=DESCRIPTION,
-        servers=document.SERVERS,
+        contact=document.CONTACT,
+        license_info=document.LICENCE,
+        servers=document.servers(settings.root_path),
+        docs_url=None,
+        redoc_url=None,
         openapi_tags=document.TAGS,
         lifespan=_lifespan(client if redis is None else None),
         redirect_slashes=False,  # a redirect would contain the Host header that the client sent
@@ -48,11 +51,14 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.services = Services.build(settings, client)
+    app.state.root_path = settings.root_path
     for module in (score, jobs, batches, compare, model, capacity, health, problems):
         app.include_router(module.router)
-    install(app)
+    docs.install(app)
+    errors.install(app)
     document.install(app)
     app.add_middleware(RequestMiddleware)
+    cors.install(app, settings.cors_origins)
     return app
 
 

@@ -79,7 +79,11 @@ class Services:
                 machine, storage, idempotency, admission, settings.max_duration_s, model=TtlCache(worker_info.model)
             ),
             job_service=JobService(
-                machine, queue_status, storage, TtlCache(partial(measure_load, queue_status, queue))
+                machine,
+                queue_status,
+                storage,
+                queue_load=TtlCache(partial(measure_load, queue_status, queue)),
+                root_path=settings.root_path,
             ),
             batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),
             notifications=JobNotifications(

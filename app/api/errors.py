@@ -9,9 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from app.api.pages import page, wants_page
 from app.core.logging import REQUEST_ID
 from app.core.problems import MEDIA_TYPE, Problem, validation_problem
 
@@ -28,31 +29,35 @@ FRAMEWORK_CODES: Mapping[int, str] = {
 }
 
 
-def problem_response(problem: Problem, scope: Scope) -> JSONResponse:
-    """The response that shows a problem. No other code makes one."""
-    instance = quote(scope["path"])[:INSTANCE_CHARS]
-    headers = {"Cache-Control": "no-store", **problem.headers}
+def problem_response(problem: Problem, scope: Scope) -> Response:
+    """The response that shows a problem: JSON, or a page for a person who follows a link. No other code makes one."""
+    request, root = Request(scope), scope["app"].state.root_path
+    members = {"instance": quote(scope["path"])[:INSTANCE_CHARS], "request_id": REQUEST_ID.get()}
+    response: Response
+    if scope["method"] == "GET" and wants_page(request):
+        response = page(request, "error.html", status=problem.kind.status, **vars(problem), **members)
+    else:
+        body = problem.object(**members) | {"type": root + problem.kind.type}
+        response = JSONResponse(body, status_code=problem.kind.status, media_type=MEDIA_TYPE)
+    response.headers.update({"Cache-Control": "no-store", **problem.headers})
     if problem.kind.retry_after_s is not None:
-        headers.setdefault("Retry-After", str(problem.kind.retry_after_s))
-    return JSONResponse(
-        problem.object(instance=instance, request_id=REQUEST_ID.get()),
-        status_code=problem.kind.status,
-        headers=headers,
-        media_type=MEDIA_TYPE,
-    )
+        response.headers.setdefault("Retry-After", str(problem.kind.retry_after_s))
+    return response
 
 
-async def on_problem(request: Request, error: Exception) -> JSONResponse:
+async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
     if error.kind.status >= 500:
         log.error("%s", error, exc_info=error.__cause__)
     return problem_response(error, request.scope)
 
 
-async def on_http_exception(request: Request, error: Exception) -> JSONResponse:
+async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = FRAMEWORK_CODES.get(error.status_code, "internal_error")
     headers = allow(request) if code == "method_not_allowed" else error.headers
+    if code == "method_not_allowed" and request.method == "OPTIONS":
+        return Response(status_code=204, headers=headers)
     return await on_problem(request, Problem(code, headers=headers))
 
 
@@ -60,15 +65,16 @@ def allow(request: Request) -> dict[str, str]:
     """An `Allow` header with every method of the path; the framework names only those of the path's first route."""
     template = getattr(request.scope.get("route"), "path", "")
     operations: Mapping[str, object] = request.app.openapi()["paths"].get(template, {"get": {}})
-    return {"Allow": ", ".join(sorted(name.upper() for name in operations if name != "parameters"))}
+    methods = {name.upper() for name in operations if name != "parameters"} | {"OPTIONS"}
+    return {"Allow": ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))}
 
 
-async def on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return await on_problem(request, invalid_request(error))
 
 
-async def on_redis_error(request: Request, error: Exception) -> JSONResponse:
+async def on_redis_error(request: Request, error: Exception) -> Response:
     log.error("redis: %s: %s", type(error).__name__, error)
     return problem_response(Problem("redis_unavailable"), request.scope)
 

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.errors import problem_response
+from app.api.pages import PAGE_HEADERS
 from app.api.request_context import RequestContext
 from app.core.logging import logged_as
 from app.core.problems import Problem
@@ -25,6 +26,7 @@ log = logging.getLogger("app.requests")
 STATUS_CLIENT_CLOSED_REQUEST = 499
 
 _TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+_EMPTY_FIELD = re.compile(rb"[^=]*=")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -38,7 +40,7 @@ class RequestMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        cycle = RequestCycle(scope, receive, send)
+        cycle = RequestCycle(routable(scope), receive, send, method=scope["method"])
         with logged_as(cycle.request_id, cycle.parent.trace_id if cycle.parent else None):
             try:
                 await self._serve(cycle)
@@ -60,10 +62,11 @@ class RequestMiddleware:
 
 
 class RequestCycle:
-    """One request and its response, observed on their way through."""
+    """One request and its response, observed on their way through. `method` is the client's, `scope` for the routes."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, method: str) -> None:
         self.scope = scope
+        self.method = method
         self.status: int | None = None
         self.request_id = request_id_of(scope)
         self.parent = parent_of(scope)
@@ -83,7 +86,11 @@ class RequestCycle:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._add_headers(MutableHeaders(scope=message))
-        await self._send(message)
+            await self._send(message)
+            if self.method == "HEAD":  # the end, even of a stream of events: its sender is told of a disconnect
+                await self._send({"type": "http.response.body"})
+        elif self.method != "HEAD":
+            await self._send(message)
 
     async def respond(self, problem: Problem) -> None:
         """Send a problem. Raises it, which cuts the connection, when a response has already begun."""
@@ -94,7 +101,7 @@ class RequestCycle:
     def log(self) -> None:
         route = self.scope.get("route")
         fields = {
-            "method": self.scope["method"],
+            "method": self.method,
             # Not the path itself, which the client chooses freely.
             "route": getattr(route, "path", None),
             "status": self.status,
@@ -110,10 +117,30 @@ class RequestCycle:
         if self.parent:
             headers["traceparent"] = self.parent.child()
         headers["X-Content-Type-Options"] = "nosniff"
+        if headers.get("content-type", "").startswith("text/html"):
+            for name, value in PAGE_HEADERS.items():
+                headers.setdefault(name, value)
         headers.update(self.context.headers)
         if self._body_open:
             # The response comes before the end of the body; to keep the connection, the rest would have to be read.
             headers["Connection"] = "close"
+
+
+def routable(scope: Scope) -> Scope:
+    """The request as the routes see it.
+
+    HEAD is a GET whose body is not sent. The path begins with the root path, whether or not a proxy has taken it off.
+    Query parameters without a value (`name=`) are left out: an empty field counts as absent.
+    """
+    root, path = scope["app"].state.root_path, scope["path"]
+    pairs = scope["query_string"].split(b"&")
+    return {
+        **scope,
+        "method": "GET" if scope["method"] == "HEAD" else scope["method"],
+        "root_path": root,
+        "path": path if f"{path}/".startswith(f"{root}/") else root + path,
+        "query_string": b"&".join(pair for pair in pairs if not _EMPTY_FIELD.fullmatch(pair)),
+    }
 
 
 def request_id_of(scope: Scope) -> str:

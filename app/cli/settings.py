@@ -45,8 +45,7 @@ def _declared() -> dict[str, tuple[FieldInfo, str]]:
 
 
 def _row(name: str, field: FieldInfo, owner: str) -> str:
-    default = (
-        "" if field.default is None else f"`{str(field.default).lower() if field.default is False else field.default}`"
-    )
+    value = str(field.default).lower() if field.default is False else field.default
+    default = "" if value in (None, "", ()) else f"`{value}`"
     meaning = " ".join((field.description or "").split())
     return f"| `APEX_{name.upper()}` | {owner} | {default} | {meaning} |"

@@ -37,6 +37,13 @@ class ProblemKind:
 
 _KINDS = (
     ProblemKind(
+        "malformed_request",
+        400,
+        "The request is not valid HTTP",
+        "The request's head cannot be read, can be read in two ways, or is too long. The connection is closed.",
+        "Let an HTTP library build the request.",
+    ),
+    ProblemKind(
         "malformed_multipart",
         400,
         "The form cannot be read",
@@ -354,6 +361,12 @@ def problem_object(code: str, detail: str, **extensions: Any) -> Json:
         "retryable": kind.retryable,
         **extensions,
     }
+
+
+def under(root_path: str, problem: Json) -> Json:
+    """A problem as JSON whose paths begin with `root_path`. Stored problems are told without it."""
+    paths = {name: root_path + problem[name] for name in ("type", "instance") if problem.get(name)}
+    return problem | paths
 
 
 def validation_problem(errors: Iterable[tuple[Iterable[str | int], str]]) -> Problem:

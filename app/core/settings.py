@@ -5,10 +5,10 @@ The text under a field is its documentation; the README's table is made from it.
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
 from model.domain import AudioLimits
@@ -18,6 +18,9 @@ GIB = 1024 * MIB
 DAY_S = 24 * 60 * 60
 #: Settings that say how the model is run.
 ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "batch_segments"}
+
+#: What a browser sends as `Origin`: no path, no slash at the end.
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
 
 class ServiceSettings(BaseSettings):
@@ -75,6 +78,13 @@ class ApiSettings(ServiceSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """What the paths of the service begin with for its clients, such as `/apex`, when a proxy serves it under a path.
+    The proxy may pass that beginning on or take it off."""
+
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = ()
+    """Origins whose pages may call the service from a browser, such as `https://app.example`; several with commas."""
+
     api_keys_file: Path | None = None
     """File with one `tenant sha256-of-key [scopes]` a line, beside the keys that `apex keys` makes."""
 
@@ -110,6 +120,11 @@ class ApiSettings(ServiceSettings):
 
     max_listeners: int = Field(1000, ge=1)
     """Requests of one process that may wait for jobs or stream their events at a time."""
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def split_origins(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def require_auth_on_public_host(self) -> Self:

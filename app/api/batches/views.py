@@ -1,7 +1,7 @@
 """A batch as its client reads it: the states of its jobs, a page of its items, and when it should be done."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from app.api.batches.store import Batch as BatchRecord
@@ -16,7 +16,8 @@ from app.api.schemas.problem import Problem as ProblemBody
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import JobState, now_s
-from app.core.problems import PROBLEMS, Problem, problem_object
+from app.core.json_types import Json
+from app.core.problems import PROBLEMS, Problem, problem_object, under
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
@@ -36,7 +37,7 @@ def batch_view(
 ) -> Batch:
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
     items = services.batches.items(batch)
-    states = services.batches.states(items)
+    states, root = services.batches.states(items), services.settings.root_path
     start = _start(query.cursor)
     end = start + min(max(query.limit, 1), MAX_LIMIT)
     return Batch.model_validate(
@@ -50,7 +51,7 @@ def batch_view(
             "counts": counts(states),
             "items": _items(services, items[start:end], start, filenames),
             "next_cursor": str(end) if end < len(items) else None,
-            "links": {"self": f"/batches/{batch.id}", "jobs": f"/jobs?batch_id={batch.id}"},
+            "links": {"self": f"{root}/batches/{batch.id}", "jobs": f"{root}/jobs?batch_id={batch.id}"},
         }
     )
 
@@ -78,18 +79,21 @@ def _items(services: Services, items: Sequence[Item], start: int, filenames: Seq
     jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
     views = {view.id: view for view in services.job_service.views([job for job in jobs if job])}
     names = dict(enumerate(filenames))
-    return [_item(index, names.get(index), item, views) for index, item in enumerate(items, start)]
+    outcomes = [views.get(item) or _expired() if isinstance(item, str) else item for item in items]
+    root = services.settings.root_path
+    return [_item(index, names.get(index), outcome, root) for index, outcome in enumerate(outcomes, start)]
 
 
-def _item(index: int, filename: str | None, item: Item, views: Mapping[str, Job]) -> BatchItem:
-    job = views.get(item) if isinstance(item, str) else None
-    if job:
-        return BatchItem(index=index, filename=filename, status=200 if job.done else 202, job=job)
-    expired = PROBLEMS["job_expired"]
-    problem = problem_object(expired.code, expired.meaning) if isinstance(item, str) else item
-    return BatchItem(
-        index=index, filename=filename, status=problem["status"], problem=ProblemBody.model_validate(problem)
-    )
+def _item(index: int, filename: str | None, outcome: Job | Json, root_path: str) -> BatchItem:
+    if isinstance(outcome, Job):
+        return BatchItem(index=index, filename=filename, status=200 if outcome.done else 202, job=outcome)
+    problem = ProblemBody.model_validate(under(root_path, outcome))
+    return BatchItem(index=index, filename=filename, status=problem.status, problem=problem)
+
+
+def _expired() -> Json:
+    kind = PROBLEMS["job_expired"]
+    return problem_object(kind.code, kind.meaning)
 
 
 def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:

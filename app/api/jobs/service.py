@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -33,6 +34,7 @@ class JobService:
     queue_status: QueueStatus
     storage: AudioStorage
     queue_load: Callable[[], QueueLoad]
+    root_path: str = ""
 
     def get(self, caller: Caller, job_id: str) -> JobRecord:
         """The caller's job. Raises `job_expired`, or `not_found` for an unknown job and for another tenant's."""
@@ -58,7 +60,8 @@ class JobService:
     def views(self, jobs: Sequence[JobRecord], positions: Positions | None = None) -> list[Job]:
         """The same for many jobs, in as many round trips as for one."""
         estimates = self._estimates([job for job in jobs if job.status is JobState.QUEUED], positions)
-        return [job_view(job, result_ttl_s=self.machine.result_ttl_s, queue=estimates.get(job.id)) for job in jobs]
+        view = partial(job_view, result_ttl_s=self.machine.result_ttl_s, root_path=self.root_path)
+        return [view(job, queue=estimates.get(job.id)) for job in jobs]
 
     def cancel(self, job: JobRecord) -> JobRecord:
         """End a queued job at once, or ask a running one to stop; returns the record as it is then.

@@ -6,10 +6,15 @@ from app.api.schemas.job import Job
 from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import JobState
 from app.core.json_types import Json
+from app.core.problems import under
 
 
-def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None = None) -> Job:
-    """A record as its client reads it. `queue` is the estimate for a job that waits."""
+def job_view(job: JobRecord, *, result_ttl_s: int, root_path: str = "", queue: QueueEstimate | None = None) -> Job:
+    """A record as its client reads it. `queue` is the estimate for a job that waits.
+
+    `root_path` is what the paths in it begin with.
+    """
+    path = f"{root_path}/jobs/{job.id}"
     return Job.model_validate(
         {
             "id": job.id,
@@ -29,17 +34,13 @@ def job_view(job: JobRecord, *, result_ttl_s: int, queue: QueueEstimate | None =
             "queue": _queue(queue),
             "progress": _progress(job),
             "result": job.result,
-            "error": job.error,
+            "error": job.error and under(root_path, job.error),
             "model": job.model,
             "timings": job.timings,
             "attempt": job.attempt,
             "cached": job.cached,
             "request_id": job.request_id,
-            "links": {
-                "self": f"/jobs/{job.id}",
-                "cancel": f"/jobs/{job.id}/cancel",
-                "events": f"/jobs/{job.id}/events",
-            },
+            "links": {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events"},
         }
     )
 

@@ -11,8 +11,8 @@ from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
 from app.api.openapi.downgrade import downgrade
 from app.core.json_types import Json
 
-#: Relative, so that the document is right at every address of a server.
-SERVERS = [{"url": "/", "description": "This server."}]
+CONTACT = {"name": "Those who run this service"}
+LICENCE = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 TAGS = [
     {"name": "scoring", "description": "Send tracks and read what became of them."},
     {"name": "operations", "description": "For those who run the service. Open to all."},
@@ -31,7 +31,6 @@ PARAMETERS: Mapping[str, Json] = {
         "description": "The sender's place in a distributed trace (W3C Trace Context, version 00). Its trace id is in "
         "every line that the API and the worker log about the request; one that cannot be read is ignored.",
         "schema": {"type": "string"},
-        "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
     },
 }
 
@@ -53,6 +52,11 @@ SCHEMES: Mapping[str, Json] = {
 #: Schemas of FastAPI's own 422 response, which this service never sends.
 FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 LIMITS = ("RateLimit", "RateLimit-Policy")
+
+
+def servers(root_path: str) -> list[Json]:
+    """The one that serves the document, without its host: it may be reached by several."""
+    return [{"url": root_path or "/", "description": "This server."}]
 
 
 def install(app: FastAPI) -> None:
@@ -91,6 +95,8 @@ def _complete_operation(operation: Json, path: str) -> None:
     for parameter in operation.get("parameters", []):
         _correct_parameter(parameter)
     for content in _contents(operation):
+        if "$ref" in content["schema"]:
+            content["schema"].pop("type", None)  # FastAPI declares every stream as text
         _add_examples(content, path)
     _add_links(operation)
 
@@ -116,6 +122,7 @@ def _correct_parameter(parameter: Json) -> None:
         parameter["schema"] = choices[0] | parameter["schema"]
     elif choices:
         parameter["schema"]["anyOf"] = choices
+    parameter["schema"].pop("minLength", None)  # an empty one counts as absent
     if parameter["in"] == "header":
         parameter["name"] = "-".join(word.capitalize() for word in parameter["name"].split("-"))
 

@@ -4,10 +4,15 @@ Bodies have their limits in `app.api.uploads.receiver`.
 """
 
 import asyncio
+import json
 from collections.abc import Iterable
+from typing import cast
 
 import httptools
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.core.problems import MEDIA_TYPE, problem_object, under
 
 #: A request's line and headers must have arrived this long after the connection was made or their first byte came.
 HEAD_TIMEOUT_S = 10.0
@@ -53,12 +58,20 @@ class Protocol(HttpToolsProtocol):
         try:
             self._feed(data)
         except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+            self.send_400_response("The request is not valid HTTP/1.1.")
         if self._deadline is None:
             return
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES:
             self.send_400_response("The head of the request is too long.")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what never becomes a request, as the application answers its own, and hang up."""
+        app = cast(FastAPI, self.config.app)
+        body = json.dumps(under(app.state.root_path, problem_object("malformed_request", msg))).encode()
+        head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(head % (MEDIA_TYPE.encode(), len(body)) + body)
+        self.transport.close()
 
     def _feed(self, data: bytes) -> None:
         while True:

@@ -14,6 +14,8 @@ from app.main import create_app
 
 #: Headers of every message, of the transport, and for browsers and proxies: no answer documents them one by one.
 EVERYWHERE = {"content-length", "content-type", "connection", "x-content-type-options", "x-accel-buffering"}
+EVERYWHERE |= {"content-security-policy", "x-frame-options", "referrer-policy"}
+EVERYWHERE |= {"vary", "access-control-allow-origin", "access-control-expose-headers"}
 
 
 @cache

@@ -127,9 +127,9 @@ async def test_a_client_that_left_is_logged_as_such(app: FastAPI, log: pytest.Lo
         ("GET", "/", 404, "not_found"),
         ("GET", "/score/", 404, "not_found"),
         ("GET", "//score", 404, "not_found"),
-        ("GET", "/static-offline-docs/../app/main.py", 404, "not_found"),
-        ("GET", "/static-offline-docs/none.js", 404, "not_found"),
-        ("POST", "/static-offline-docs/favicon.png", 405, "method_not_allowed"),
+        ("GET", "/static/../app/main.py", 404, "not_found"),
+        ("GET", "/static/none.js", 404, "not_found"),
+        ("POST", "/static/favicon.svg", 405, "method_not_allowed"),
         ("GET", "/score", 405, "method_not_allowed"),
         ("PUT", "/jobs/job_1", 405, "method_not_allowed"),
         ("BREW", "/livez", 405, "method_not_allowed"),
@@ -143,7 +143,7 @@ async def test_the_frameworks_own_refusals_are_problems(
 
 
 async def test_a_wrong_method_is_answered_with_the_allowed_ones(client: httpx.AsyncClient) -> None:
-    assert (await client.get("/score")).headers["allow"] == "POST"
+    assert (await client.get("/score")).headers["allow"] == "OPTIONS, POST"
 
 
 async def test_a_long_path_is_not_repeated_whole(client: httpx.AsyncClient) -> None:

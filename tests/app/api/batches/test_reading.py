@@ -34,7 +34,7 @@ async def test_a_limit_is_taken_as_1_to_100(client: httpx.AsyncClient, limit: in
     assert len((await read(client, sent, limit=limit))["items"]) == n_items
 
 
-@pytest.mark.parametrize("cursor", ["", "-1", "x", "1 ", "9" * 10, "١"])
+@pytest.mark.parametrize("cursor", ["-1", "x", "1 ", "9" * 10, "١"])
 async def test_a_cursor_that_was_not_given_out_is_refused(client: httpx.AsyncClient, cursor: str) -> None:
     sent = await send(client, WAV)
     answer = await client.get(sent["links"]["self"], params={"cursor": cursor})

@@ -4,6 +4,7 @@ That each answer which the service gives is documented is checked wherever a tes
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,10 +192,18 @@ def test_states_of_a_job_are_a_closed_and_explained_set() -> None:
     assert all(state in states["description"] for state in states["enum"])
 
 
-async def test_the_pages_load_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    for path in ("/docs", "/redoc"):
-        page = (await client.get(path)).text
-        assert "https://" not in page
-        for asset in ("swagger-ui-bundle.js", "swagger-ui.css", "redoc.standalone.js", "favicon.png"):
-            if asset in page:
-                assert (await client.get(f"/static-offline-docs/{asset}")).status_code == 200
+async def test_the_page_to_try_it_out_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+    assert "https://" not in page
+    loaded = re.findall(r' (?:href|src|data-document)="([^"]+)"', page)
+    assert {"/static/swagger-ui-bundle.js", "/static/swagger-ui.css", "/openapi.json"} < set(loaded)
+    assert {(await client.get(path)).status_code for path in loaded} == {200}
+
+
+async def test_there_is_no_second_page_of_documentation(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/redoc")).status_code == 404
+
+
+async def test_there_is_an_icon(client: httpx.AsyncClient) -> None:
+    for path in ("/favicon.ico", "/static/favicon.svg"):
+        assert (await client.get(path)).headers["content-type"] == "image/svg+xml"
