@@ -11,7 +11,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 
 from app.api.errors import invalid_request
-from app.api.uploads.receiver import body_chunks, check_declared_length
+from app.api.uploads.receiver import body_chunks, check_body_headers
 from app.core.problems import Problem
 
 #: Many times the size of the largest valid request.
@@ -25,7 +25,7 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     """A dependency: the body as `model`. Declare it after the caller, so that no body is read without a valid key."""
 
     async def read(request: Request) -> Model:
-        check_declared_length(request, MAX_JSON_BYTES, framing_bytes=0)
+        check_body_headers(request, MAX_JSON_BYTES)
         chunks = body_chunks(request, idle_timeout_s=TIMEOUT_S, max_bytes=MAX_JSON_BYTES)
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -1,6 +1,5 @@
 """Parts of the OpenAPI document that FastAPI cannot generate from the routes: headers, problems, streamed bodies."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
@@ -44,6 +43,10 @@ HEADERS: Mapping[str, Json] = {
         "schema": _TEXT,
     },
     "Cache-Control": {"description": "`no-store` on what will change, and on errors.", "schema": _TEXT},
+    "Accept-Encoding": {
+        "description": "`identity`, when the body's encoding was refused.",
+        "schema": _TEXT,
+    },
     "WWW-Authenticate": {"description": "How to authenticate.", "required": True, "schema": _TEXT},
 }
 #: Headers that any response may have.
@@ -51,6 +54,7 @@ EVERYWHERE = ("X-Request-Id", "traceparent")
 _PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {
     401: ("WWW-Authenticate",),
     409: ("Retry-After",),
+    415: ("Accept-Encoding",),
     429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
     503: ("Retry-After",),
     507: ("Retry-After",),
@@ -103,17 +107,26 @@ def _example(kind: ProblemKind) -> Json:
 
 
 def upload_operation() -> Json:
-    """The request of `POST /score`, which the service reads from the stream, so that FastAPI does not know it."""
-    parameters = [
-        {"name": name, "in": "query", "schema": _option(name, TrackOptions), "description": "Beside a raw body."}
-        for name in TrackOptions.model_fields
-    ]
-    content = {
-        "multipart/form-data": {"schema": {"$ref": "#/components/schemas/TrackForm"}},
-        "audio/*": {"schema": _BINARY},
-        "application/octet-stream": {"schema": _BINARY},
-    }
+    """The request of `POST /score`, which the service reads from the stream, so that FastAPI does not know it.
+
+    Only the form is documented. A raw body is accepted there too, but generators of clients cannot express an operation
+    with two kinds of request.
+    """
+    content = {"multipart/form-data": {"schema": {"$ref": "#/components/schemas/TrackForm"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def raw_upload_operation() -> Json:
+    """The request of `POST /score/raw`."""
+    parameters = [_query_parameter(name, _option(name, TrackOptions)) for name in TrackOptions.model_fields]
+    content = {"application/octet-stream": {"schema": _BINARY}}
     return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+
+
+def _query_parameter(name: str, option: Json) -> Json:
+    # Without what its text holds: Swagger UI would ask for a file.
+    schema = {word: value for word, value in option.items() if word not in ("contentMediaType", "contentSchema")}
+    return {"name": name, "in": "query", "description": schema.pop("description"), "schema": schema}
 
 
 def batch_operation() -> Json:
@@ -150,22 +163,22 @@ def _batch_form() -> Json:
 
 
 def _fields(options: type[BaseModel]) -> dict[str, Json]:
-    """Options as the fields of a form. In OpenAPI a form field that holds JSON is described by its content."""
-    return {name: _content(_option(name, options)) for name in options.model_fields}
+    """Options as the fields of a form, each with an example that means absent: Swagger UI fills examples in."""
+    return {name: _form_field(_option(name, options)) for name in options.model_fields}
 
 
-def _content(option: Json) -> Json:
-    if "contentSchema" not in option:
-        return option
-    schema: Json = option["contentSchema"]
-    return schema | {"description": option["description"], "examples": list(map(json.loads, option["examples"]))}
+def _form_field(option: Json) -> Json:
+    """In OpenAPI a form field that holds JSON is described by its content."""
+    if "contentSchema" in option:
+        return {**option["contentSchema"], "description": option["description"], "examples": [{}]}
+    return {**option, "examples": [""]}
 
 
 def _option(name: str, options: type[BaseModel]) -> Json:
-    """An option as the text that a query carries."""
+    """An option as the text that a query carries. It may be empty, which counts as absent."""
     schema = options.model_json_schema(mode="validation")["properties"][name]
     text = next((choice for choice in schema.get("anyOf", [schema]) if choice.get("type") == "string"), schema)
-    return {**text, "description": schema["description"], "examples": schema["examples"]}
+    return {word: value for word, value in text.items() if word != "minLength"} | {"description": schema["description"]}
 
 
 #: Schemas of the bodies that the service reads itself, so that FastAPI does not know them.

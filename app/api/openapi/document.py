@@ -37,6 +37,7 @@ PARAMETERS: Mapping[str, Json] = {
 #: Links from a response: where the id is in its body, and the operations that take this id.
 LINKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "score_track": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
+    "score_raw": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
     "create_batch": ("/id", ("get_batch",)),
 }
 

@@ -26,7 +26,7 @@ def _node(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     schema = {name: _member(name, value) for name, value in node.items() if name not in _UNKNOWN}
-    for convert in (_nullable, _const, _tuple, _exclusive, _example, _reference):
+    for convert in (_nullable, _const, _exclusive, _example, _reference):
         schema = convert(schema)
     return schema
 
@@ -51,8 +51,8 @@ def _nullable(schema: Json) -> Json:
 
 def _with_null(schema: Json) -> Json:
     """A schema that accepts null, too."""
-    if "$ref" in schema:  # generators read this as "this or null", although 3.0 itself says otherwise
-        return {"allOf": [schema], "nullable": True}
+    if "$ref" in schema:  # 3.0 allows `nullable` only beside a type
+        return {"anyOf": [schema, {"type": "object", "nullable": True, "enum": [None]}]}
     if "enum" in schema:
         schema = {**schema, "enum": [*schema["enum"], None]}
     return {**schema, "nullable": True}
@@ -60,14 +60,6 @@ def _with_null(schema: Json) -> Json:
 
 def _const(schema: Json) -> Json:
     return {**_without(schema, "const"), "enum": [schema["const"]]} if "const" in schema else schema
-
-
-def _tuple(schema: Json) -> Json:
-    """A tuple becomes a list of the same length, whose entries have any of the tuple's types."""
-    if "prefixItems" not in schema:
-        return schema
-    types = [entry for i, entry in enumerate(schema["prefixItems"]) if entry not in schema["prefixItems"][:i]]
-    return {**_without(schema, "prefixItems"), "items": types[0] if len(types) == 1 else {"anyOf": types}}
 
 
 def _exclusive(schema: Json) -> Json:

@@ -8,7 +8,7 @@ from app.api.auth.authentication import ReadJobs, WriteScores
 from app.api.batches.views import batch_headers, batch_view, owned_batch
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import batch_operation, headers, problems
-from app.api.routes.score import SUBMISSION_PROBLEMS, SUBMITTED
+from app.api.routes.score import FORM_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchQuery
 from app.api.submissions.batch import submit_batch
 from app.api.submissions.headers import SubmissionHeadersDep
@@ -25,7 +25,7 @@ router = APIRouter(tags=["scoring"])
     openapi_extra=batch_operation(),
     responses={
         207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(*SUBMISSION_PROBLEMS),
+        **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS),
     },
 )
 async def create_batch(

@@ -31,6 +31,7 @@ router = APIRouter(tags=["scoring"])
             "upload_timeout",
             "job_expired",
             "payload_too_large",
+            "unsupported_media_type",
             "validation_error",
             "redis_unavailable",
         ),

@@ -12,7 +12,7 @@ from app.api.jobs.listing import list_jobs as page_of_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
 from app.api.openapi.components import headers, problems
-from app.api.schemas.job import Job, JobList, JobQuery
+from app.api.schemas.job import Job, JobEvent, JobList, JobQuery
 from app.core.jobs.models import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")
@@ -115,7 +115,7 @@ def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None
     response_class=EventStream,
     response_description="Server-sent events: `job.snapshot`, `job.progress`, then how the job ended.",
     responses={
-        200: {"headers": headers("Cache-Control", "X-Accel-Buffering", *LIMITS)},
+        200: {"model": JobEvent, "headers": headers("Cache-Control", "X-Accel-Buffering", *LIMITS)},
         204: {"description": "The job is over, and its last event was heard.", "headers": headers(*LIMITS)},
         **problems(*JOB_PROBLEMS, "too_many_listeners"),
     },

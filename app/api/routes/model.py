@@ -5,7 +5,8 @@ from fastapi import APIRouter, Depends
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
-from app.api.schemas.model import InputLimits, LoadedModel, ModelCard, ScoreMeaning
+from app.api.schemas.model import InputLimits, LoadedModel, ModelCard
+from app.api.schemas.scores import ScoreMeanings
 from app.api.uploads.receiver import CONTAINER_NAMES
 from app.core.json_types import Json
 from app.core.settings import ApiSettings
@@ -50,10 +51,16 @@ def model_card(loaded: Json | None, settings: ApiSettings) -> ModelCard:
     return ModelCard(
         loaded=LoadedModel.model_validate(loaded) if loaded else None,
         inputs=input_limits(settings),
-        scores={name: ScoreMeaning(range=bounds, meaning=MEANINGS[name]) for name, bounds in SCORE_RANGES.items()},
+        scores=score_meanings(),
         training=TRAINING,
         caveats=CAVEATS,
         licence=LICENCE,
+    )
+
+
+def score_meanings() -> ScoreMeanings:
+    return ScoreMeanings.model_validate(
+        {name: {"range": bounds, "meaning": MEANINGS[name]} for name, bounds in SCORE_RANGES.items()}
     )
 
 

@@ -1,22 +1,22 @@
-"""`POST /score`: create a job from a track."""
+"""`POST /score` and `POST /score/raw`: create a job from a track."""
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.auth.authentication import WriteScores
 from app.api.dependencies import ServicesDep
-from app.api.openapi.components import headers, problems, upload_operation
+from app.api.openapi.components import headers, problems, raw_upload_operation, upload_operation
 from app.api.schemas.job import Job
 from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.single import submit_track
 from app.api.submissions.submission import Submission
+from app.core.json_types import Json
 
 #: Headers that the response to any submission may have.
 SUBMITTED = ("Idempotent-Replayed", "RateLimit", "RateLimit-Policy")
+#: Problems for which a form may be refused.
+FORM_PROBLEMS = ("malformed_multipart", "missing_file", "too_many_files")
 #: Problems for which any submission may be refused as a whole.
 SUBMISSION_PROBLEMS = (
-    "malformed_multipart",
-    "missing_file",
-    "too_many_files",
     "bad_header",
     "digest_mismatch",
     "unauthorized",
@@ -35,30 +35,47 @@ SUBMISSION_PROBLEMS = (
 router = APIRouter(tags=["scoring"])
 
 
-@router.post(
-    "/score",
-    status_code=202,
-    response_model=Job,
-    response_description="The job, which is durable from here on. Follow `Location` for its outcome.",
-    openapi_extra=upload_operation(),
-    responses={
+def responses(*codes: str) -> dict[int | str, Json]:
+    """What either operation answers; `codes` are those of its own."""
+    return {
         200: {
             "model": Job,
             "description": "The finished job: its scores were known, or it was done within `Prefer: wait`.",
             "headers": headers("Location", "Cache-Control", "Preference-Applied", *SUBMITTED),
         },
-        202: {"headers": headers("Location", "Retry-After", "Cache-Control", *SUBMITTED)},
-        **problems(*SUBMISSION_PROBLEMS, "storage_unavailable", "storage_full"),
-    },
+        202: {
+            "model": Job,
+            "description": "The job, which is durable from here on. Follow `Location` for its outcome.",
+            "headers": headers("Location", "Retry-After", "Cache-Control", *SUBMITTED),
+        },
+        **problems(*codes, *SUBMISSION_PROBLEMS, "storage_unavailable", "storage_full"),
+    }
+
+
+@router.post(
+    "/score", status_code=202, response_model=Job, openapi_extra=upload_operation(), responses=responses(*FORM_PROBLEMS)
 )
 async def score_track(
     request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
 ) -> Response:
-    """Send a track to be scored.
+    """Send a track to be scored, in a form.
 
-    Either a multipart form with one part named `file`, or the file itself as the body with an `audio/*` or
-    `application/octet-stream` content type and the options in the query string. What the file is, is told from its
-    own bytes; its name and its declared media type are ignored. Decoding happens later: a track that cannot be decoded
-    becomes a failed job. A track that was scored before for the same tenant is answered with those scores.
+    What the file is, is told from its own bytes; its name and its declared media type are ignored, and empty fields
+    count as absent. Decoding happens later: a track that cannot be decoded becomes a failed job. A track that was
+    scored before for the same tenant is answered with those scores.
     """
     return await submit_track(Submission(request, services, caller, headers))
+
+
+@router.post(
+    "/score/raw", status_code=202, response_model=Job, openapi_extra=raw_upload_operation(), responses=responses()
+)
+async def score_raw(
+    request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
+) -> Response:
+    """Send a track to be scored, as the body itself.
+
+    The same as `POST /score` with the options in the query string. The content type may be `application/octet-stream`,
+    `audio/*`, `video/*`, `application/ogg` or absent: the bytes decide.
+    """
+    return await submit_track(Submission(request, services, caller, headers), raw_only=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.fields import Timestamp, is_none
+from app.api.schemas.fields import Omissible, Timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem
 
@@ -26,12 +26,12 @@ class BatchItem(BaseModel):
     """One file of a batch, or one job that joined it: either `job` or `problem` is there."""
 
     index: int = Field(description="Place in the batch, counted from 0 in the order in which the files were sent.")
-    filename: str | None = Field(
-        None, exclude_if=is_none, description="As it was sent, in the answer to `POST /batches` only: it is not kept."
+    filename: Omissible[str] = Field(
+        None, description="As it was sent, in the answer to `POST /batches` only: it is not kept."
     )
     status: int = Field(description="What `POST /score` would answer: 202, 200 once the job is done, or an error's.")
-    job: Job | None = Field(None, exclude_if=is_none)
-    problem: Problem | None = Field(None, exclude_if=is_none, description="Why there is no job.")
+    job: Omissible[Job] = None
+    problem: Omissible[Problem] = Field(None, description="Why there is no job.")
 
 
 class BatchLinks(BaseModel):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.schemas.fields import ScoreMap, is_none
+from app.api.schemas.scores import Scores
 from model.domain import SCORE_RANGES
 
 MIN_COMPARED, MAX_COMPARED = 2, 100
@@ -56,20 +56,13 @@ class Ranked(BaseModel):
     tied_with_next: bool = Field(description="Whether the next job has the same rank.")
 
 
-class Delta(BaseModel):
+class Delta(Scores):
     """By how much one job's scores are above those of the next in the ranking."""
 
     model_config = ConfigDict(extra="forbid")
 
     a: str = Field(description="The job that is ranked higher.")
     b: str = Field(description="The job that follows it.")
-    score_streams: float | None = Field(None, exclude_if=is_none)
-    score_likes: float | None = Field(None, exclude_if=is_none)
-    coherence: float | None = Field(None, exclude_if=is_none)
-    musicality: float | None = Field(None, exclude_if=is_none)
-    memorability: float | None = Field(None, exclude_if=is_none)
-    clarity: float | None = Field(None, exclude_if=is_none)
-    naturalness: float | None = Field(None, exclude_if=is_none)
     within_noise: list[str] = Field(description="Scores whose difference is no larger than the comparison's `noise`.")
 
 
@@ -80,7 +73,7 @@ class Comparison(BaseModel):
     model_version: str = Field(examples=["apex-1.0.0"])
     trained: bool = Field(description="False for the stand-in: the ranking means nothing.")
     criterion: dict[str, float] = Field(description="As it was sent.")
-    noise: ScoreMap = Field(
+    noise: Scores = Field(
         description="How far another precision, device or decoder may move each score; smaller differences are none.",
         examples=[{"score_streams": 0.2, "musicality": 0.01}],
     )

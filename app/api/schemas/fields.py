@@ -1,11 +1,10 @@
 """Fields that several schemas have."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, Json, StringConstraints
-
-from model.domain import SCORE_RANGES
+from pydantic.json_schema import SkipJsonSchema
 
 MAX_EXTERNAL_ID_CHARS = 128
 MAX_MODEL_VERSION_CHARS = 128
@@ -19,18 +18,24 @@ Timestamp = Annotated[
         json_schema_extra={"format": "date-time"}, examples=["2026-11-22T15:08:11.204Z"], description="RFC 3339, UTC."
     ),
 ]
-ScoreMap = Annotated[dict[str, float], Field(json_schema_extra={"propertyNames": {"enum": list(SCORE_RANGES)}})]
-RangeMap = Annotated[
-    dict[str, tuple[float, float]], Field(json_schema_extra={"propertyNames": {"enum": list(SCORE_RANGES)}})
-]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+T = TypeVar("T")
+#: A field of an answer that is left out where there is no value: never null. Its default is None.
+Omissible = Annotated[T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
+
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS)]
 MetadataValue = Annotated[str, StringConstraints(max_length=MAX_METADATA_VALUE_CHARS)]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)]
 Metadata = Annotated[
     Json[Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]],
     Field(
-        description=f"A JSON object of at most {MAX_METADATA_KEYS} strings; comes back unchanged.",
-        examples=['{"album": "x"}'],
+        description=f'A JSON object of at most {MAX_METADATA_KEYS} strings, such as `{{"album": "x"}}`; comes back '
+        "unchanged.",
     ),
 ]
 
@@ -40,7 +45,3 @@ def timestamp(seconds: float | None) -> str | None:
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def is_none(value: object) -> bool:
-    return value is None

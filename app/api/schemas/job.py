@@ -3,11 +3,12 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
-from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, RangeMap, ScoreMap, Timestamp
+from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, Timestamp
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
+from app.api.schemas.scores import Ranges, Scores
 from app.core.jobs.models import JobState
 
 
@@ -43,11 +44,11 @@ class ProgressEvent(Progress):
 class Result(BaseModel):
     """The scores. Every score of the loaded model is there: seven, or two when it knows only popularity."""
 
-    scores: ScoreMap = Field(
+    scores: Scores = Field(
         description="Score by name, with four decimals.",
         examples=[{"score_streams": 61.4213, "score_likes": 48.0687, "coherence": 3.8142, "musicality": 3.6603}],
     )
-    ranges: RangeMap = Field(description="Lowest and highest value that each score can take.")
+    ranges: Ranges
 
 
 class Timings(BaseModel):
@@ -109,6 +110,10 @@ class Job(BaseModel):
     links: Links
 
 
+class JobEvent(RootModel[Job | ProgressEvent]):
+    """What is in the `data` of an event, as JSON: the progress in a `job.progress`, the whole job in any other."""
+
+
 class JobList(BaseModel):
     """A page of jobs, newest first."""
 
@@ -143,10 +148,10 @@ class JobFilters(BaseModel):
         None, description="Only jobs of this batch."
     )
     created_after: InputTime | None = Field(
-        None, description="Only jobs made later than this. RFC 3339.", examples=["2026-11-22T00:00:00Z"]
+        None, description="Only jobs made later than this. RFC 3339, such as `2026-11-22T00:00:00Z`."
     )
     created_before: InputTime | None = Field(
-        None, description="Only jobs made earlier than this. RFC 3339.", examples=["2026-11-23T00:00:00Z"]
+        None, description="Only jobs made earlier than this. RFC 3339, such as `2026-11-22T00:00:00Z`."
     )
 
 

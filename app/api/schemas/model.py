@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.fields import RangeMap
+from app.api.schemas.scores import Ranges, ScoreMeanings
 
 
 class ModelIdentity(BaseModel):
@@ -30,7 +30,7 @@ class ModelIdentity(BaseModel):
 class LoadedModel(ModelIdentity):
     """The model that the workers run."""
 
-    scores: RangeMap = Field(description="Scores that it gives, with their ranges.")
+    scores: Ranges = Field(description="Scores that it gives, with their ranges.")
     licences: dict[str, str] = Field(default_factory=dict, description="Licence of each part.")
 
 
@@ -46,20 +46,13 @@ class InputLimits(BaseModel):
     max_channels: int
 
 
-class ScoreMeaning(BaseModel):
-    """One score in words."""
-
-    range: tuple[float, float]
-    meaning: str
-
-
 class ModelCard(BaseModel):
     """The model, what it takes, and what its numbers mean and do not mean."""
 
     object: Literal["model"] = "model"
     loaded: LoadedModel | None = Field(description="Null until a worker has started.")
     inputs: InputLimits
-    scores: dict[str, ScoreMeaning] = Field(description="Every score that the model family gives.")
+    scores: ScoreMeanings = Field(description="Every score that the model family gives.")
     training: str = Field(description="What the model learned from.")
     caveats: list[str] = Field(description="What the scores do not mean.")
     licence: str = Field(description="What the default weights may be used for.")

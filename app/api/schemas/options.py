@@ -13,18 +13,16 @@ class TrackOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     external_id: ExternalId | None = Field(
-        None, description="The client's own name for the track; comes back unchanged.", examples=["track-9931"]
+        None, description="The client's own name for the track; comes back unchanged."
     )
     metadata: Metadata = Field(default_factory=dict)
     model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
         None,
         description="Refuse the track unless the workers run this model; `GET /model` names it.",
-        examples=["apex-1.0.0"],
     )
     batch_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)] | None = Field(
         None,
         description="Add the job to this batch, which `POST /batches` made.",
-        examples=["bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"],
     )
 
 
@@ -34,11 +32,10 @@ class BatchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch_external_id: ExternalId | None = Field(
-        None, description="The client's own name for the batch; comes back unchanged.", examples=["album-17"]
+        None, description="The client's own name for the batch; comes back unchanged."
     )
     metadata: Metadata = Field(default_factory=dict)
     model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
         None,
         description="Refuse the tracks unless the workers run this model; `GET /model` names it.",
-        examples=["apex-1.0.0"],
     )

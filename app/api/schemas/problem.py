@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.api.schemas.fields import Timestamp, is_none
+from app.api.schemas.fields import Omissible, Timestamp
 
 
 class FieldError(BaseModel):
@@ -32,19 +32,17 @@ class Problem(BaseModel):
     detail: str = Field(description="What happened this time.")
     code: str = Field(description="Stable name for programs.", examples=["payload_too_large"])
     retryable: bool = Field(description="Whether the same request may work later.")
-    instance: str | None = Field(None, exclude_if=is_none, description="Path of the request.")
-    request_id: str | None = Field(None, exclude_if=is_none, description="Names the request in the server's logs.")
-    errors: list[FieldError] | None = Field(None, exclude_if=is_none, description="Fields that are not valid.")
-    limit_bytes: int | None = Field(None, exclude_if=is_none, description="The limit that was passed.")
-    accepted: list[str] | None = Field(None, exclude_if=is_none, description="What would have been accepted.")
-    attempts: int | None = Field(None, exclude_if=is_none, description="How often a job was run.")
-    required_scope: str | None = Field(None, exclude_if=is_none, description="The scope that the key lacks.")
-    job_id: str | None = Field(None, exclude_if=is_none, description="The job that the first request made.")
-    jobs: list[JobReason] | None = Field(None, exclude_if=is_none, description="Jobs that cannot be compared.")
-    status_now: Literal["succeeded", "failed"] | None = Field(
-        None, exclude_if=is_none, description="How the job ended."
-    )
-    expired_at: Timestamp | None = Field(None, exclude_if=is_none, description="When the job went away.")
-    violated_policies: list[str] | None = Field(
-        None, exclude_if=is_none, description="The limits that are reached, by their names in `RateLimit-Policy`."
+    instance: Omissible[str] = Field(None, description="Path of the request.")
+    request_id: Omissible[str] = Field(None, description="Names the request in the server's logs.")
+    errors: Omissible[list[FieldError]] = Field(None, description="Fields that are not valid.")
+    limit_bytes: Omissible[int] = Field(None, description="The limit that was passed.")
+    accepted: Omissible[list[str]] = Field(None, description="What would have been accepted.")
+    attempts: Omissible[int] = Field(None, description="How often a job was run.")
+    required_scope: Omissible[str] = Field(None, description="The scope that the key lacks.")
+    job_id: Omissible[str] = Field(None, description="The job that the first request made.")
+    jobs: Omissible[list[JobReason]] = Field(None, description="Jobs that cannot be compared.")
+    status_now: Omissible[Literal["succeeded", "failed"]] = Field(None, description="How the job ended.")
+    expired_at: Omissible[Timestamp] = Field(None, description="When the job went away.")
+    violated_policies: Omissible[list[str]] = Field(
+        None, description="The limits that are reached, by their names in `RateLimit-Policy`."
     )

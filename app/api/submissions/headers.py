@@ -33,9 +33,8 @@ class SubmissionHeaders:
 IdempotencyKeyHeader = Annotated[
     str | None,
     Header(
-        description="1 to 255 visible ASCII characters, in quotes or not. The same key with the same track and "
-        "options makes one job, however often it is sent within 24 hours.",
-        examples=['"8e03978e-40d5-43e8-bc93-6894a57f9324"'],
+        description="1 to 255 visible ASCII characters, in quotes or not, made anew for each track. The same key with "
+        "the same track and options makes one job, however often it is sent within 24 hours.",
     ),
 ]
 ContentDigestHeader = Annotated[
@@ -44,7 +43,6 @@ ContentDigestHeader = Annotated[
         description="SHA-256 of the body as it is sent (RFC 9530): of the file itself when the body is raw, of the "
         "whole form with its boundaries when it is a form. A body that differs is refused, and a repeated request "
         "is answered without reading its body.",
-        examples=["sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"],
     ),
 ]
 CancelAfterHeader = Annotated[
@@ -52,7 +50,6 @@ CancelAfterHeader = Annotated[
     Header(
         description="The job is canceled when it is not done after this time: seconds, or a number with `s`, `m` "
         "or `h`; at most a week.",
-        examples=["10m"],
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""`POST /score`: one track in, one job out."""
+"""`POST /score` and `POST /score/raw`: one track in, one job out. To an idempotency key they are one route."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,18 +13,22 @@ from app.api.jobs.response import polling_headers
 from app.api.submissions.headers import HashingRequest, check_digest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
-from app.api.uploads.receiver import Upload, UploadMetadata
+from app.api.uploads.receiver import RAW_TYPES, Upload, UploadMetadata
 from app.core.jobs.models import Job, QueuePosition
+from app.core.problems import Problem
 
 ROUTE = "POST /score"
 
 
-async def submit_track(submission: Submission) -> Response:
+async def submit_track(submission: Submission, *, raw_only: bool = False) -> Response:
     """Create a job, or return the response to an earlier request with the same idempotency key.
 
-    What the headers decide is decided before the body is read. Raises nothing but `Problem`s.
+    With `raw_only` a form is refused. What the headers decide is decided before the body is read. Raises nothing but
+    `Problem`s.
     """
     metadata = submission.services.uploads.check_headers(submission.request)
+    if raw_only and metadata.boundary is not None:
+        raise Problem("unsupported_media_type", "A form is sent to `POST /score`.", accepted=list(RAW_TYPES))
     run = partial(_run, submission, metadata)
     return await run_idempotent(
         submission, Work(ROUTE, metadata, run, partial(_read_fingerprint, submission, metadata))

@@ -46,7 +46,10 @@ BATCH_FORM = FormSpec("files", MAX_BATCH_FILES, BatchOptions)
 
 
 class Fields(dict[str, str]):
-    """Text fields by name. An unknown name is an error: dropping it in silence would be worse."""
+    """Text fields by name. An unknown name is an error: dropping it in silence would be worse.
+
+    An empty field counts as absent: browsers send every field of a form, also those that were left empty.
+    """
 
     def __init__(self, spec: FormSpec = TRACK_FORM) -> None:
         super().__init__()
@@ -62,7 +65,8 @@ class Fields(dict[str, str]):
 
     def add(self, name: str, text: str) -> None:
         self.check(name)
-        self[name] = text
+        if text:
+            self[name] = text
 
 
 class MultipartReader:
@@ -83,25 +87,20 @@ class MultipartReader:
         self._disposition = b""
         self._take: Sink = _discard
         self._close: Callable[[], None] = _do_nothing
-        self._parser = self._new_parser(boundary)
-
-    def _new_parser(self, boundary: bytes) -> MultipartParser:
-        callbacks: MultipartCallbacks = {
-            "on_part_begin": self._begin_part,
-            "on_header_field": self._take_header_name,
-            "on_header_value": self._take_header_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._open_part,
-            "on_part_data": self._take_data,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
-        }
-        try:
-            return MultipartParser(
-                boundary, callbacks, max_header_count=PART_HEADERS, max_header_size=PART_HEADER_BYTES
-            )
-        except FormParserError as error:
-            raise Problem("malformed_multipart", "The boundary is too long.") from error
+        callbacks: MultipartCallbacks = {}
+        self._parser = _parser_in_preamble(boundary, callbacks)
+        callbacks.update(
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._take_header_name,
+                "on_header_value": self._take_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._open_part,
+                "on_part_data": self._take_data,
+                "on_part_end": self._end_part,
+                "on_end": self._end,
+            }
+        )
 
     def feed(self, chunk: bytes) -> None:
         """Parse the next bytes of the body. Bytes of a file have gone to its sink when this returns."""
@@ -175,6 +174,19 @@ class MultipartReader:
 
     def _end(self) -> None:
         self._ended = True
+
+
+def _parser_in_preamble(boundary: bytes, callbacks: "MultipartCallbacks") -> MultipartParser:
+    """A parser to which the form's preamble (RFC 2046, 5.1.1) is the data of a part that has begun already.
+
+    By itself it knows no preamble, and no spaces behind the first boundary. `callbacks` is still empty.
+    """
+    try:
+        parser = MultipartParser(boundary, callbacks, max_header_count=PART_HEADERS, max_header_size=PART_HEADER_BYTES)
+    except FormParserError as error:
+        raise Problem("malformed_multipart", "The boundary is too long.") from error
+    parser.write(b"--%s\r\n\r\n\r\n" % boundary)
+    return parser
 
 
 def _take_text(name: str, text: bytearray, data: bytes | memoryview) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -32,7 +33,9 @@ WRITE_BYTES = 256 * 1024
 WRITERS = 8
 
 FORM_TYPE = "multipart/form-data"
-BODY_TYPES = (FORM_TYPE, "audio/*", "application/octet-stream")
+#: How a raw body may be declared, or not at all. The last is what `curl --data-binary` says of any file.
+RAW_TYPES = ("audio/*", "video/*", "application/ogg", "application/octet-stream", "application/x-www-form-urlencoded")
+BODY_TYPES = (FORM_TYPE, *RAW_TYPES)
 CONTAINER_NAMES = [container.name for container in CONTAINERS]
 
 Options = TypeVar("Options", bound=BaseModel)
@@ -94,7 +97,7 @@ class UploadReceiver:
         """What a request says of its body, before the body is read. Raises when it cannot be accepted."""
         options = parse_options(query_fields(request), TrackOptions)
         boundary = form_boundary(request)
-        check_declared_length(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
+        check_body_headers(request, self.limits.max_bytes, framing_bytes=0 if boundary is None else FRAMING_BYTES)
         return UploadMetadata(boundary, options)
 
     @asynccontextmanager
@@ -119,7 +122,7 @@ class UploadReceiver:
             raise Problem("unsupported_media_type", "A batch is sent as a form.", accepted=[FORM_TYPE])
         for name in request.query_params:
             raise invalid_field(name, "A batch has its fields in the form.")
-        check_declared_length(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
+        check_body_headers(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
         return UploadMetadata(boundary, TrackOptions())
 
     @asynccontextmanager
@@ -288,17 +291,23 @@ def form_boundary(request: Request) -> bytes | None:
     """The boundary of a form, None for a raw body; raises for a body that is neither."""
     media_type, parameters = parse_options_header(request.headers.get("content-type"))
     if media_type == FORM_TYPE.encode():
-        boundary = parameters.get(b"boundary")
+        boundary = parameters.get(b"boundary", b"").strip()
         if not boundary:
             raise Problem("malformed_multipart", "The Content-Type header names no boundary.")
         return boundary
-    if media_type.startswith(b"audio/") or media_type == b"application/octet-stream":
+    if not media_type or any(fnmatchcase(media_type.decode("latin-1"), accepted) for accepted in RAW_TYPES):
         return None
     raise Problem("unsupported_media_type", "The body is neither a form nor a raw file.", accepted=list(BODY_TYPES))
 
 
-def check_declared_length(request: Request, max_bytes: int, *, framing_bytes: int) -> None:
-    """Refuse a body by its Content-Length header, if it has one. The bytes that arrive are counted anyway."""
+def check_body_headers(request: Request, max_bytes: int, *, framing_bytes: int = 0) -> None:
+    """Refuse a body by its headers: for a Content-Encoding, or a Content-Length over the limit.
+
+    The length may be absent. The bytes that arrive are counted anyway.
+    """
+    if request.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        detail = "The body has a Content-Encoding; this server takes bodies as they are, without one."
+        raise Problem("unsupported_media_type", detail, headers={"Accept-Encoding": "identity"}, accepted=["identity"])
     declared = request.headers.getlist("content-length")
     if not declared:
         return

@@ -173,6 +173,7 @@ async def test_a_scope_that_the_key_lacks_is_named(guarded: FastAPI, redis: Redi
 #: What each route asks for beside a key. `None`: any key will do.
 SCOPE_OF = {
     "POST /score": "score:write",
+    "POST /score/raw": "score:write",
     "POST /batches": "score:write",
     "GET /batches/{id}": "jobs:read",
     "GET /jobs": "jobs:read",

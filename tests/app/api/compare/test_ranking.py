@@ -47,7 +47,7 @@ def test_the_example_of_the_contract() -> None:
     }
     assert comparison.deltas[1].within_noise == ["score_streams", "musicality"]
     assert (comparison.model_version, comparison.trained, comparison.basis) == ("apex-1", True, BASIS)
-    assert comparison.noise == {"score_streams": 0.2, "musicality": 0.01}
+    assert comparison.noise.model_dump() == {"score_streams": 0.2, "musicality": 0.01}
     assert comparison.tie_band == 0.0022  # half of 0.2 in 100 and half of 0.01 in 4
 
 

@@ -36,6 +36,24 @@ def test_any_chunks_give_the_same_file_and_fields(places: list[int]) -> None:
     assert read(cut(BODY, places)) == (CONTENT, {"external_id": "a\r\nb", "metadata": "{}"})
 
 
+PREAMBLES = {
+    "a line break": b"\r\n",
+    "text": b"This is a message in MIME format.\r\n",
+    "nearly a boundary": NEARLY[2:-1] + b"\r\n" + NEARLY[:-1] + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("preamble", PREAMBLES.values(), ids=PREAMBLES.keys())
+def test_what_stands_before_the_first_boundary_is_nothing(preamble: bytes) -> None:
+    body = preamble + BODY
+    for places in ([], [len(preamble) - 1], list(range(len(body)))):
+        assert read(cut(body, places))[0] == CONTENT
+
+
+def test_spaces_behind_a_boundary_are_nothing() -> None:
+    assert read([BODY.replace(b"--%s\r\n" % BOUNDARY, b"--%s \t\r\n" % BOUNDARY)])[0] == CONTENT
+
+
 @given(st.binary(max_size=300), st.lists(st.integers(0, 500), max_size=8))
 def test_any_file_comes_out_as_it_went_in(content: bytes, places: list[int]) -> None:
     body = form(part("file", content))

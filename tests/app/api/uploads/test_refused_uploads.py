@@ -37,7 +37,6 @@ REFUSED_FORMS: dict[str, tuple[bytes, int, str]] = {
     "a long epilogue": (track_form() + b"x" * (FRAMING_BYTES + 1), 400, "malformed_multipart"),
     "a text part over its limit": (form(part("metadata", b"x" * (TEXT_BYTES + 1))), 422, "validation_error"),
     "an id over its limit": (form(part("file", WAV), part("external_id", LONG_ID.encode())), 422, "validation_error"),
-    "an empty id": (form(part("file", WAV), part("external_id", b"")), 422, "validation_error"),
     "text that is not UTF-8": (form(part("file", WAV), part("external_id", b"\xff")), 422, "validation_error"),
     "an empty file": (track_form(b""), 415, "unsupported_media_type"),
     "no audio": (track_form(NOT_AUDIO), 415, "unsupported_media_type"),
@@ -68,11 +67,11 @@ async def test_a_form_needs_a_usable_boundary(client: httpx.AsyncClient, content
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_multipart")
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded", "nonsense", ""])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/mixed", "nonsense"])
 async def test_a_body_of_another_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
     answer = await client.post("/score", content=WAV, headers={"Content-Type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
-    assert answer.json()["accepted"] == ["multipart/form-data", "audio/*", "application/octet-stream"]
+    assert {"multipart/form-data", "audio/*", "video/*", "application/octet-stream"} < set(answer.json()["accepted"])
 
 
 async def test_a_refused_file_says_what_is_accepted(client: httpx.AsyncClient) -> None:

@@ -58,3 +58,13 @@ async def test_an_option_is_given_once_wherever_it_is_given(client: httpx.AsyncC
 async def test_an_unknown_query_parameter_is_refused(client: httpx.AsyncClient) -> None:
     answer = await client.post(f"/score?webhook_url={SECRET}", content=WAV, headers=RAW)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/webhook_url")
+
+
+async def test_empty_options_count_as_absent(client: httpx.AsyncClient) -> None:
+    names = ("external_id", "metadata", "model_version", "batch_id")
+    sent_in_form = await post_form(client, form(*[part(name, b"") for name in names], part("file", WAV)))
+    query = "&".join(f"{name}=" for name in names)
+    sent_in_query = await client.post(f"/score?{query}", content=WAV, headers=RAW)
+    for answer in (sent_in_form, sent_in_query):
+        assert answer.status_code == 202
+        assert (answer.json()["external_id"], answer.json()["metadata"]) == (None, {})
