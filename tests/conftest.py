@@ -13,7 +13,7 @@ from redis import Redis
 from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from tests.e2e.service import Service, running
+from tests.e2e.service import Json, Service, running
 
 
 def state_machine(redis: Redis, *, result_ttl_s: int = 60) -> JobStateMachine:
@@ -109,3 +109,20 @@ def service(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     """`apex up` with tiny weights and no API keys, shared by all tests of a run."""
     with running(tiny_weights, tmp_path_factory.mktemp("data")) as running_service:
         yield running_service
+
+
+@pytest.fixture(scope="session")
+def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short track."""
+    from tests.model import tracks
+
+    path = tmp_path_factory.mktemp("track") / "track.wav"
+    path.write_bytes(tracks.wav(tracks.ramp(2 * 8_000), 8_000))
+    return path
+
+
+@pytest.fixture(scope="session")
+def scores(service: Service, track: Path) -> Json:
+    """Its scores, asked for without any client."""
+    scores: Json = service.score(track.read_bytes())["result"]["scores"]
+    return scores
