@@ -5,6 +5,7 @@
 #   check      formatter, linters, types, import contracts, links between documents
 #   test       every test
 # And for maintainers:
+#   programs   Debian's Chromium, curl and nginx, which some tests drive; as root
 #   coverage   the lines that no test reached when `make test` last ran
 #   openapi    write docs/openapi.json anew, after a change of the HTTP interface
 #   licences   write docs/licences.md anew, after a change of the constraints
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test coverage openapi licences contract fuzz chaos bench
+.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos bench
 
 setup: $(VENV)/.installed
 
@@ -44,6 +45,11 @@ WORKERS ?= 2
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadgroup --durations=20 -rs --cov --cov-report=
 	@echo "of all lines the tests reach $$($(BIN)/coverage report --format=total) %: make coverage lists the others"
+
+# Without them the tests that need them are skipped, and fail where CI is set.
+programs:
+	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx || \
+	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx; }
 
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered
