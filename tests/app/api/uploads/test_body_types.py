@@ -5,7 +5,7 @@ import gzip
 import httpx
 import pytest
 
-from tests.app.api.asgi import FORM, RAW, WAV, track_form
+from tests.app.api.asgi import BOUNDARY, FORM, RAW, WAV, track_form
 from tests.app.api.track_requests import NOT_AUDIO
 
 pytestmark = pytest.mark.anyio
@@ -58,3 +58,27 @@ async def test_a_body_without_an_encoding_may_say_so(client: httpx.AsyncClient) 
 async def test_a_boundary_may_be_padded(client: httpx.AsyncClient, parameters: str) -> None:
     headers = {"Content-Type": f"multipart/form-data; {parameters}"}
     assert (await client.post("/score", content=track_form(), headers=headers)).status_code == 202
+
+
+FORMS = {
+    ".NET": b"--%b\r\nContent-Type: audio/wav\r\n"
+    b"Content-Disposition: form-data; name=file; filename=track.wav; filename*=utf-8''track.wav\r\n\r\n%w\r\n"
+    b"--%b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Disposition: form-data; name=external_id\r\n\r\ne\r\n"
+    b"--%b--\r\n",
+    "Go": b'--%b\r\nContent-Disposition: form-data; name="file"; filename="track.wav"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n%w\r\n"
+    b'--%b\r\nContent-Disposition: form-data; name="external_id"\r\n\r\ne\r\n--%b--\r\n',
+    "Apache HttpClient": b'--%b\r\nContent-Disposition: form-data; name="external_id"\r\n'
+    b"Content-Type: text/plain; charset=ISO-8859-1\r\nContent-Transfer-Encoding: 8bit\r\n\r\ne\r\n"
+    b'--%b\r\nContent-Disposition: form-data; name="file"; filename="track.wav"\r\n'
+    b"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\n\r\n%w\r\n--%b--\r\n",
+}
+
+
+@pytest.mark.parametrize("written", FORMS.values(), ids=FORMS.keys())
+async def test_a_form_is_read_as_each_library_writes_it(client: httpx.AsyncClient, written: bytes) -> None:
+    body = written.replace(b"%b", BOUNDARY).replace(b"%w", WAV)
+    headers = {"Content-Type": f'multipart/form-data; boundary="{BOUNDARY.decode()}"'}
+    answer = await client.post("/score", content=body, headers=headers)
+    assert (answer.status_code, answer.json().get("external_id")) == (202, "e")
+    assert answer.json()["audio"]["bytes"] == len(WAV)
