@@ -75,11 +75,13 @@ def convert(
 
 def _show(directory: Path, manifest: "Manifest") -> None:
     trained = ("trained", "") if manifest.trained else ("NOT trained: scores mean nothing", "bold red")
-    table = Table(title=Text.assemble(literal(directory), " (", trained, ")"))
+    console, table = Console(), Table()
+    # Above the table instead of as its title, which would be folded to the width of the table.
+    console.print(Text.assemble(literal(directory), " (", trained, ")"), soft_wrap=True)
     for heading in ("file", "bytes", "sha256", "licence", "source"):
         table.add_column(heading, overflow="fold")
     for name, entry in manifest.files.items():
         source = f"{entry.source or '-'}@{entry.revision}" if entry.revision else entry.source or "-"
         cells = (name, f"{entry.bytes:,}", entry.sha256[:16], entry.licence or "-", source)
         table.add_row(*map(literal, cells))
-    Console().print(table)
+    console.print(table)
