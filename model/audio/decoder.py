@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,21 +15,27 @@ import numpy as np
 
 from model.audio.containers import BY_NAME, CODECS
 from model.audio.decode_errors import DECODE_ERRORS, decode_error
+from model.audio.decode_warnings import decode_warnings, is_plausible
 from model.audio.pcm import Samples, segments
 from model.audio.resampling import resampled_length
 from model.audio.sandbox.forkserver import ForkServer, ForkServerError
 from model.audio.sandbox.layers import LAYERS, ResourceLimits
-from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits
+from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits, AudioWarning
 
 _SAMPLE_BYTES = 4
+_DECODERS = ("ffmpeg", "libsndfile")
 
 
 class DecodedTrack:
-    """A decoded track, its samples in an unnamed file on disk: memory stays flat in its length. Close it after use."""
+    """A decoded track, its samples in an unnamed file on disk: memory stays flat in its length. Close it after use.
 
-    def __init__(self, facts: AudioFacts, pcm: IO[bytes]) -> None:
+    ``warnings`` say what is odd about the file, ``counts`` being what the child counted of each kind.
+    """
+
+    def __init__(self, facts: AudioFacts, pcm: IO[bytes], counts: Mapping[str, int]) -> None:
         self.facts = facts
         self.n_samples = os.fstat(pcm.fileno()).st_size // _SAMPLE_BYTES
+        self.warnings: tuple[AudioWarning, ...] = decode_warnings(counts, self.n_samples)
         self.n_segments = -(-self.n_samples // SEGMENT_SAMPLES)
         self._pcm = pcm
 
@@ -102,8 +108,8 @@ class Decoder:
         with ExitStack() as on_failure:
             pcm = on_failure.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir))
             with _opened(file) as source_fd:
-                facts, n_frames = self._parse_reply(self._exchange(source_fd, pcm.fileno()))
-            track = DecodedTrack(facts, pcm)
+                facts, n_frames, counts = self._parse_reply(self._exchange(source_fd, pcm.fileno()))
+            track = DecodedTrack(facts, pcm, counts)
             if track.n_samples != resampled_length(n_frames, facts.sample_rate_hz):
                 raise decode_error("crash", self._limits)
             on_failure.pop_all()
@@ -146,8 +152,8 @@ class Decoder:
             raise ForkServerError("the fork server died, and the decoding child with it")
         return reply
 
-    def _parse_reply(self, reply: bytes) -> tuple[AudioFacts, int]:
-        """The facts and the number of frames in a child's reply, none of which is believed unless it is plausible."""
+    def _parse_reply(self, reply: bytes) -> tuple[AudioFacts, int, dict[str, int]]:
+        """The facts, the number of frames and the warnings in a child's reply, if each of them is plausible."""
         message = _json(reply)
         layers = message.get("layers")
         if isinstance(layers, list):
@@ -163,10 +169,12 @@ class Decoder:
                 "sample_rate_hz": int(rate_hz),
                 "channels": int(channels),
                 "n_frames": int(n_frames),
-            } if container in BY_NAME and codec in CODECS and rate_hz > 0:
-                facts = AudioFacts(container, codec, rate_hz, channels, n_frames / rate_hz)
-                if _within(facts, self._limits):
-                    return facts, n_frames
+                "decoder": str(decoder),
+                "warnings": dict(counts),
+            } if container in BY_NAME and codec in CODECS and decoder in _DECODERS and rate_hz > 0:
+                facts = AudioFacts(container, codec, rate_hz, channels, n_frames / rate_hz, decoder)
+                if _within(facts, self._limits) and is_plausible(counts):
+                    return facts, n_frames, counts
         raise decode_error("crash", self._limits)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from model.audio.containers import SNIFF_BYTES, sniff
+from model.audio.containers import HEAD_BYTES, detect_container
 from model.domain import AudioError
 from model.training.tables import DataError, composed
 
@@ -111,10 +111,10 @@ def choose_audio(system: Any, paths: list[str]) -> str:
 
 def _is_audio(system: Any, path: str) -> bool:
     try:
-        head: bytes = system.cat_file(path, start=0, end=SNIFF_BYTES)
+        head: bytes = system.cat_file(path, start=0, end=HEAD_BYTES)
     except OSError:
         return False
-    return sniff(head) is not None
+    return detect_container(head) is not None
 
 
 def _local(root: str) -> list[Folder]:

@@ -22,6 +22,8 @@ from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
 from tests.fuzz.mutations import mutated
 from tests.model import tracks
+from tests.model.audio.channel_files import custom_layout, many_channels
+from tests.model.audio.odd_files import ODD_FILES
 
 LIMITS = AudioLimits(min_duration_s=0.1, max_duration_s=60.0)
 MEMORY_BYTES = 512 << 20
@@ -33,6 +35,16 @@ REPEAT_EVERY = 50
 
 #: As many files are given to the threads at a time.
 BLOCK_FILES = 1000
+
+#: Odd files that take ways through the scans which good ones do not.
+ODD_SEEDS = (
+    "mp3 behind two ID3v2 tags", "flac-16 behind an APEv2 tag", "adts behind 5000 bytes of junk",
+    "wav-16 behind 731 zeros", "WAV with two data chunks", "WAV with 24 valid bits in 32", "WAV with both sizes 0",
+    "AIFF with the sound before its description", "CAF of AAC", "MP3 with ID3v2 tags between its frames",
+    "MP3 with junk between its frames", "FLAC of two joined", "Vorbis whose headers come twice",
+    "ogg-opus with the end flag on an empty packet", "two Vorbis streams at once", "webm-opus with a gap of 0.2 s",
+    "MOV that starts with mdat", "MP4 whose mdat has no size",
+)  # fmt: skip
 
 SCORED = "decodes"
 SLOW, UNSTABLE, MACHINE = "too slow", "unstable", "blamed on the machine"
@@ -76,7 +88,19 @@ def seeds() -> tuple[bytes, ...]:
     tagged = tracks.id3(200) + tracks.track_file("mp3", tracks.music(0.3, 24_000, 1), 24_000)
     surround = tracks.track_file("flac-16", tracks.music(0.2, 24_000, 6), 24_000)
     odd = [tagged, surround, tracks.video(with_sound=True), tracks.two_tracks(), tracks.long_silent_flac(20)]
-    return tuple(good + odd)
+    return tuple(good + odd + _many_channels() + [ODD_FILES[name].build() for name in ODD_SEEDS])
+
+
+def _many_channels() -> list[bytes]:
+    """From 3 to 24 channels, planar and not, in usual layouts and in others."""
+    interleaved = [many_channels("wav", "pcm_s16le", channels, 0.2) for channels in (3, 8, 16, 24)]
+    planar = [
+        many_channels(muxer, codec, 8, 0.2)
+        for muxer, codec in (("ogg", "libopus"), ("webm", "libopus"), ("ipod", "aac"), ("adts", "aac"))
+    ]
+    vorbis = [tracks.track_file("ogg-vorbis", tracks.music(0.2, _RATE_HZ, channels), _RATE_HZ) for channels in (8, 24)]
+    custom = [custom_layout(*kind, 6, 0.2) for kind in (("mov", "pcm_s16le"), ("aiff", "pcm_s16be"))]
+    return interleaved + planar + vorbis + custom
 
 
 def file_of(seed: int, index: int) -> bytes:

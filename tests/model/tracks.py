@@ -24,6 +24,8 @@ _AV_KINDS = {
     "mka-flac": ("matroska", "flac"),
     "ogg-flac": ("ogg", "flac"),
     "mka-pcm": ("matroska", "pcm_s16le"),
+    "ts-aac": ("mpegts", "aac"),
+    "ts-mp3": ("mpegts", "libmp3lame"),
     "mp4-ac3": ("mp4", "ac3"),
     "wav-adpcm": ("wav", "adpcm_ima_wav"),
 }
@@ -44,6 +46,15 @@ _SOUNDFILE_KINDS = {
     "aiff-16": ("AIFF", "PCM_16"),
     "aiff-24": ("AIFF", "PCM_24"),
     "aifc-float": ("AIFF", "FLOAT"),
+    "caf-16": ("CAF", "PCM_16"),
+    "caf-24": ("CAF", "PCM_24"),
+    "caf-float": ("CAF", "FLOAT"),
+    "caf-alac": ("CAF", "ALAC_16"),
+    "au-16": ("AU", "PCM_16"),
+    "au-float": ("AU", "FLOAT"),
+    "au-ulaw": ("AU", "ULAW"),
+    "w64-16": ("W64", "PCM_16"),
+    "w64-float": ("W64", "FLOAT"),
     "flac-s8": ("FLAC", "PCM_S8"),
     "flac-16": ("FLAC", "PCM_16"),
     "flac-24": ("FLAC", "PCM_24"),
@@ -118,14 +129,14 @@ def _av_track(kind: str, signals: list[Signal], rate_hz: int) -> bytes:
         layout = {1: "mono", 2: "stereo", 6: "5.1"}[signals[0].shape[1]]
         streams = [output.add_stream(codec, rate=rate_hz, layout=layout) for _ in signals]
         for stream, signal in zip(streams, signals, strict=True):
-            for frame in _encoder_frames(stream, signal, layout, rate_hz):
+            for frame in encoder_frames(stream, signal, layout, rate_hz):
                 output.mux(stream.encode(frame))
         for stream in streams:
             output.mux([packet for packet in stream.encode(None) if packet.size])  # FLAC's last one is empty
     return file.getvalue()
 
 
-def _encoder_frames(stream: Any, signal: Signal, layout: str, rate_hz: int) -> list[Any]:
+def encoder_frames(stream: Any, signal: Signal, layout: str, rate_hz: int) -> list[Any]:
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(signal.reshape(1, -1)), format="flt", layout=layout)
     frame.sample_rate = rate_hz
     context = stream.codec_context
@@ -147,7 +158,7 @@ def video(with_sound: bool = False) -> bytes:
             output.mux(picture.encode(frame))
         output.mux(picture.encode(None))
         if sound is not None:
-            for frame in _encoder_frames(sound, music(), "stereo", 44_100):
+            for frame in encoder_frames(sound, music(), "stereo", 44_100):
                 output.mux(sound.encode(frame))
             output.mux(sound.encode(None))
     return file.getvalue()

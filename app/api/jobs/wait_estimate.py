@@ -12,13 +12,17 @@ from app.core.jobs.models import Job, QueuePosition, Run
 #: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
 BYTES_PER_S = {
     "wav": 176_400,
+    "w64": 176_400,
     "aiff": 176_400,
+    "caf": 176_400,
+    "au": 176_400,
     "flac": 110_000,
     "mp3": 24_000,
     "mp4": 24_000,
     "ogg": 20_000,
     "aac": 16_000,
     "webm": 16_000,
+    "ts": 20_000,
 }
 #: For a container that the table lacks: a low rate, because a track that proves shorter than thought does no harm.
 OTHER_BYTES_PER_S = 16_000

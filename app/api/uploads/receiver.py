@@ -26,7 +26,7 @@ from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.problems import Problem, invalid_field
 from app.core.storage.local import AudioStorage, PartialUpload
-from model.audio.containers import CONTAINERS, SNIFF_BYTES, sniff
+from model.audio.containers import CONTAINERS, HEAD_BYTES, SNIFF_BYTES, begins_as, detect_container, is_other_file
 
 WRITE_BYTES = 256 * 1024
 #: Threads that write at a time. They have a limit of their own, so that a slow disk does not block other requests.
@@ -176,14 +176,15 @@ class AudioWriter:
         self._max_bytes = max_bytes
         self._writers = writers
         self._container: str | None = None
+        self._detect_at_bytes = SNIFF_BYTES
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take bytes. Raises as soon as they are too many, or their beginning is that of no accepted container."""
         self._part.append(data)
         if self._part.size_bytes > self._max_bytes:
             raise too_large(self._max_bytes, f"The limit is {self._max_bytes} bytes; the file has more.")
-        if self._container is None and self._part.size_bytes >= SNIFF_BYTES:
-            self._container = detect_container(self._part.pending)
+        if self._container is None and self._part.size_bytes >= self._detect_at_bytes:
+            self._detect()
 
     async def drain(self) -> None:
         """Write what is buffered, once it is enough to be worth a thread."""
@@ -196,7 +197,15 @@ class AudioWriter:
 
     def detected_container(self) -> str:
         """The name of the container, once the file is complete; raises when there is none."""
-        return self._container or detect_container(self._part.pending)
+        return self._container or require_container(self._part.pending)
+
+    def _detect(self) -> None:
+        """Look at the first bytes, twice at most: soon, and once as many are there as junk may stand before audio."""
+        head = bytes(self._part.pending[:SNIFF_BYTES])
+        self._container = begins_as(head)
+        if self._container is None and (is_other_file(head) or self._part.size_bytes >= HEAD_BYTES):
+            self._container = require_container(self._part.pending)
+        self._detect_at_bytes = HEAD_BYTES
 
 
 class ErrorCapturingWriter:
@@ -321,9 +330,9 @@ def too_large(max_bytes: int, detail: str) -> Problem:
     return Problem("payload_too_large", detail, limit_bytes=max_bytes)
 
 
-def detect_container(data: bytearray) -> str:
+def require_container(data: bytearray) -> str:
     """The container whose first bytes these are; raises `unsupported_media_type` when there is none."""
-    container = sniff(bytes(data[:SNIFF_BYTES]))
+    container = detect_container(bytes(data[:HEAD_BYTES]))
     if container is None:
         detail = None if data else "The file is empty."
         raise Problem("unsupported_media_type", detail, accepted=CONTAINER_NAMES)

@@ -18,6 +18,7 @@ from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.local import PartialUpload
 from app.main import create_app
+from model.audio.containers import HEAD_BYTES
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
 
 pytestmark = pytest.mark.anyio
@@ -101,10 +102,18 @@ async def test_an_endless_body_is_refused_at_the_limit(hasty: FastAPI) -> None:
 
 
 async def test_a_file_that_is_no_audio_is_refused_at_its_first_bytes(app: FastAPI) -> None:
-    client = Client(app, body_messages([b"<html>" + b"x" * 100] + [b"x" * KIB] * 1000))
+    client = Client(app, body_messages([b"<html>" + b"x" * KIB] + [b"x" * KIB] * 1000))
     answer = await client.post("/score", RAW | {"Content-Length": "1000000"})
     check_refused(answer, 415, "unsupported_media_type")
     assert client.asked == 1
+
+
+async def test_audio_is_looked_for_behind_junk_and_no_further_than_junk_may_reach(app: FastAPI) -> None:
+    client = Client(app, body_messages([b"x" * KIB] * 1000))
+    check_refused(await client.post("/score", RAW), 415, "unsupported_media_type")
+    assert client.asked == HEAD_BYTES / KIB
+    behind_junk = [bytes(50 * KIB), WAV, b"x" * 100 * KIB]
+    assert (await Client(app, body_messages(behind_junk)).post("/score", RAW)).status == 202
 
 
 async def test_a_second_file_is_refused_at_its_first_bytes(app: FastAPI) -> None:
