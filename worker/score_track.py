@@ -141,7 +141,7 @@ class ScoreTrack:
         with self.storage.open(job.storage_key) as file, self.decoder.decode(file) as track:
             decode_s = clock.lap_s()
             total = track.n_segments
-            audio = job.audio | asdict(track.facts)
+            audio, warnings = job.audio | asdict(track.facts), [asdict(warning) for warning in track.warnings]
             self._report(job, audio=audio, progress=progress("embedding", 0, total))
             scores = self.scorer.score(
                 track.segments(),
@@ -151,7 +151,7 @@ class ScoreTrack:
         return {
             "audio": audio,
             "progress": progress("scoring", total, total),
-            "result": {"scores": scores, "ranges": ranges},
+            "result": {"scores": scores, "ranges": ranges, "warnings": warnings},
             "model": self.scorer.card.identity(),
             "timings": timings(job, decode_s=decode_s, inference_s=clock.lap_s()),
         }

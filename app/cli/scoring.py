@@ -34,7 +34,9 @@ UNLIMITED = 10_000
 def score_files(
     files: Sequence[Path], decoder: Decoder, scorer: Scorer, progress: Progress
 ) -> Iterator[dict[str, Any]]:
-    """For each file in order `{"file", "scores", "audio", "model"}`, or `{"file", "error"}` where there are no scores.
+    """For each file in order what becomes a line of JSON.
+
+    `{"file", "scores", "warnings", "audio", "model"}`, or `{"file", "error"}` where there are no scores.
 
     The next files are decoded meanwhile, and their segments share the model's batches. The scores are those that each
     file gets alone.
@@ -50,8 +52,13 @@ def score_files(
 def _as_json(track: PrefetchedTrack, outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
     if isinstance(outcome, TrackError):
         return {"file": str(track.file), "error": {"code": outcome.code, "detail": str(outcome)}}
-    facts = asdict(track.facts) if track.facts else {}
-    return {"file": str(track.file), "scores": outcome, "audio": facts, "model": scorer.card.identity()}
+    return {
+        "file": str(track.file),
+        "scores": outcome,
+        "warnings": [asdict(warning) for warning in track.warnings],
+        "audio": asdict(track.facts) if track.facts else {},
+        "model": scorer.card.identity(),
+    }
 
 
 class ScoringBar:
@@ -91,7 +98,10 @@ def scoring_progress() -> Progress:
 
 
 def print_table(outcomes: Sequence[dict[str, Any]], scorer: Scorer) -> None:
-    """One row a file, one column a score; where that is too wide, each file's name stands above its scores."""
+    """One row a file, one column a score; where that is too wide, each file's name stands above its scores.
+
+    What is odd about the files stands below.
+    """
     scored = [outcome for outcome in outcomes if "scores" in outcome]
     if not scored:
         return
@@ -101,6 +111,7 @@ def print_table(outcomes: Sequence[dict[str, Any]], scorer: Scorer) -> None:
         console.print(table)
     else:
         _print_two_lines_a_file(console, names, scored)
+    _print_warnings(console, scored)
     if not scorer.card.trained:
         console.print(UNTRAINED, style="bold red")
 
@@ -130,6 +141,16 @@ def _print_two_lines_a_file(console: Console, names: Sequence[str], scored: Sequ
     for outcome in scored:
         console.print(literal(outcome["file"]), soft_wrap=True)
         console.print(literal(_aligned(_values(outcome), widths)[0]), soft_wrap=True)
+
+
+def _print_warnings(console: Console, scored: Sequence[dict[str, Any]]) -> None:
+    """What is odd about the files, a line each, below their scores."""
+    for outcome in scored:
+        for warning in outcome["warnings"]:
+            said = Text.assemble(
+                literal(outcome["file"]), literal(f": {warning['code']}: {warning['detail']}", "yellow")
+            )
+            console.print(said, soft_wrap=True)
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:

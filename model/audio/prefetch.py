@@ -8,7 +8,7 @@ from pathlib import Path
 
 from model.audio.decoder import DecodedTrack, Decoder
 from model.audio.pcm import Samples
-from model.domain import AudioError, AudioFacts
+from model.domain import AudioError, AudioFacts, AudioWarning
 
 
 class FileUnreadable(AudioError):
@@ -24,6 +24,7 @@ class PrefetchedTrack:
         self.file = file
         self.facts: AudioFacts | None = None
         self.n_segments = 0
+        self.warnings: tuple[AudioWarning, ...] = ()
         self._decoding = decoding
 
     def __iter__(self) -> Iterator[Samples]:
@@ -33,7 +34,7 @@ class PrefetchedTrack:
         except OSError as error:
             raise FileUnreadable(error.strerror or str(error)) from error
         with track:
-            self.facts, self.n_segments = track.facts, track.n_segments
+            self.facts, self.n_segments, self.warnings = track.facts, track.n_segments, track.warnings
             yield from track.segments()
 
 

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
-from model.domain import SCORE_RANGES, AudioFacts
+from model.domain import SCORE_RANGES, AudioFacts, AudioWarning
 from tests.chaos.scripted import SCRIPTED, Script, scores
 from worker.process import serve
 
@@ -23,6 +23,7 @@ COMMAND = (sys.executable, "-m", "tests.chaos.process")
 @dataclass(frozen=True)
 class ScriptedTrack:
     track: bytes
+    warnings: tuple[AudioWarning, ...] = ()
 
     @property
     def facts(self) -> AudioFacts:

@@ -13,7 +13,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
-from model.domain import AudioFacts
+from model.domain import AudioFacts, AudioWarning
 from worker.score_track import ScoreTrack
 from worker.watchdog import Watchdog
 
@@ -29,6 +29,7 @@ def nothing() -> None:
 class FakeTrack:
     facts: AudioFacts = FACTS
     n_segments: int = 3
+    warnings: tuple[AudioWarning, ...] = ()
 
     def segments(self) -> Iterator[np.ndarray]:
         yield from np.zeros((self.n_segments, 8), np.float32)
@@ -37,12 +38,13 @@ class FakeTrack:
 @dataclass
 class FakeDecoder:
     on_decode: Callable[[], None] = nothing
+    warnings: tuple[AudioWarning, ...] = ()
 
     @contextmanager
     def decode(self, file: BinaryIO) -> Iterator[FakeTrack]:
         assert file.readable()
         self.on_decode()
-        yield FakeTrack()
+        yield FakeTrack(warnings=self.warnings)
 
 
 @dataclass
@@ -73,6 +75,7 @@ def score_track(
     *,
     on_decode: Callable[[], None] = nothing,
     on_segment: Callable[[], None] = nothing,
+    warnings: tuple[AudioWarning, ...] = (),
     lease_s: float = 60,
 ) -> ScoreTrack:
     """The real task with fake parts."""
@@ -80,7 +83,7 @@ def score_track(
         machine=machine,
         queue_status=QueueStatus(machine.redis),
         storage=AudioStorage(data_dir / "audio"),
-        decoder=cast(Decoder, FakeDecoder(on_decode)),
+        decoder=cast(Decoder, FakeDecoder(on_decode, warnings)),
         scorer=FakeScorer(on_segment),
         max_attempts=3,
         lease_s=lease_s,

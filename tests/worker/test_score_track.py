@@ -12,7 +12,7 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
-from model.domain import AudioSilent, AudioTooLong, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.worker.fakes import SCORES, accepted, outcome, score_track, stored
 
 
@@ -25,12 +25,19 @@ def test_a_track_is_scored_and_its_audio_deleted(machine: JobStateMachine, data_
     score_track(machine, data_dir)(job.id)
     over = outcome(machine, job)
     assert over.status is JobState.SUCCEEDED
-    assert over.result == {"scores": SCORES, "ranges": {name: [0.0, 100.0] for name in SCORES}}
+    assert over.result == {"scores": SCORES, "ranges": {name: [0.0, 100.0] for name in SCORES}, "warnings": []}
     assert over.progress == {"stage": "scoring", "segments_done": 3, "segments_total": 3}
     assert over.audio | {"bytes": 5, "codec": "pcm_s16le", "channels": 2, "duration_s": 61.0} == over.audio
     assert over.model == {"name": "apex", "version": "fake"}
     assert set(over.timings) == {"queue_s", "decode_s", "inference_s", "total_s"}
     assert stored(data_dir) == []
+
+
+def test_what_is_odd_about_a_track_stands_in_its_result(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    warning = AudioWarning("packets_skipped", "3 packet(s) did not decode and were left out.")
+    score_track(machine, data_dir, warnings=(warning,))(job.id)
+    assert (outcome(machine, job).result or {})["warnings"] == [{"code": warning.code, "detail": warning.detail}]
 
 
 def test_progress_is_written_after_each_segment(machine: JobStateMachine, data_dir: Path) -> None:

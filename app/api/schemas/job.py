@@ -22,6 +22,9 @@ class Audio(BaseModel):
     sample_rate_hz: int | None = Field(None, examples=[44100])
     channels: int | None = Field(None, examples=[2])
     duration_s: float | None = Field(None, description="Counted in decoded samples.", examples=[183.4])
+    decoder: Literal["ffmpeg", "libsndfile"] | None = Field(
+        None, description="Which library decoded it: libsndfile does where FFmpeg cannot open the file."
+    )
 
 
 class Progress(BaseModel):
@@ -41,6 +44,19 @@ class ProgressEvent(Progress):
     eta_s: float | None = Field(description="Seconds until the run is over, by estimate.")
 
 
+class AudioWarning(BaseModel):
+    """Something odd about a file that was scored all the same. More codes may be added."""
+
+    code: str = Field(
+        description="`declared_length_differs`, `timestamp_gaps`, `other_streams_ignored`, `trailing_data_ignored`, "
+        "`joined_streams`, `end_mark_missing`, `packets_skipped` or `last_segment_short`.",
+        examples=["packets_skipped"],
+    )
+    detail: str = Field(
+        description="A sentence for people.", examples=["3 packet(s) did not decode and were left out."]
+    )
+
+
 class Result(BaseModel):
     """The scores. Every score of the loaded model is there: seven, or two when it knows only popularity."""
 
@@ -49,6 +65,7 @@ class Result(BaseModel):
         examples=[{"score_streams": 61.4213, "score_likes": 48.0687, "coherence": 3.8142, "musicality": 3.6603}],
     )
     ranges: Ranges
+    warnings: list[AudioWarning] = Field(default=[], description="What is odd about the file; empty for most.")
 
 
 class Timings(BaseModel):

@@ -19,6 +19,7 @@ class FakeTrack:
     """A track of one segment that holds its file's name as a number."""
 
     n_segments = 1
+    warnings = ()
 
     def __init__(self, number: int, closed: list[int]) -> None:
         self.facts = AudioFacts("wav", "pcm_s16le", 24_000, 1, float(number))
