@@ -14,8 +14,9 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Chromium, until the module's last test: no event loop runs while Playwright's own is alive in the thread."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=installed("chromium"), args=FLAGS)
         yield browser

@@ -50,7 +50,8 @@ class Service:
 
     def score(self, audio: bytes, name: str = "track.wav") -> Json:
         accepted = self.submit(audio, name)
-        assert accepted.status_code == 202, accepted.text
+        # 200: another test had the same track scored by the shared service.
+        assert accepted.status_code in (200, 202), accepted.text
         return self.finished(accepted.json()["id"])
 
     def worker_pids(self) -> list[int]:
