@@ -25,24 +25,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run load and contract tests at full size (many minutes)")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share something in one process; skip what needs a CUDA device where there is none."""
-    for item in items:
-        if isinstance(item, pytest.Function) and (group := _shared_by(item)):
-            item.add_marker(pytest.mark.xdist_group(group))
+    """Skip what needs a CUDA device where there is none."""
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not _has_cuda():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
-
-
-def _shared_by(item: pytest.Function) -> str | None:
-    """What is made once for this test and others: the running service, or a fixture of its module."""
-    scopes = {name: fixtures[-1].scope for name, fixtures in item._fixtureinfo.name2fixturedefs.items()}
-    if scopes.get("service") == "session":
-        return "service"
-    return item.path.stem if "module" in scopes.values() else None
 
 
 def _has_cuda() -> bool:
