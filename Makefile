@@ -49,8 +49,8 @@ test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 
 # Without them the tests that need them are skipped, and fail where CI is set.
 programs:
-	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx || \
-	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx; }
+	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx && command -v strace || \
+	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx strace; }
 
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered
