@@ -22,8 +22,8 @@ from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
 from tests.fuzz.mutations import mutated
 from tests.model import tracks
-from tests.model.audio.channel_files import custom_layout, many_channels
-from tests.model.audio.odd_files import ODD_FILES
+from tests.model.audio.files.channels import custom_layout, many_channels
+from tests.model.audio.files.odd import ODD_FILES
 
 LIMITS = AudioLimits(min_duration_s=0.1, max_duration_s=60.0)
 MEMORY_BYTES = 512 << 20

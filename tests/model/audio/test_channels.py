@@ -10,7 +10,7 @@ from model.audio.pcm import Samples, mono
 from model.audio.resampling import resample
 from model.domain import AudioLimits
 from tests.model import tracks
-from tests.model.audio.channel_files import custom_layout, many_channels
+from tests.model.audio.files.channels import custom_layout, many_channels
 from tests.model.audio.test_odd_files import decode, samples
 
 

@@ -14,7 +14,7 @@ import pytest
 from model.audio.decode_errors import DECODE_ERRORS, decode_error
 from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
-from tests.model.audio.hostile import BOMBS, DECODES, LIES, POLYGLOTS, Build, readers
+from tests.model.audio.files.hostile import BOMBS, DECODES, LIES, POLYGLOTS, Build, readers
 from tests.model.audio.test_containers import NOT_AUDIO
 from tests.model.tracks import KINDS, track_file
 from tests.strace import attached

@@ -8,7 +8,7 @@ import pytest
 
 from model.audio.decoder import DecodedTrack, Decoder
 from model.domain import SAMPLE_RATE_HZ, AudioLimits
-from tests.model.audio.odd_files import ODD_FILES, OddFile
+from tests.model.audio.files.odd import ODD_FILES, OddFile
 
 
 @pytest.fixture(scope="module")

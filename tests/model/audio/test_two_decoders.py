@@ -16,7 +16,7 @@ from model.audio.scan.scans import scan
 from model.audio.stream_validator import StreamValidator
 from model.domain import AudioLimits
 from tests.model import tracks
-from tests.model.audio.odd_files import ODD_FILES
+from tests.model.audio.files.odd import ODD_FILES
 from tests.model.audio.test_odd_files import decode
 
 LIMITS = AudioLimits(min_duration_s=0.1)

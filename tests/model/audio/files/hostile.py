@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from tests.model import tracks
-from tests.model.audio.odd_files import endless_mdat
-from tests.model.audio.ogg_files import sealed
+from tests.model.audio.files.odd import endless_mdat
+from tests.model.audio.files.ogg import sealed
 from tests.model.tracks import id3, music, ramp, track_file, two_tracks, video, wav, with_flac_total
 
 Build = Callable[[], bytes]

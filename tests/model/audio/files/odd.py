@@ -15,7 +15,7 @@ import av
 import numpy as np
 import soundfile
 
-from tests.model.audio.ogg_files import FIRST, LAST, Page, joined, packets, page_of, pages
+from tests.model.audio.files.ogg import FIRST, LAST, Page, joined, packets, page_of, pages
 from tests.model.tracks import Signal, encoder_frames, id3, music, track_file, two_tracks, wav
 
 Build = Callable[[], bytes]
