@@ -102,7 +102,7 @@ def test_what_is_refused_early_is_answered_before_it_has_come_and_closed(data_di
         for request, status in (
             (head(10**9), b"413"),
             (head(10**9, b"Expect: 100-continue"), b"413"),
-            (head(10**6) + b"<html>" + b"x" * 100, b"415"),
+            (head(10**6) + b"<html>" + b"x" * 5000, b"415"),
         ):
             answer = exchange(port, request)
             assert answer.startswith(b"HTTP/1.1 " + status), request
