@@ -37,17 +37,17 @@ def moving(**moves: float) -> Callable[[Engine, Samples], dict[str, float]]:
 
 @pytest.mark.parametrize("moves", [{}, {"score_streams": 0.19}, {"score_streams": -0.19, "clarity": 0.009}])
 def test_a_precision_that_keeps_the_scores_is_used(moves: dict[str, float]) -> None:
-    engine, moved = select_engine(FakeEngine, "bf16", moving(**moves))
+    engine, deviations = select_engine(FakeEngine, "bf16", moving(**moves))
     assert engine.precision == "bf16"
-    assert moved == {name: pytest.approx(abs(moves.get(name, 0.0))) for name in EXACT_SCORES}
+    assert deviations == {name: pytest.approx(abs(moves.get(name, 0.0))) for name in EXACT_SCORES}
 
 
 @pytest.mark.parametrize("moves", [{"score_streams": 0.21}, {"clarity": -0.011}, {"clarity": float("nan")}])
 def test_a_precision_that_moves_any_score_too_far_is_refused(
     moves: dict[str, float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, moved = select_engine(FakeEngine, "bf16", moving(**moves))
-    assert (engine.precision, moved) == ("fp32", {})
+    engine, deviations = select_engine(FakeEngine, "bf16", moving(**moves))
+    assert (engine.precision, deviations) == ("fp32", {})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert "running in fp32, not in bf16" in record.getMessage()
     assert next(iter(moves)) in record.getMessage()
@@ -87,8 +87,8 @@ def test_a_precision_that_is_not_there_is_refused() -> None:
 
 
 def test_fp32_needs_no_probe() -> None:
-    engine, moved = select_engine(FakeEngine, "fp32", lambda *_: pytest.fail("it was probed"))
-    assert (engine.precision, moved) == ("fp32", {})
+    engine, deviations = select_engine(FakeEngine, "fp32", lambda *_: pytest.fail("it was probed"))
+    assert (engine.precision, deviations) == ("fp32", {})
 
 
 def test_the_probe_is_a_full_segment_and_a_padded_one() -> None:
