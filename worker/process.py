@@ -22,7 +22,7 @@ from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
-from worker.supervisor import EXIT_MISCONFIGURED, INSTANCE_ID_VAR, end_with_parent
+from worker.supervisor import EXIT_MISCONFIGURED, INSTANCE_ID_VAR
 from worker.watchdog import Watchdog
 
 log = logging.getLogger("worker.process")  # this module is run as __main__
@@ -42,7 +42,6 @@ def serve(
     load: Callable[[WorkerSettings], TrackScorer], decoding: Callable[[WorkerSettings], AbstractContextManager[Decoder]]
 ) -> None:
     """Run as one process of a supervisor, with the scorer and the decoder that are handed in."""
-    end_with_parent()
     settings = WorkerSettings()
     configure_logging(settings.log_level, settings.log_format)
     redis = connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES)

@@ -1,6 +1,7 @@
 """Keeps a set of processes alive: starts them, restarts one that dies, and stops them all together.
 
-Children run in sessions of their own, so that Ctrl-C reaches them once, through here.
+Children run in sessions of their own, so that Ctrl-C reaches them once, through here. The kernel ends them when the
+supervisor is killed.
 """
 
 import logging
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
-from model.parent_death import signal_on_parent_death
+from model.parent_death import tied_to_this_process
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Child:
         self.started_at = time.monotonic()
         self.instance_id = secrets.token_hex(8)
         env = os.environ | dict(self.env) | {INSTANCE_ID_VAR: self.instance_id}
-        self.process = subprocess.Popen(self.command, env=env, start_new_session=True)
+        self.process = subprocess.Popen(tied_to_this_process(self.command), env=env, start_new_session=True)
 
     def record_exit(self, exit_code: int) -> None:
         """Note that the process ended, and when it may be started again."""
@@ -138,13 +139,3 @@ def _wait_or_kill(process: subprocess.Popen[bytes], deadline: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def end_with_parent(signum: int = signal.SIGTERM) -> None:
-    """Have a supervised process signalled by the kernel when its supervisor is gone. Does nothing outside Linux."""
-    if INSTANCE_ID_VAR not in os.environ:
-        return
-    try:
-        signal_on_parent_death(signum)
-    except OSError:
-        log.debug("this system cannot tie a process to its parent")

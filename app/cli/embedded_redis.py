@@ -8,7 +8,6 @@ import importlib.util
 import logging
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import IO, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
-from model import parent_death
+from model.parent_death import tied_to_this_process
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +105,7 @@ class EmbeddedRedis:
         # A server left over by a killed service would keep its folder locked, so it ends with its parent. It keeps the
         # lock's descriptor: a folder stays locked as long as any server writes into it.
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", parent_death.__file__, find_server(), *self._options()],
+            tied_to_this_process([find_server(), *self._options()]),
             pass_fds=[self._lock.fileno()],
             start_new_session=True,
         )

@@ -13,7 +13,6 @@ from app.cli.settings import load_settings
 from app.core.logging import configure_logging
 from app.core.settings import ApiSettings
 from app.main import create_app
-from worker.supervisor import end_with_parent
 
 #: Uploads in flight may finish for this long after a stop was asked for.
 DRAIN_S = 25
@@ -24,7 +23,6 @@ EXIT_NOT_STARTED = 3
 
 def serve() -> None:
     """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
-    end_with_parent()
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.e2e.service import children, command
 from worker import supervisor
 from worker.supervisor import Child, Misconfigured, Supervisor
 
@@ -138,21 +139,38 @@ def test_periodic_work_goes_on_after_it_failed_once() -> None:
         eventually(lambda: len(calls) >= 3)
 
 
+#: Supervises a process that sleeps.
+SUPERVISING = """
+import sys
+from worker.supervisor import Child, Supervisor
+Supervisor([Child("sleeper", sys.argv[1:])]).run()
+"""
+
+
+@contextmanager
+def supervising_process() -> Iterator[subprocess.Popen[str]]:
+    """A supervisor in a process of its own; what it logs can be read."""
+    command = [sys.executable, "-c", SUPERVISING, *SLEEPER]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as parent:
+        try:
+            eventually(lambda: sleeper_of(parent))
+            yield parent
+        finally:
+            parent.kill()
+
+
+def sleeper_of(parent: subprocess.Popen[str]) -> int | None:
+    """The process that a supervisor keeps alive, once it sleeps."""
+    return next((pid for pid in children(parent.pid) if SLEEPER[2] in command(pid)), None)
+
+
 def test_a_supervised_process_ends_when_its_supervisor_is_killed() -> None:
-    program = (
-        "import subprocess, sys, time; from worker.supervisor import Child;"
-        "child = Child('c', (sys.executable, '-c', 'from worker.supervisor import end_with_parent; import time;"
-        "end_with_parent(); print(1, flush=True); time.sleep(60)')); child.start();"
-        "print(child.process.pid, flush=True); time.sleep(60)"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    lines = sorted((parent.stdout.readline().strip() for _ in range(2)), key=len)
-    pid = int(lines[-1])
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
-    eventually(lambda: not alive(pid) or is_zombie(pid))
+    with supervising_process() as parent:
+        pid = sleeper_of(parent)
+        parent.kill()
+        parent.wait()
+        assert pid
+        eventually(lambda: not alive(pid) or is_zombie(pid))
 
 
 def is_zombie(pid: int) -> bool:

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn, Self
 
+from model.parent_death import tied_to_this_process
+
 #: What a child runs: takes the request and its file descriptors, returns the reply. Both are JSON objects.
 Target = Callable[..., dict[str, Any]]
 
@@ -120,9 +122,10 @@ class _Server:
     def __init__(self, target: str) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(_START_TIMEOUT_S)
+        program = [sys.executable, "-P", "-m", __name__, target, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", __name__, target, str(theirs.fileno())],
+                tied_to_this_process(program, signal.SIGKILL),
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env=_environment(),
