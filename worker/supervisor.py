@@ -1,7 +1,7 @@
 """Keeps a set of processes alive: starts them, restarts one that dies, and stops them all together.
 
-Children run in sessions of their own, so that Ctrl-C reaches them once, through here. The kernel ends them when the
-supervisor is killed.
+Children run in sessions of their own, so that Ctrl-C reaches them once, through here. One that cannot be started is
+treated as one that died. The kernel ends them when the supervisor is killed.
 """
 
 import logging
@@ -49,13 +49,13 @@ class Child:
         env = os.environ | dict(self.env) | {INSTANCE_ID_VAR: self.instance_id}
         self.process = subprocess.Popen(tied_to_this_process(self.command), env=env, start_new_session=True)
 
-    def record_exit(self, exit_code: int) -> None:
-        """Note that the process ended, and when it may be started again."""
+    def back_off(self, reason: str) -> None:
+        """Note why the process does not run, and when it may be started again."""
         now = time.monotonic()
         self.restarts = 1 if now - self.started_at > HEALTHY_AFTER_S else self.restarts + 1
         delay_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S)) - 1]
         self.process, self.start_after = None, now + delay_s
-        log.error("%s ended with code %s: starting it again in %s s", self.name, exit_code, delay_s)
+        log.error("%s %s: starting it again in %s s", self.name, reason, delay_s)
 
 
 class Misconfigured(Exception):
@@ -113,9 +113,15 @@ class Supervisor:
             if code == EXIT_MISCONFIGURED:
                 raise Misconfigured(f"{child.name} cannot start")
             self.ended.add(child.instance_id)
-            child.record_exit(code)
+            child.back_off(f"ended with code {code}")
         if child.process is None and time.monotonic() >= child.start_after:
+            self._start(child)
+
+    def _start(self, child: Child) -> None:
+        try:
             child.start()
+        except OSError as error:  # no process, memory or descriptor to be had at this moment
+            child.back_off(f"could not be started ({error.strerror or error})")
 
     def _tick(self) -> None:
         while not self._stop.wait(self.every_s):

@@ -94,10 +94,16 @@ class EmbeddedRedis:
         _wait_until_ready(self.url, self._spawn())
 
     def revive(self) -> None:
-        """Start the server again if it has died, once a second at most. Does not wait until it answers."""
+        """Start the server again if it has died, once a second at most. Does not wait until it answers.
+
+        A start that fails is tried again by the next call.
+        """
         if self.process and (code := self.process.poll()) is not None and time.monotonic() > self._start_after:
             log.error("the private Redis ended with code %s: starting it again", code)
-            self._spawn()
+            try:
+                self._spawn()
+            except (OSError, EmbeddedRedisError) as error:
+                log.error("the private Redis could not be started: %s", error)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         assert self._lock, "use the with statement"

@@ -1,6 +1,7 @@
 """Processes that are kept alive, and stopped together."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.service import children, command
+from tests.strace import attached
 from worker import supervisor
 from worker.supervisor import Child, Misconfigured, Supervisor
 
@@ -162,6 +164,22 @@ def supervising_process() -> Iterator[subprocess.Popen[str]]:
 def sleeper_of(parent: subprocess.Popen[str]) -> int | None:
     """The process that a supervisor keeps alive, once it sleeps."""
     return next((pid for pid in children(parent.pid) if SLEEPER[2] in command(pid)), None)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.parametrize("error", ["EAGAIN", "ENOMEM"])
+def test_a_start_that_the_kernel_refuses_is_tried_again(error: str) -> None:
+    calls = "clone,clone3,fork,vfork"
+    with supervising_process() as parent:
+        first = sleeper_of(parent)
+        assert first
+        with attached(parent.pid, "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={calls}:error={error}"):
+            os.kill(first, signal.SIGKILL)
+            assert parent.stderr
+            said = [parent.stderr.readline() for _ in range(3)]
+        eventually(lambda: sleeper_of(parent) not in (None, first))
+    assert "ended with code -9" in said[0]
+    assert all("could not be started" in line for line in said[1:])
 
 
 def test_a_supervised_process_ends_when_its_supervisor_is_killed() -> None:

@@ -1,5 +1,6 @@
 """The private Redis: durable, private, and never two on one folder."""
 
+import errno
 import subprocess
 import sys
 import threading
@@ -73,6 +74,22 @@ def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monke
         server.revive()
         assert server.process is not first
         assert redis.get("job") == b"1"
+
+
+def test_a_server_that_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "no process to be had")
+
+    monkeypatch.setattr(embedded_redis, "RESTART_EVERY_S", 0.0)
+    with EmbeddedRedis(tmp_path) as server, connect(server.url, max_retries=20) as redis:
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", refuse)
+            server.revive()
+        server.revive()
+        assert redis.ping()
 
 
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
