@@ -26,7 +26,9 @@ Target = Callable[..., dict[str, Any]]
 
 MAX_MESSAGE_BYTES = 16 * 1024
 _MAX_FDS = 8
+#: Until its first answer a warm process imports; after that a fork is a matter of milliseconds.
 _START_TIMEOUT_S = 30.0
+_FORK_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 5.0
 #: One thread each: children fork, and may not start threads.
 _ENVIRONMENT = {
@@ -72,7 +74,7 @@ class Child:
 
 
 class ForkServer:
-    """Starts the warm process when first needed, again where it has died, and forks children from it.
+    """Starts the warm process when first needed, again where it has died or is silent, and forks children from it.
 
     ``target`` is "module:function", imported by the server alone. May be used from several threads at once.
     """
@@ -83,17 +85,21 @@ class ForkServer:
         self._server: _Server | None = None
 
     def fork(self, request: dict[str, Any], *fds: int) -> Child:
-        """Forks a child that runs the target on the request and copies of the descriptors. Raises ForkServerError."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Forks a child that runs the target on the request and copies of the descriptors. Raises ForkServerError.
+
+        A warm process that does not answer is killed: the next call starts another.
+        """
         try:
-            ours.settimeout(_START_TIMEOUT_S)
-            with theirs:
-                socket.send_fds(self._connected(), [json.dumps(request).encode()], [theirs.fileno(), *fds])
-            _, (pidfd,), _, _ = socket.recv_fds(ours, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            server = self._running()
+        except OSError as error:
+            raise ForkServerError("the fork server could not be started") from error
+        try:
+            return server.fork(json.dumps(request).encode(), *fds)
+        except TimeoutError as error:
+            self._end(server)
+            raise ForkServerError("the fork server does not answer") from error
         except (OSError, ValueError) as error:
-            ours.close()
             raise ForkServerError("the fork server could not start a child") from error
-        return Child(ours, pidfd)
 
     def is_alive(self) -> bool:
         """Whether the warm process lives. Waits a moment, for its children's deaths are heard of before its own."""
@@ -102,34 +108,57 @@ class ForkServer:
 
     def close(self) -> None:
         """Ends the warm process, and with it every child that the kernel lets die with its parent."""
-        with self._lock:
-            if self._server is not None:
-                self._server.close()
-            self._server = None
+        if self._server is not None:
+            self._end(self._server)
 
-    def _connected(self) -> socket.socket:
+    def _running(self) -> "_Server":
         with self._lock:
             if self._server is not None and not self._server.is_alive():
                 self._server.close()
                 self._server = None
             self._server = self._server or _Server(self._target)
-            return self._server.control
+            return self._server
+
+    def _end(self, server: "_Server") -> None:
+        with self._lock:
+            server.close()
+            if self._server is server:
+                self._server = None
 
 
 class _Server:
     """The warm process and the connection to it; the process ends when the connection does."""
 
     def __init__(self, target: str) -> None:
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.control.settimeout(_START_TIMEOUT_S)
+        self._answers_within_s = _START_TIMEOUT_S
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         program = [sys.executable, "-P", "-m", __name__, target, str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(
-                tied_to_this_process(program, signal.SIGKILL),
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=_environment(),
-            )
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    tied_to_this_process(program, signal.SIGKILL),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(),
+                )
+        except OSError:
+            self._control.close()
+            raise
+
+    def fork(self, request: bytes, *fds: int) -> Child:
+        """Raises TimeoutError when the process does not answer, OSError or ValueError when it has no child to give."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            for connection in (self._control, ours):
+                connection.settimeout(self._answers_within_s)
+            with theirs:
+                socket.send_fds(self._control, [request], [theirs.fileno(), *fds])
+            _, (pidfd,), _, _ = socket.recv_fds(ours, MAX_MESSAGE_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+        except BaseException:
+            ours.close()
+            raise
+        self._answers_within_s = _FORK_TIMEOUT_S
+        return Child(ours, pidfd)
 
     def is_alive(self, wait_s: float = 0) -> bool:
         try:
@@ -139,8 +168,11 @@ class _Server:
         return False
 
     def close(self) -> None:
-        self.control.close()
-        self._process.wait()
+        """Kills the process, because one that is stopped or hangs would not notice that its connection is closed."""
+        self._control.close()
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # it waits for a device that is gone; the kernel ends it after that
+            self._process.wait(_KILL_TIMEOUT_S)
 
 
 def _environment() -> dict[str, str]:

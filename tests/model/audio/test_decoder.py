@@ -21,6 +21,7 @@ from model.audio.decode_errors import DECODE_ERRORS
 from model.audio.decoder import DecodedTrack, Decoder
 from model.audio.pcm import mono
 from model.audio.resampling import resample
+from model.audio.sandbox import forkserver
 from model.audio.sandbox.forkserver import ForkServerError
 from model.audio.sandbox.layers import LAYERS
 from model.domain import (
@@ -398,6 +399,29 @@ def test_the_death_of_the_fork_server_is_no_fault_of_the_track(strange: Callable
     with pytest.raises(ForkServerError):
         decode(decoder, TROUBLE)
     assert facts(decoder, track_file("wav-16"))
+
+
+def test_a_fork_server_that_does_not_answer_is_replaced(
+    strange: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver, "_FORK_TIMEOUT_S", 0.5)
+    decoder = strange("hang")
+    assert facts(decoder, track_file("wav-16"))
+    [server] = children()
+    os.kill(server, signal.SIGSTOP)
+    with pytest.raises(ForkServerError, match="does not answer"):
+        decode(decoder, track_file("wav-16"))
+    assert children() == []
+    assert facts(decoder, track_file("wav-16"))
+
+
+def test_a_stopped_fork_server_ends_with_its_decoder(strange: Callable[..., Decoder]) -> None:
+    decoder = strange("hang")
+    assert facts(decoder, track_file("wav-16"))
+    [server] = children()
+    os.kill(server, signal.SIGSTOP)
+    decoder.close()
+    assert children() == []
 
 
 def test_signals_to_the_whole_group_leave_a_decoder_working(strange: Callable[..., Decoder]) -> None:
