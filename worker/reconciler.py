@@ -58,6 +58,7 @@ class Reconciler:
 
     def _pass(self) -> list[str]:
         self._stop_overdue()
+        self.machine.check_counts()
         # Read before the unfinished jobs: whatever RQ holds now and is not unfinished then has finished.
         held_by_rq = self._ids_held_by_rq()
         unfinished_ids = self.unfinished.ids()
@@ -103,7 +104,7 @@ class Reconciler:
             return False
         self._forget(job_id)
         log.warning("orphaned job requeued", extra={"job_id": job_id, "attempt": job.attempt})
-        return self.queue.enqueue(job_id, at_front=job.attempt > 0)
+        return self.machine.enqueue(job)
 
     def _forget(self, job_id: str) -> None:
         """Delete what RQ keeps of a run: the id can be queued again, or has finished."""

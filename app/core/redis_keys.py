@@ -16,7 +16,7 @@ UNFINISHED = _key("jobs", "open")
 WAITING = _key("jobs", "waiting")
 DEADLINES = _key("jobs", "deadlines")
 RUNNING = _key("jobs", "running")
-QUEUED_AUDIO_TOTAL = _key("queue", "ticket")
+TENANT_QUEUES = _key("queue", "tenants")
 
 # What workers say of themselves.
 MODEL = _key("model")

@@ -1,13 +1,16 @@
 """Job records in every state, without an upload or a worker."""
 
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
+from rq.exceptions import DuplicateJobError
 
 from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.core.callers import SCOPES
 from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.queue import TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 
 WORKER_KEY = "rq:worker:test"
@@ -47,6 +50,12 @@ def found(jobs: JobStateMachine, job: Job) -> Job:
 
 def report(jobs: JobStateMachine, run: Job, done: int, total: int = 7) -> None:
     jobs.report(run, progress={"stage": "embedding", "segments_done": done, "segments_total": total})
+
+
+def enqueue_by_rq(queue: ScoreQueue, job_id: str) -> None:
+    """What RQ itself does to queue a job, as older versions had it do."""
+    with suppress(DuplicateJobError):
+        queue.rq.enqueue(TASK_NAME, job_id=job_id, unique=True, description=job_id)
 
 
 def expire(jobs: JobStateMachine, job: Job) -> None:

@@ -13,6 +13,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Worker
+from rq.job import Job as RqJob
 
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.redis_client import connect
@@ -101,16 +102,20 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
         await flow(client)
 
 
-def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
+def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: Redis) -> None:
+    front_end = state_machine(redis)
+    lost, spent, good, good_too = (accepted(front_end, data_dir, tenant="a", estimated_s=60.0) for _ in range(4))
+    of_another = accepted(front_end, data_dir, tenant="b")
     with connect(url_of("worker", guarded), max_retries=1) as redis:
         machine = state_machine(redis)
         queue = machine.queue
         storage = AudioStorage(data_dir / "audio")
         reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, ended={"dead"})
-        good, lost, spent = (accepted(machine, data_dir) for _ in range(3))
         machine.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
         machine.start(spent.id, max_attempts=1, lease_s=-1)
-        redis.lrem(queue.rq.key, 0, lost.id)
+        for job in (lost, of_another):
+            redis.lrem(queue.rq.key, 0, job.id)
+        redis.delete(RqJob.key_for(of_another.id))
         redis.rpush(queue.rq.intermediate_queue_key, new_job_id())
         reconciler.run()
         reconciler.run()
@@ -118,8 +123,10 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path) -> None:
         assert Worker.all(queue=queue.rq) == []  # what the health check asks
         WorkerInfo(machine.redis).publish_model({})
         WorkerInfo(machine.redis).publish_missing_sandbox_layers([])
-        assert [outcome(machine, job).status for job in (good, lost, spent)] == [JobState.SUCCEEDED] * 3
-        machine.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
+        assert [outcome(machine, job).status for job in (lost, spent, good, good_too, of_another)] == [
+            JobState.SUCCEEDED
+        ] * 5
+        front_end.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
         reconciler.run()
 
 

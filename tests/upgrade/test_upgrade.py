@@ -25,6 +25,7 @@ SAID = ("id", "external_id", "metadata", "batch_id", "created_at", "deadline", "
 #: Where the service and RQ keep what is not over. Redis has no empty lists: a key that exists holds something.
 UNFINISHED = (
     *("apex:jobs:open", "apex:jobs:held:test", "apex:jobs:waiting", "apex:jobs:deadlines", "apex:jobs:running"),
+    "apex:queue:tenants",
     *("rq:queue:scores", "rq:queue:scores:intermediate", "rq:wip:scores"),
 )
 SETTLE_S = 15.0

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError
+from rq.job import Job as RqJob
 
 from app.core.jobs.models import Job, JobState, new_job_id
-from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import connect
 from app.core.storage.local import AudioStorage
+from tests.app.records import queued
 from tests.conftest import state_machine
 from tests.proxy import Proxy, proxy
 from tests.worker.fakes import accepted, outcome, score_track, stored
@@ -61,10 +62,11 @@ def test_a_creation_of_unknown_outcome_makes_one_job(machine: JobStateMachine, b
 
 
 def test_an_enqueue_sent_again_makes_one_job(machine: JobStateMachine, between: Proxy) -> None:
-    job_id = new_job_id()
+    job, other = queued(machine), queued(machine)
+    machine.redis.delete(machine.queue.rq.key, *(RqJob.key_for(lost.id) for lost in (job, other)))
     with connect(between.url, max_retries=5) as client:
-        queue = ScoreQueue(client, name="scores")
-        queue.enqueue(new_job_id())
-        between.lose_answer_to = job_id.encode()
-        assert not queue.enqueue(job_id)
-    assert machine.queue.rq.job_ids.count(job_id) == 1
+        far = state_machine(client)
+        far.enqueue(other)  # so that Redis knows the script
+        between.lose_answer_to = job.id.encode()
+        assert not far.enqueue(job)
+    assert machine.queue.rq.job_ids == [job.id, other.id]

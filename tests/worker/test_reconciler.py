@@ -11,6 +11,7 @@ from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.storage.local import AudioStorage
+from tests.app.records import enqueue_by_rq
 from tests.conftest import state_machine
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
@@ -75,7 +76,7 @@ def test_an_id_that_rq_still_knows_is_queued_again(
     reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
 ) -> None:
     job = lost_run(machine, data_dir)
-    reconciler.queue.enqueue(job.id)
+    enqueue_by_rq(reconciler.queue, job.id)
     machine.redis.delete(reconciler.queue.rq.key)
     reconciler.run()
     assert reconciler.run() == [job.id]
@@ -188,7 +189,7 @@ def test_what_is_over_stays_as_it_is_whatever_rq_holds(
     job = ended_as(state, machine, data_dir)
     before = outcome(machine, job)
     rq = reconciler.queue.rq
-    reconciler.queue.enqueue(job.id)
+    enqueue_by_rq(reconciler.queue, job.id)
     machine.redis.rpush(rq.intermediate_queue_key, job.id)
     machine.redis.set(f"{rq.intermediate_queue_key}:first_seen:{job.id}", time.time() - 90)
     machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() - 90})
@@ -203,7 +204,7 @@ def test_what_a_worker_left_that_died_right_after_the_end_is_deleted(
 ) -> None:
     """Found by a chaos run: the record was over, and RQ's hash stayed for ever."""
     job, rq = ended_as(JobState.SUCCEEDED, machine, data_dir), reconciler.queue.rq
-    reconciler.queue.enqueue(job.id)
+    enqueue_by_rq(reconciler.queue, job.id)
     machine.redis.delete(rq.key)
     machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() - 1})
     reconciler.run()

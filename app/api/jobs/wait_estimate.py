@@ -5,9 +5,9 @@ Pure arithmetic on measured numbers. Every result is an estimate; it is None whe
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from app.core.jobs.models import Job, QueuePosition, Run
+from app.core.jobs.models import Backlog, Job, QueuePosition, Run
 
 #: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
 BYTES_PER_S = {
@@ -67,6 +67,7 @@ class QueueLoad:
     rate: float | None
     n_workers: int
     running: Sequence[Run]
+    backlog: Backlog = field(default_factory=Backlog)
 
     def starts_at(self, audio_seconds_ahead: float) -> float | None:
         """When a worker should be free for a job with so much audio waiting before it.
@@ -84,11 +85,12 @@ class QueueLoad:
 
     def estimate(self, job: Job, position: QueuePosition) -> QueueEstimate:
         """The estimate for a queued job at this position."""
-        start = self.starts_at(position.audio_seconds_ahead)
+        ahead_s = self.backlog.audio_s_before(job.tenant, position.tenant_audio_s)
+        start = self.starts_at(ahead_s)
         own_s = processing_time_s(job.estimated_s, self.rate, 1)
         return QueueEstimate(
             position=position.position,
-            audio_seconds_ahead=round(position.audio_seconds_ahead, 1),
+            audio_seconds_ahead=round(ahead_s, 1),
             estimated_start_at=None if start is None else math.ceil(start),
             estimated_done_at=None if start is None or own_s is None else math.ceil(start + own_s),
         )

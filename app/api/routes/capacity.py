@@ -1,13 +1,16 @@
 """`GET /capacity`: how much audio waits, how many workers there are, and how long a new track would wait."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Depends, Response
 
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import Services, ServicesDep
 from app.api.openapi.components import headers, problems
 from app.api.schemas.capacity import Capacity, QueueDepth
+from app.core.callers import Caller
 
-router = APIRouter(tags=["operations"], dependencies=[Depends(RequireScope())])
+router = APIRouter(tags=["operations"])
 
 
 @router.get(
@@ -17,19 +20,21 @@ router = APIRouter(tags=["operations"], dependencies=[Depends(RequireScope())])
         **problems("unauthorized", "quota_exceeded", "redis_unavailable"),
     },
 )
-def get_capacity(response: Response, services: ServicesDep) -> Capacity:
+def get_capacity(
+    response: Response, services: ServicesDep, caller: Annotated[Caller, Depends(RequireScope())]
+) -> Capacity:
     """Read how much audio waits, how many workers are alive, and how long a new track would wait."""
     response.headers["Cache-Control"] = "no-store"
-    return capacity(services)
+    return capacity(services, caller.tenant)
 
 
-def capacity(services: Services) -> Capacity:
-    """The load of the service, as a client reads it. Blocking."""
-    load, next_position = services.job_service.queue_load(), services.queue_status.next_position()
-    ahead_s = next_position.audio_seconds_ahead
-    wait_s = load.wait_s(ahead_s)
+def capacity(services: Services, tenant: str) -> Capacity:
+    """The load of the service, as a client of this tenant reads it. Blocking."""
+    load = services.job_service.queue_load()
+    backlog = load.backlog
+    wait_s = load.wait_s(backlog.audio_s_before_next(tenant))
     return Capacity(
-        queue=QueueDepth(jobs=next_position.position - 1, audio_seconds=round(ahead_s, 1)),
+        queue=QueueDepth(jobs=backlog.jobs, audio_seconds=round(backlog.audio_s, 1)),
         jobs_running=len(load.running),
         workers_alive=load.n_workers,
         audio_seconds_per_second=None if load.rate is None else round(load.rate, 2),

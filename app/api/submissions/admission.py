@@ -19,7 +19,7 @@ from app.api.jobs.wait_estimate import processing_time_s
 from app.api.request_context import RequestContext
 from app.api.ttl_cache import TtlCache
 from app.core.callers import Caller
-from app.core.jobs.models import QueuePosition
+from app.core.jobs.models import Backlog
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.problems import Problem
@@ -37,7 +37,7 @@ class AdmissionControl:
     queue: ScoreQueue
     quotas: Quotas
     max_queued_audio_s: float
-    waiting: TtlCache[QueuePosition]
+    backlog: TtlCache[Backlog]
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
@@ -59,7 +59,7 @@ class AdmissionControl:
 
     def queue_full(self) -> Problem:
         """The problem for a full queue, with the time after which there should be room. Blocking."""
-        excess_s = self.queue_status.next_position().audio_seconds_ahead - self.max_queued_audio_s
+        excess_s = self.queue_status.backlog().audio_s - self.max_queued_audio_s
         seconds = processing_time_s(max(excess_s, 0.0), self.queue_status.throughput(), self.queue.n_workers())
         if seconds is None:
             return Problem("queue_full")
@@ -67,8 +67,8 @@ class AdmissionControl:
         return Problem("queue_full", headers={"Retry-After": str(retry_after_s)})
 
     async def _check_backlog(self) -> None:
-        waiting = await self.waiting.get_async()
-        if waiting.audio_seconds_ahead >= self.max_queued_audio_s:
+        backlog = await self.backlog.get_async()
+        if backlog.audio_s >= self.max_queued_audio_s:
             raise await run_in_threadpool(self.queue_full)
 
     def _consume(self, context: RequestContext, caller: Caller, n_bytes: int, jobs: int) -> None:

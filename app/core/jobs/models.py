@@ -135,10 +135,28 @@ class Event:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """Where a queued job stands: its position from 1, and the estimated seconds of audio in the jobs before it."""
+    """Where a queued job stands: its position from 1, and the seconds of audio that each tenant may run before it."""
 
     position: int
-    audio_seconds_ahead: float
+    tenant_audio_s: float
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many jobs wait, and their estimated seconds of audio: of all tenants, and of each."""
+
+    jobs: int = 0
+    audio_s: float = 0.0
+    tenant_audio_s: Mapping[str, float] = field(default_factory=dict)
+
+    def audio_s_before(self, tenant: str, tenant_audio_s: float) -> float:
+        """Seconds of audio that run before a tenant's job, when each tenant may run so many: few have as many."""
+        others = (audio_s for name, audio_s in self.tenant_audio_s.items() if name != tenant)
+        return tenant_audio_s + sum(min(audio_s, tenant_audio_s) for audio_s in others)
+
+    def audio_s_before_next(self, tenant: str) -> float:
+        """The same for the next job that a tenant sends."""
+        return self.audio_s_before(tenant, self.tenant_audio_s.get(tenant, 0.0))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 from redis import Redis
 from rq import Queue
-from rq.exceptions import DuplicateJobError
 from rq.job import Job as RqJob
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
@@ -26,7 +25,7 @@ HEARTBEAT_MAX_AGE_S = 20
 
 
 class ScoreQueue:
-    """Queues job ids, and counts the workers that take them.
+    """Names what RQ keeps of queued job ids, and counts the workers that take them. `JobStateMachine` queues them.
 
     How often and for how long a job may run is not part of an entry: a worker goes by its settings and the record.
     """
@@ -39,7 +38,7 @@ class ScoreQueue:
         return [self.rq.redis_queues_keys, self.rq.key, RqJob.key_for(job_id)]
 
     def job_fields(self, job_id: str) -> dict[str, str]:
-        """The hash that RQ keeps of a queued job, less what is empty. `create.lua` writes it with the record."""
+        """The hash that RQ keeps of a queued job, less what is empty. `queue.lua` writes it with the list."""
         now = utcformat(datetime.now(UTC))
         return {
             "status": JobStatus.QUEUED,
@@ -50,14 +49,6 @@ class ScoreQueue:
             "data": TASK_CALL,
             "timeout": str(Queue.DEFAULT_TIMEOUT),
         }
-
-    def enqueue(self, job_id: str, *, at_front: bool = False) -> bool:
-        """Queue a job again; False when RQ has it already."""
-        try:
-            self.rq.enqueue(TASK_NAME, job_id=job_id, unique=True, description=job_id, at_front=at_front)
-        except DuplicateJobError:
-            return False
-        return True
 
     def n_workers(self) -> int:
         """Workers whose last heartbeat is recent."""

@@ -7,8 +7,11 @@ from typing import cast
 from redis import Redis
 
 from app.core import redis_keys
-from app.core.jobs.models import Job, QueuePosition, Run
+from app.core.jobs.models import Backlog, Job, QueuePosition, Run
+from app.core.redis_client import text
 
+#: Under which name the sum of all tenants is stored. No tenant has it.
+ALL_TENANTS = ""
 #: Weight of the newest track in the measured throughput.
 THROUGHPUT_SMOOTHING = 0.2
 
@@ -32,15 +35,13 @@ class QueueStatus:
         first, *found = pipe.execute()
         return [_queue_position(rank, first) for rank in found]
 
-    def next_position(self) -> QueuePosition:
-        """Where the next job would stand."""
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.zcard(redis_keys.WAITING)
-        pipe.zrange(redis_keys.WAITING, 0, 0, withscores=True)
-        pipe.get(redis_keys.QUEUED_AUDIO_TOTAL)
-        count, first, total_s = pipe.execute()
-        ahead_s = float(total_s or 0.0) - first[0][1] if first else 0.0
-        return QueuePosition(position=count + 1, audio_seconds_ahead=max(ahead_s, 0.0))
+    def backlog(self) -> Backlog:
+        """What waits."""
+        found = cast(dict[bytes, bytes], self.redis.hgetall(redis_keys.TENANT_QUEUES))
+        counts = {text(tenant): json.loads(count) for tenant, count in found.items()}
+        audio_s = {tenant: count["audio_ms"] / 1000 for tenant, count in counts.items()}
+        jobs = counts.get(ALL_TENANTS, {}).get("jobs", 0)
+        return Backlog(jobs, audio_s.pop(ALL_TENANTS, 0.0), audio_s)
 
     def running(self) -> list[Run]:
         """The runs in progress, those of workers that died unnoticed among them."""
@@ -62,6 +63,5 @@ class QueueStatus:
 def _queue_position(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]]) -> QueuePosition | None:
     if rank is None or not first:
         return None
-    position, total_before_s = rank
-    ahead_s = float(total_before_s) - first[0][1]
-    return QueuePosition(position=int(position) + 1, audio_seconds_ahead=max(ahead_s, 0.0))
+    position, tag = rank
+    return QueuePosition(position=int(position) + 1, tenant_audio_s=max(float(tag) - first[0][1], 0.0))

@@ -47,7 +47,10 @@ CREATE_ERRORS: Mapping[str, type[Exception]] = {
     "exists": JobExists,
 }
 
-STEPS = ("create", "start", "renew", "report", "finish", "requeue", "cancel", "purge")
+STEPS = ("create", "start", "renew", "report", "finish", "requeue", "enqueue", "cancel", "purge", "check_counts")
+
+#: For a step that is of no job.
+NO_JOB = Job(id="", storage_key="")
 
 
 class JobStateMachine:
@@ -61,7 +64,7 @@ class JobStateMachine:
         self.queue = queue
         self.store = JobStore(redis)
         self.result_ttl_s = result_ttl_s
-        shared = ("core/jobs/lua/batch.lua", "core/jobs/lua/common.lua")
+        shared = [f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue")]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
@@ -129,11 +132,19 @@ class JobStateMachine:
         return self._finish(job, JobState.CANCELED, {"status_reason": reason, **changes}, allow_queued=True)
 
     def requeue(self, job: Job, *, counted: bool = True) -> bool:
-        """Put the job of a run back to `queued`, for the reconciler to push to RQ; False when the run has lost its job.
+        """Put the job of a run back to `queued`, for the reconciler to give to RQ; False when the run has lost its job.
 
         A run that is not `counted` leaves the job as many attempts as before.
         """
         return bool(self._run("requeue", job, attempt=job.attempt, counted=counted))
+
+    def enqueue(self, job: Job) -> bool:
+        """Give an unfinished job to RQ again, at its place in the queue; False when RQ has it already."""
+        return bool(self._run("enqueue", job, rq_fields=self.queue.job_fields(job.id)))
+
+    def check_counts(self) -> None:
+        """Count anew what waits, if the counts and the queue disagree: an older version, say, does not count."""
+        self._run("check_counts", NO_JOB, record_prefix=redis_keys.record(""))
 
     def cancel(self, job: Job) -> None:
         """End a queued job and take it out of the queue; ask a running one to stop. Leave a finished one as it is."""
@@ -180,7 +191,7 @@ def job_keys(job: Job) -> list[str]:
         redis_keys.WAITING,
         redis_keys.DEADLINES,
         redis_keys.RUNNING,
-        redis_keys.QUEUED_AUDIO_TOTAL,
+        redis_keys.TENANT_QUEUES,
         redis_keys.batch(*batch),
         redis_keys.batch_items(*batch),
         redis_keys.batch_unfinished(*batch),

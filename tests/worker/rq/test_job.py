@@ -27,20 +27,6 @@ def queue(redis: Redis) -> ScoreQueue:
     return ScoreQueue(redis, name="scores")
 
 
-def test_an_id_is_queued_only_once(queue: ScoreQueue) -> None:
-    job_id = new_job_id()
-    assert queue.enqueue(job_id)
-    assert not queue.enqueue(job_id)
-    assert len(queue.rq) == 1
-
-
-def test_what_has_waited_once_goes_to_the_front(redis: Redis, queue: ScoreQueue) -> None:
-    first, again = new_job_id(), new_job_id()
-    queue.enqueue(first)
-    queue.enqueue(again, at_front=True)
-    assert redis.lrange(KEY, 0, -1) == [again.encode(), first.encode()]
-
-
 Poison = Callable[[Redis, str], object]
 
 

@@ -16,6 +16,7 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from tests.app.records import enqueue_by_rq
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
 
@@ -49,7 +50,7 @@ def test_a_job_that_an_older_front_end_queued_is_run(
     """It let RQ write the queue's entry."""
     job = accepted(machine, data_dir)
     queue.rq.empty()
-    assert queue.enqueue(job.id)
+    enqueue_by_rq(queue, job.id)
     worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
     assert outcome(machine, job).status is JobState.SUCCEEDED
 

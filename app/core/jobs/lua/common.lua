@@ -7,10 +7,10 @@
 --   by_created          sorted set: ids of all jobs of the tenant, by created_at
 --   in_flight           sorted set: ids of the tenant's unfinished jobs
 --   unfinished          sorted set: ids of all unfinished jobs, by created_at
---   waiting             sorted set: ids of queued jobs, by what queued_audio_total was when they came
+--   waiting             sorted set: ids of queued jobs, by their tags (queue.lua)
 --   deadlines           sorted set: ids of unfinished jobs that have a deadline, by it
 --   running             hash: id -> start and length of a run in progress, as JSON
---   queued_audio_total  string: seconds of audio that were ever queued, by estimate
+--   tenant_queues       hash: tenant -> jobs and audio_ms that wait, and next_tag, as JSON; under '' those of all
 --   batch, batch_items, batch_unfinished
 --                       the batch's record, list and set; names of nothing for a job without a batch
 --   rq_queues, rq_queue, rq_job
@@ -18,7 +18,7 @@
 --   cached_result ?     string: id of the job whose scores answer the same bytes and model
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel.
-local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, queued_audio_total,
+local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
 local TOMBSTONE_TTL_S = 30 * 24 * 60 * 60
@@ -51,8 +51,11 @@ local function publish_event(name, data)
   redis.call('PUBLISH', args.updates_channel, name)
 end
 
+local leave_queue  -- in queue.lua
+
 local function remove_from_indexes()
-  for _, index in ipairs({unfinished, waiting, in_flight, deadlines}) do redis.call('ZREM', index, args.id) end
+  leave_queue()
+  for _, index in ipairs({unfinished, in_flight, deadlines}) do redis.call('ZREM', index, args.id) end
   redis.call('HDEL', running, args.id)
 end
 

@@ -9,27 +9,21 @@
 --   max_in_flight ?    unfinished jobs that the tenant may have
 --   max_backlog_s ?    seconds of audio that may wait
 -- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'} or {'queue_full'}, and nothing was
--- written; or {'created'} for a finished job; or {'created', position, seconds of audio ahead} for a queued one.
+-- written; or {'created'} for a finished job; or {'created', position, tag less the first one's} for a queued one.
 if redis.call('EXISTS', record) == 1 then return {'exists'} end
 if args.joins_batch then
   if redis.call('EXISTS', batch) == 0 then return {'unknown_batch'} end
   if redis.call('LLEN', batch_items) >= args.max_batch_items then return {'batch_full'} end
 end
 if args.max_in_flight and redis.call('ZCARD', in_flight) >= args.max_in_flight then return {'too_many_in_flight'} end
-local total_s = tonumber(redis.call('GET', queued_audio_total) or '0')
-local first = redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')
-local ahead_s = first[2] and math.max(total_s - first[2], 0) or 0
-if args.max_backlog_s and first[2] and ahead_s >= args.max_backlog_s then return {'queue_full'} end
+if read_count(ALL_TENANTS).jobs == 0 then check_counts() end  -- lost, or never kept by an older version
+if args.max_backlog_s and read_count(ALL_TENANTS).audio_ms >= args.max_backlog_s * 1000 then return {'queue_full'} end
 
 local fields = args.fields
-local to_queue = is_unfinished(fields.status)
+local to_queue, tag, audio_s = is_unfinished(fields.status), next_tag(), tonumber(fields.estimated_s)
 if to_queue then
   -- Before the record: an id without a record does no harm, should a write fail in between.
-  redis.call('SADD', rq_queues, rq_queue)
-  if redis.call('EXISTS', rq_job) == 0 then  -- an id that a client's retry claimed again may be queued already
-    redis.call('RPUSH', rq_queue, args.id)
-    set_fields(rq_job, args.rq_fields)
-  end
+  enqueue(tag)  -- unless a client's retry claimed the id again, and RQ has it already
 end
 set_fields(record, fields)
 redis.call('ZADD', by_created, fields.created_at, args.id)
@@ -49,7 +43,6 @@ if not to_queue then
 end
 redis.call('ZADD', unfinished, fields.created_at, args.id)
 redis.call('ZADD', in_flight, fields.created_at, args.id)
-redis.call('ZADD', waiting, format_time(total_s), args.id)
-redis.call('INCRBYFLOAT', queued_audio_total, fields.estimated_s)
+wait_in_turn(tag, audio_s)
 if fields.deadline ~= 'null' then redis.call('ZADD', deadlines, fields.deadline, args.id) end
-return {'created', redis.call('ZCARD', waiting), format_time(ahead_s)}
+return {'created', redis.call('ZRANK', waiting, args.id) + 1, format_tag(tag - first_tag())}

@@ -20,7 +20,7 @@ if deadline and deadline <= now() then
 end
 if number('attempt') - (number('handed_back') or 0) >= args.max_attempts then return {'attempts_exhausted'} end
 local started_at = format_time(now())
-redis.call('ZREM', waiting, args.id)
+leave_queue()
 redis.call('HSET', record, 'status', '"running"', 'started_at', started_at,
   'lease_until', format_time(now() + args.lease_s))
 set_fields(record, args.fields)

@@ -13,7 +13,7 @@ from app.core.jobs.models import new_job_id
 from app.core.jobs.queue import HEARTBEAT_MAX_AGE_S, TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import text
-from tests.app.records import live_worker, queued
+from tests.app.records import enqueue_by_rq, live_worker, queued
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def kept(redis: Redis, job_id: str) -> dict[bytes | str, bytes | str]:
 def test_a_created_job_is_queued_as_rq_itself_would(machine: JobStateMachine, redis: Redis) -> None:
     """RQ's contract: each of its versions is asked what it writes."""
     ours, rqs = queued(machine).id, new_job_id()
-    machine.queue.enqueue(rqs)
+    enqueue_by_rq(machine.queue, rqs)
     assert kept(redis, ours) == kept(redis, rqs) | {b"description": ours.encode()}
     assert machine.queue.rq.job_ids == [ours, rqs]
     assert redis.smembers("rq:queues") == {b"rq:queue:scores"}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.core.jobs.models import Job, JobState, QueueFull, QueuePosition
+from app.core.callers import ANONYMOUS_TENANT
+from app.core.jobs.models import Backlog, Job, JobState, QueueFull, QueuePosition
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import queued
@@ -15,7 +16,7 @@ def test_waiting_audio_is_bounded_and_places_are_told(machine: JobStateMachine) 
         QueuePosition(2, 100.0),
         QueuePosition(3, 200.0),
     ]
-    assert QueueStatus(machine.redis).next_position() == QueuePosition(4, 300.0)
+    assert QueueStatus(machine.redis).backlog() == Backlog(3, 300.0, {ANONYMOUS_TENANT: 300.0})
     with pytest.raises(QueueFull):
         machine.create(Job(id="job_4", storage_key="4"), max_backlog_s=300)
     assert machine.start(jobs[0].id, max_attempts=3, lease_s=60)
