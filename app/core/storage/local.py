@@ -5,6 +5,7 @@ The HTTP front end writes it; the workers read and delete. Knows nothing of jobs
 
 import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ from typing import BinaryIO, Self
 
 from app.core.problems import Problem
 from model.files import sync
+
+log = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
 #: Uploads are accepted while this many of the largest size fit, because others are under way at the same time.
@@ -50,8 +53,8 @@ class AudioStorage:
         return self.path(key).open("rb")
 
     def delete(self, key: str) -> None:
-        """Delete a key's file; a missing one is no error."""
-        self.path(key).unlink(missing_ok=True)
+        """Delete a key's file; a missing one is no error. One that cannot be deleted now is left to the reconciler."""
+        delete_if_possible(self.path(key))
 
     def orphans(self, *, older_than_s: float) -> Iterator[str]:
         """Names of files last written longer ago than this, unfinished uploads included. Deletes nothing.
@@ -135,8 +138,9 @@ class PartialUpload:
         """Delete what was written, unless it was committed."""
         with self._lock:
             if self._file and not self._closed:
-                self._file.close()
-                self._path.unlink(missing_ok=True)
+                with suppress(OSError):  # its bytes may have found no room
+                    self._file.close()
+                delete_if_possible(self._path)
             self._closed = True
 
     def __enter__(self) -> Self:
@@ -164,6 +168,14 @@ class PartialUpload:
         if self._file is None:
             self._file = self._path.open("xb", buffering=0)
         return self._file
+
+
+def delete_if_possible(path: Path) -> None:
+    """Delete a file that nobody needs any more; where the file system refuses, only log that."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("a file could not be deleted: %s", error)
 
 
 @contextmanager

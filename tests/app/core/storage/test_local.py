@@ -130,6 +130,23 @@ def test_an_upload_is_taken_while_two_of_the_largest_fit(
     assert storage.has_room(500) is enough
 
 
+def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    stored(storage, "job_1", b"abc")
+    with monkeypatch.context() as patch, storage.receive() as part:
+        part.append(b"abc")
+        part.flush()
+        patch.setattr(Path, "unlink", refuse)
+        storage.delete("job_1")
+        part.discard()
+    assert len(names(storage)) == 2
+    assert caplog.text.count("could not be deleted") == 2
+
+
 def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
     storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
