@@ -57,7 +57,7 @@ class Services:
         machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
         worker_info, storage, quotas = WorkerInfo(redis), AudioStorage(settings.audio_dir), Quotas(redis)
         admission = AdmissionControl(
-            queue_status, queue, quotas, settings.max_queued_audio_s, backlog=TtlCache(queue_status.backlog)
+            queue_status, queue, quotas, settings.backlog_limits, backlog=TtlCache(queue_status.backlog)
         )
         idempotency = IdempotencyKeys(redis, result_ttl_s=settings.result_ttl_s)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)

@@ -224,6 +224,15 @@ _KINDS = (
         retry_after_s=5,
     ),
     ProblemKind(
+        "queue_share_exceeded",
+        429,
+        "The tenant's share of the queue is full",
+        "As much of this tenant's audio waits as it may have waiting; the rest of the queue is kept for others.",
+        "Try again after the time in `Retry-After`, which follows from how fast the queue drains.",
+        retryable=True,
+        retry_after_s=30,
+    ),
+    ProblemKind(
         "internal_error",
         500,
         "Something went wrong on our side",

@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
+from app.core.jobs.backlog import BacklogLimits
 from model.domain import AudioLimits
 
 MIB = 1024 * 1024
@@ -106,6 +107,10 @@ class ApiSettings(ServiceSettings):
     max_queued_audio_s: float = Field(DAY_S, gt=0)
     """No more tracks are taken while more seconds of audio than this wait, by estimate."""
 
+    tenant_queue_share: float = Field(0.5, gt=0, le=1)
+    """Share of these seconds that one tenant's tracks may take while nobody else waits, on a service with API keys.
+    While others wait it is less, so that there is always room for one more; 1 is no limit."""
+
     max_upload_bytes: int = Field(100 * MIB, ge=1024)
     """Largest audio file accepted."""
 
@@ -141,6 +146,11 @@ class ApiSettings(ServiceSettings):
     def key_limits(self) -> Limits:
         """What a key may use that has no limits of its own."""
         return Limits(self.key_requests_per_minute, self.key_jobs_in_flight, self.key_bytes_per_day)
+
+    @property
+    def backlog_limits(self) -> BacklogLimits:
+        """How much audio may wait, while the service has API keys."""
+        return BacklogLimits(self.max_queued_audio_s, self.tenant_queue_share)
 
 
 class WorkerSettings(ServiceSettings):

@@ -218,6 +218,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "200": [200],
         "50 GiB in a day": [50 * 2**30],
         "24 h of sound": [24 * 60 * 60],
+        "as much as is still free": [0.5],
         "kept 7 days": [7 * 24 * 60 * 60],
     }
     assert (MAX_BATCH_FILES, MAX_BATCH_ITEMS) == (20, 10_000)

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from app.core.jobs.models import Backlog, Job, QueuePosition, Run
+from app.core.jobs.backlog import Backlog
+from app.core.jobs.models import Job, QueuePosition, Run
 
 #: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
 BYTES_PER_S = {

@@ -28,6 +28,7 @@ SUBMISSION_PROBLEMS = (
     "validation_error",
     "idempotency_key_reused",
     "quota_exceeded",
+    "queue_share_exceeded",
     "queue_full",
     "redis_unavailable",
 )

@@ -19,7 +19,7 @@ from app.api.jobs.wait_estimate import processing_time_s
 from app.api.request_context import RequestContext
 from app.api.ttl_cache import TtlCache
 from app.core.callers import Caller
-from app.core.jobs.models import Backlog
+from app.core.jobs.backlog import Backlog, BacklogLimits
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.problems import Problem
@@ -31,23 +31,27 @@ MIN_RETRY_S, MAX_RETRY_S = 1, 3600
 
 @dataclass(frozen=True)
 class AdmissionControl:
-    """Refuses requests by the backlog and by quotas: `async with admission.admitted(request, caller):`."""
+    """Refuses requests by the backlog and by quotas: `async with admission.admitted(request, caller):`.
+
+    `limits` are those of a tenant with API keys. A service without keys has one tenant, who shares with nobody.
+    """
 
     queue_status: QueueStatus
     queue: ScoreQueue
     quotas: Quotas
-    max_queued_audio_s: float
+    limits: BacklogLimits
     backlog: TtlCache[Backlog]
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
         """Admit a request that may create this many jobs; afterwards charge the bytes that the block has received.
 
-        Raises `queue_full` or `quota_exceeded`. With `jobs=0`, for a repeated request, only bytes are limited.
+        Raises `queue_full`, `queue_share_exceeded` or `quota_exceeded`. With `jobs=0`, for a repeated request, only
+        bytes are limited.
         """
         declared, context = declared_bytes(request), RequestContext.of(request)
         if jobs:
-            await self._check_backlog()
+            await self._check_backlog(caller)
         if caller.key_id is not None:
             await run_in_threadpool(self._consume, context, caller, declared, jobs)
         try:
@@ -57,19 +61,32 @@ class AdmissionControl:
                 asyncio.create_task(self._charge_actual_bytes(caller, context.received_bytes - declared))
             )
 
+    def limits_of(self, caller: Caller) -> BacklogLimits:
+        """How much audio may wait when this caller sends more."""
+        return self.limits if caller.key_id is not None else BacklogLimits(self.limits.max_audio_s)
+
     def queue_full(self) -> Problem:
         """The problem for a full queue, with the time after which there should be room. Blocking."""
-        excess_s = self.queue_status.backlog().audio_s - self.max_queued_audio_s
+        return self._refusal("queue_full", self.limits.total_excess_s(self.queue_status.backlog()))
+
+    def queue_share_exceeded(self, caller: Caller) -> Problem:
+        """The problem for a caller whose share of the queue is full. Blocking."""
+        excess_s = self.limits_of(caller).tenant_excess_s(self.queue_status.backlog(), caller.tenant)
+        return self._refusal("queue_share_exceeded", excess_s)
+
+    def _refusal(self, code: str, excess_s: float) -> Problem:
         seconds = processing_time_s(max(excess_s, 0.0), self.queue_status.throughput(), self.queue.n_workers())
         if seconds is None:
-            return Problem("queue_full")
+            return Problem(code)
         retry_after_s = min(max(math.ceil(seconds), MIN_RETRY_S), MAX_RETRY_S)
-        return Problem("queue_full", headers={"Retry-After": str(retry_after_s)})
+        return Problem(code, headers={"Retry-After": str(retry_after_s)})
 
-    async def _check_backlog(self) -> None:
-        backlog = await self.backlog.get_async()
-        if backlog.audio_s >= self.max_queued_audio_s:
+    async def _check_backlog(self, caller: Caller) -> None:
+        backlog, limits = await self.backlog.get_async(), self.limits_of(caller)
+        if limits.total_excess_s(backlog) >= 0:
             raise await run_in_threadpool(self.queue_full)
+        if limits.tenant_excess_s(backlog, caller.tenant) >= 0:
+            raise await run_in_threadpool(self.queue_share_exceeded, caller)
 
     def _consume(self, context: RequestContext, caller: Caller, n_bytes: int, jobs: int) -> None:
         status = self.quotas.consume(caller, n_bytes=n_bytes, jobs=jobs)

@@ -18,6 +18,7 @@ from app.core.jobs.models import (
     JobState,
     QueueFull,
     QueuePosition,
+    QueueShareExceeded,
     TooManyJobsInFlight,
     UnknownBatch,
     new_job_id,
@@ -51,8 +52,8 @@ class JobCreator:
         """Create a queued job, or a finished one if the same bytes were scored before. Returns its queue position, too.
 
         Under a claim that was taken over, returns the job that the earlier request created, if it did.
-        Raises `quota_exceeded`, `queue_full`, `validation_error` for a model that is not loaded or a batch that cannot
-        be joined, `idempotency_in_flight` and `idempotency_key_reused`.
+        Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
+        or a batch that cannot be joined, `idempotency_in_flight` and `idempotency_key_reused`.
         """
         job = self._build_job(upload, caller, cancel_after_s, claim)
         if claim and (existing := self._existing_job(job, claim)):
@@ -114,23 +115,25 @@ class JobCreator:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
         queued = not job.status.done
         max_in_flight = caller.limits.jobs_in_flight if queued else None
-        max_backlog_s = self.admission.max_queued_audio_s if queued else None
+        backlog = self.admission.limits_of(caller) if queued else None
         try:
-            return self.machine.create(job, max_in_flight=max_in_flight, max_backlog_s=max_backlog_s)
+            return self.machine.create(job, max_in_flight=max_in_flight, backlog=backlog)
         except RECORD_MAY_EXIST:
             raise
         except BaseException as error:
             self.storage.delete(job.storage_key)
-            if problem := self._refusal(error):
+            if problem := self._refusal(error, caller):
                 raise problem from None
             raise
 
-    def _refusal(self, error: BaseException) -> Problem | None:
+    def _refusal(self, error: BaseException, caller: Caller) -> Problem | None:
         match error:
             case TooManyJobsInFlight():
                 return quota_exceeded("inflight")
             case QueueFull():
                 return self.admission.queue_full()
+            case QueueShareExceeded():
+                return self.admission.queue_share_exceeded(caller)
             case UnknownBatch():
                 return invalid_field("batch_id", "There is no such batch.")
             case BatchFull():

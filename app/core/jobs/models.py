@@ -142,24 +142,6 @@ class QueuePosition:
 
 
 @dataclass(frozen=True)
-class Backlog:
-    """How many jobs wait, and their estimated seconds of audio: of all tenants, and of each."""
-
-    jobs: int = 0
-    audio_s: float = 0.0
-    tenant_audio_s: Mapping[str, float] = field(default_factory=dict)
-
-    def audio_s_before(self, tenant: str, tenant_audio_s: float) -> float:
-        """Seconds of audio that run before a tenant's job, when each tenant may run so many: few have as many."""
-        others = (audio_s for name, audio_s in self.tenant_audio_s.items() if name != tenant)
-        return tenant_audio_s + sum(min(audio_s, tenant_audio_s) for audio_s in others)
-
-    def audio_s_before_next(self, tenant: str) -> float:
-        """The same for the next job that a tenant sends."""
-        return self.audio_s_before(tenant, self.tenant_audio_s.get(tenant, 0.0))
-
-
-@dataclass(frozen=True)
 class Run:
     """A run in progress: when it began, and its estimated seconds of audio."""
 
@@ -177,6 +159,10 @@ class TooManyJobsInFlight(Exception):
 
 class QueueFull(Exception):
     """As much audio waits as the service accepts."""
+
+
+class QueueShareExceeded(Exception):
+    """As much of the tenant's audio waits as the others leave to it."""
 
 
 class UnknownBatch(Exception):

@@ -7,7 +7,8 @@ from typing import cast
 from redis import Redis
 
 from app.core import redis_keys
-from app.core.jobs.models import Backlog, Job, QueuePosition, Run
+from app.core.jobs.backlog import Backlog
+from app.core.jobs.models import Job, QueuePosition, Run
 from app.core.redis_client import text
 
 #: Under which name the sum of all tenants is stored. No tenant has it.

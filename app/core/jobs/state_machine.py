@@ -18,6 +18,7 @@ from typing import Any
 from redis import Redis
 
 from app.core import redis_keys
+from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import (
     MAX_BATCH_ITEMS,
     AttemptsExhausted,
@@ -27,6 +28,7 @@ from app.core.jobs.models import (
     JobState,
     QueueFull,
     QueuePosition,
+    QueueShareExceeded,
     RunSignal,
     TooManyJobsInFlight,
     UnknownBatch,
@@ -42,6 +44,7 @@ from app.core.redis_client import text
 CREATE_ERRORS: Mapping[str, type[Exception]] = {
     "too_many_in_flight": TooManyJobsInFlight,
     "queue_full": QueueFull,
+    "queue_share_exceeded": QueueShareExceeded,
     "unknown_batch": UnknownBatch,
     "batch_full": BatchFull,
     "exists": JobExists,
@@ -68,12 +71,13 @@ class JobStateMachine:
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
-        self, job: Job, *, max_in_flight: int | None = None, max_backlog_s: float | None = None
+        self, job: Job, *, max_in_flight: int | None = None, backlog: BacklogLimits | None = None
     ) -> QueuePosition | None:
         """Write a new record and queue it; where it stands. A job that is finished already is only written.
 
-        Raises `TooManyJobsInFlight` or `QueueFull` when a limit is given and reached, `UnknownBatch` or `BatchFull` for
-        a batch that cannot be joined, `JobExists` when the id is taken; then nothing was written.
+        Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
+        `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
+        was written.
         """
         answer, *position = self._run(
             "create",
@@ -84,7 +88,8 @@ class JobStateMachine:
             joins_batch=job.batch_id is not None,
             max_batch_items=MAX_BATCH_ITEMS,
             max_in_flight=max_in_flight,
-            max_backlog_s=max_backlog_s,
+            max_backlog_s=backlog and backlog.max_audio_s,
+            tenant_share=backlog and backlog.tenant_share,
         )
         if error := CREATE_ERRORS.get(text(answer)):
             raise error(job.id)

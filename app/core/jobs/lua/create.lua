@@ -8,8 +8,9 @@
 --   max_batch_items
 --   max_in_flight ?    unfinished jobs that the tenant may have
 --   max_backlog_s ?    seconds of audio that may wait
--- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'} or {'queue_full'}, and nothing was
--- written; or {'created'} for a finished job; or {'created', position, tag less the first one's} for a queued one.
+--   tenant_share       how much of it one tenant may take while no other waits, as `BacklogLimits` says
+-- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
+-- {'queue_share_exceeded'}, and nothing was written; or {'created'} for a finished job; or {'created', position, tag less the first one's} for a queued one.
 if redis.call('EXISTS', record) == 1 then return {'exists'} end
 if args.joins_batch then
   if redis.call('EXISTS', batch) == 0 then return {'unknown_batch'} end
@@ -17,7 +18,12 @@ if args.joins_batch then
 end
 if args.max_in_flight and redis.call('ZCARD', in_flight) >= args.max_in_flight then return {'too_many_in_flight'} end
 if read_count(ALL_TENANTS).jobs == 0 then check_counts() end  -- lost, or never kept by an older version
-if args.max_backlog_s and read_count(ALL_TENANTS).audio_ms >= args.max_backlog_s * 1000 then return {'queue_full'} end
+if args.max_backlog_s then
+  local free_ms = args.max_backlog_s * 1000 - read_count(ALL_TENANTS).audio_ms
+  if free_ms <= 0 then return {'queue_full'} end
+  local own_ms, share = read_count(args.tenant).audio_ms, args.tenant_share
+  if own_ms * (1 - share) >= free_ms * share then return {'queue_share_exceeded'} end
+end
 
 local fields = args.fields
 local to_queue, tag, audio_s = is_unfinished(fields.status), next_tag(), tonumber(fields.estimated_s)

@@ -10,7 +10,8 @@ from redis import Redis
 from rq.job import Job as RqJob
 
 from app.core import redis_keys
-from app.core.jobs.models import Backlog, Job, new_job_id
+from app.core.jobs.backlog import Backlog
+from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import text

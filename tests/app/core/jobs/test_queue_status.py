@@ -3,7 +3,8 @@
 import pytest
 
 from app.core.callers import ANONYMOUS_TENANT
-from app.core.jobs.models import Backlog, Job, JobState, QueueFull, QueuePosition
+from app.core.jobs.backlog import Backlog, BacklogLimits
+from app.core.jobs.models import Job, JobState, QueueFull, QueuePosition
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import queued
@@ -18,11 +19,11 @@ def test_waiting_audio_is_bounded_and_places_are_told(machine: JobStateMachine) 
     ]
     assert QueueStatus(machine.redis).backlog() == Backlog(3, 300.0, {ANONYMOUS_TENANT: 300.0})
     with pytest.raises(QueueFull):
-        machine.create(Job(id="job_4", storage_key="4"), max_backlog_s=300)
+        machine.create(Job(id="job_4", storage_key="4"), backlog=BacklogLimits(300.0))
     assert machine.start(jobs[0].id, max_attempts=3, lease_s=60)
     assert QueueStatus(machine.redis).position(jobs[0]) is None
     assert QueueStatus(machine.redis).position(jobs[2]) == QueuePosition(2, 100.0)
-    machine.create(Job(id="job_4", storage_key="4"), max_backlog_s=300)
+    machine.create(Job(id="job_4", storage_key="4"), backlog=BacklogLimits(300.0))
 
 
 def test_a_new_record_tells_its_place_in_the_queue(machine: JobStateMachine) -> None:

@@ -7,6 +7,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import (
     AttemptsExhausted,
     Job,
@@ -212,7 +213,7 @@ def test_each_change_wakes_who_listens(machine: JobStateMachine, redis: Redis) -
 def test_a_refused_job_leaves_nothing(machine: JobStateMachine, redis: Redis) -> None:
     queued(machine, tenant="a")
     before = sorted(redis.keys())
-    for limits in ({"max_in_flight": 1}, {"max_backlog_s": 0.0}):
+    for limits in ({"max_in_flight": 1}, {"backlog": BacklogLimits(0.0)}):
         with pytest.raises((TooManyJobsInFlight, QueueFull)):
             machine.create(Job(id="job_2", storage_key="2", tenant="a"), **limits)
     assert sorted(redis.keys()) == before
