@@ -29,7 +29,11 @@ Item = str | Json
 
 @dataclass(frozen=True)
 class Batch:
-    """The record of a batch. `fingerprint` identifies the request that created it."""
+    """The record of a batch.
+
+    `fingerprint` is of the request that made it, `idempotency` the Redis key of that request's stored response, which
+    is deleted with the first job of the batch.
+    """
 
     id: str
     tenant: str
@@ -37,6 +41,7 @@ class Batch:
     metadata: dict[str, str] = field(default_factory=dict)
     created_at: float = field(default_factory=now_s)
     fingerprint: str | None = None
+    idempotency: str | None = None
 
     @property
     def key(self) -> str:

@@ -21,6 +21,8 @@ from app.core.problems import PROBLEMS, Problem, problem_object, under
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
+EXPIRED_CODE = "job_expired"
+
 _CURSOR = re.compile(r"[0-9]{1,9}")
 
 
@@ -88,11 +90,13 @@ def _item(index: int, filename: str | None, outcome: Job | Json, root_path: str)
     if isinstance(outcome, Job):
         return BatchItem(index=index, filename=filename, status=200 if outcome.done else 202, job=outcome)
     problem = ProblemBody.model_validate(under(root_path, outcome))
-    return BatchItem(index=index, filename=filename, status=problem.status, problem=problem)
+    # The name of a deleted file is deleted too: a response is stored.
+    known = None if problem.code == EXPIRED_CODE else filename
+    return BatchItem(index=index, filename=known, status=problem.status, problem=problem)
 
 
 def _expired() -> Json:
-    kind = PROBLEMS["job_expired"]
+    kind = PROBLEMS[EXPIRED_CODE]
     return problem_object(kind.code, kind.meaning)
 
 

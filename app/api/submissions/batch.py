@@ -79,7 +79,14 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
     """The record of the batch: the one that an earlier request with the same key wrote, or a new one."""
     batches, options, tenant = submission.services.batches, upload.options, submission.caller.tenant
     batch_id = f"bat_{claim.job_id.removeprefix('job_')}" if claim else new_batch_id()
-    batch = Batch(batch_id, tenant, options.batch_external_id, options.metadata, fingerprint=_fingerprint(upload))
+    batch = Batch(
+        batch_id,
+        tenant,
+        options.batch_external_id,
+        options.metadata,
+        fingerprint=_fingerprint(upload),
+        idempotency=claim.entry if claim else None,
+    )
     existing = batches.get(tenant, batch_id) if claim and claim.taken_over else None
     if existing and existing.fingerprint != batch.fingerprint:
         raise Problem("idempotency_key_reused")

@@ -156,8 +156,11 @@ class JobStateMachine:
         self._run("cancel", job)
 
     def purge(self, job: Job) -> None:
-        """Delete a job in any state: a run in progress finds that it has lost it. Only a tombstone stays."""
-        self._run("purge", job)
+        """Delete a job in any state: a run in progress finds that it has lost it. Only a tombstone stays.
+
+        With it go the stored responses in which it is, and what later requests would find its scores by.
+        """
+        self._run("purge", job, cached_result_pattern=redis_keys.cached_result(job.tenant, "%s", "%s"))
 
     def _finish(
         self,

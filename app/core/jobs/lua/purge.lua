@@ -1,11 +1,46 @@
--- Delete a job in any state, and the stored response of its idempotency key. Only a tombstone stays.
+-- Delete a job in any state, and every copy of what it holds. Only a tombstone stays.
+--
+-- Arguments: cached_result_pattern, the name of the key by which later requests find scores: `%s` stands for the SHA-256
+-- of the bytes, and for the model's version.
+
+local function member(name, key)
+  local value = cjson.decode(field(name, 'null'))
+  return type(value) == 'table' and type(value[key]) == 'string' and value[key]
+end
+
+local function forget_scores()
+  local sha256, version = member('audio', 'sha256'), member('model', 'version')
+  if not (sha256 and version) then return end
+  local key = string.format(args.cached_result_pattern, sha256, version)
+  if redis.call('GET', key) == args.id then redis.call('DEL', key) end
+end
+
+-- Delete the stored response of the request that made the job.
+local function forget_response()
+  local entry = cjson.decode(field('idempotency', 'null'))
+  if type(entry) == 'string' then redis.call('DEL', entry) end
+end
+
+-- Delete the stored response of the request that made the job's batch; one that is still at work will not store any. The
+-- batch's id stays in the entry: whoever repeats the request is told what is left of the batch.
+local function forget_batch_response()
+  local entry = cjson.decode(redis.call('HGET', batch, 'idempotency') or 'null')
+  if type(entry) ~= 'string' or redis.call('EXISTS', entry) == 0 then return end
+  if redis.call('HDEL', entry, 'status', 'headers', 'body') > 0 then
+    redis.call('HDEL', entry, 'token', 'lease_until')
+  else
+    redis.call('HSET', entry, 'discard', '1')
+  end
+end
+
 publish_event('job.purged', '{}')
 remove_from_indexes()
 remove_from_queue()
 leave_batch()
 redis.call('ZREM', by_created, args.id)
-local idempotency_key = cjson.decode(field('idempotency', 'null'))
-if type(idempotency_key) == 'string' then redis.call('DEL', idempotency_key) end
+forget_scores()
+forget_response()
+forget_batch_response()
 redis.call('DEL', record, events)
 write_tombstone(now(), TOMBSTONE_TTL_S)
 return 1
