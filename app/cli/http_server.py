@@ -1,18 +1,30 @@
 """The HTTP front end in this process, served by uvicorn."""
 
 import gc
+import logging
+import resource
 import sys
 from contextlib import suppress
 
-import uvicorn
 from fastapi import FastAPI
 
-from app.api.server.protocol import Protocol
+from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
 from app.api.server.server import Server
+from app.api.uploads.multipart import BATCH_FORM
 from app.cli.settings import load_settings
 from app.core.logging import configure_logging
-from app.core.settings import ApiSettings
+from app.core.settings import MIB, ApiSettings
 from app.main import create_app
+
+log = logging.getLogger(__name__)
+
+#: Time for a request beside that of its upload and of its wait, and bytes for a body beside those of its files.
+ANSWER_SLACK_S = 60
+BODY_SLACK_BYTES = MIB
+#: Files that are open for other reasons, most of them connections to Redis; and a connection with its upload's file.
+OTHER_DESCRIPTORS = 128
+DESCRIPTORS_PER_CONNECTION = 2
+MIN_CONNECTIONS = 16
 
 #: Uploads in flight may finish for this long after a stop was asked for.
 DRAIN_S = 25
@@ -25,8 +37,9 @@ def serve() -> None:
     """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
+    settings = make_room(settings)
     app = create_app(settings)
-    server = Server(app, _config(app, settings))
+    server = _server(app, settings)
     tune_gc()
     with suppress(KeyboardInterrupt):
         server.run()
@@ -44,15 +57,35 @@ def tune_gc() -> None:
     gc.set_threshold(*(10 * count for count in gc.get_threshold()))
 
 
-def _config(app: FastAPI, settings: ApiSettings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        http=Protocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+def _server(app: FastAPI, settings: ApiSettings) -> Server:
+    return Server(
+        app, connection_limits(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=DRAIN_S
     )
+
+
+def connection_limits(settings: ApiSettings) -> ConnectionLimits:
+    """What clients may take of this process."""
+    answer_s = settings.upload_timeout_s + settings.max_wait_s + ANSWER_SLACK_S
+    return ConnectionLimits(
+        max_connections=settings.max_connections,
+        max_body_bytes=BATCH_FORM.max_files * settings.max_upload_bytes + BODY_SLACK_BYTES,
+        timeouts_s={**TIMEOUTS_S, Phase.ANSWER: answer_s},
+    )
+
+
+def make_room(settings: ApiSettings) -> ApiSettings:
+    """Raise this process's limit of open files as far as the connections need it and may be.
+
+    Where it may not, returns settings with fewer connections, and with waiting requests for at most half of them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = OTHER_DESCRIPTORS + DESCRIPTORS_PER_CONNECTION * settings.max_connections
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    room = max((allowed - OTHER_DESCRIPTORS) // DESCRIPTORS_PER_CONNECTION, MIN_CONNECTIONS)
+    n_connections = min(settings.max_connections, room)
+    if n_connections < settings.max_connections:
+        log.warning("only %d connections: the limit of open files is %d", n_connections, allowed)
+    n_listeners = min(settings.max_listeners, max(n_connections // 2, 1))
+    return settings.model_copy(update={"max_connections": n_connections, "max_listeners": n_listeners})

@@ -274,6 +274,15 @@ _KINDS = (
         retry_after_s=30,
     ),
     ProblemKind(
+        "too_many_connections",
+        503,
+        "The server has too many connections",
+        "This server serves as many connections as it may. The new one is closed.",
+        "Try again after the time in `Retry-After`; send several requests over one connection.",
+        retryable=True,
+        retry_after_s=1,
+    ),
+    ProblemKind(
         "too_many_listeners",
         503,
         "Too many clients follow jobs already",

@@ -123,6 +123,10 @@ class ApiSettings(ServiceSettings):
     max_wait_s: int = Field(30, ge=0, le=300)
     """Longest time that a request is held open for `Prefer: wait`; less than what proxies allow."""
 
+    max_connections: int = Field(2000, ge=1)
+    """Connections of one process; for one more, the one that waits longest for its client is closed. Fewer where the
+    limit of open files is lower."""
+
     max_listeners: int = Field(1000, ge=1)
     """Requests of one process that may wait for jobs or stream their events at a time."""
 

@@ -26,15 +26,14 @@ print(json.dumps(sorted(sys.modules)))
 """
 
 SERVE = """
-import socket, uvicorn
+import socket
 from app.main import create_app
-from app.api.server.protocol import Protocol
+from app.api.server.connections import ConnectionLimits
+from app.api.server.server import Server
 from app.core.settings import ApiSettings
 listening = socket.create_server(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
-options = dict(log_config=None, access_log=False, server_header=False)
-config = uvicorn.Config(create_app(ApiSettings()), http=Protocol, **options)
-uvicorn.Server(config).run(sockets=[listening])
+Server(create_app(ApiSettings()), ConnectionLimits()).run(sockets=[listening])
 """
 
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-import uvicorn
 from fastapi import FastAPI
 
 from app.api.dependencies import Services
-from app.api.server.protocol import Protocol
+from app.api.server.connections import ConnectionLimits
 from app.api.server.server import Server
 
 #: A server that ends what it holds open stops long before.
@@ -39,11 +38,10 @@ class Live:
 
 
 @contextmanager
-def live(app: FastAPI) -> Iterator[Live]:
+def live(app: FastAPI, limits: ConnectionLimits | None = None) -> Iterator[Live]:
     """Serve until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, http=Protocol, ws="none", log_config=None, access_log=False)
-    server = Server(app, config)
+    server = Server(app, limits or ConnectionLimits())
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
     thread.start()
     port = listening.getsockname()[1]

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import random
-import re
 import shutil
 import socket
 import subprocess
@@ -18,12 +17,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from app.api.server.protocol import Protocol
+from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
+from app.api.server.protocol import MAX_PIPELINED
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import FORM, WAV, track_form
 from tests.app.api.live import Live, eventually, live
+from tests.app.api.server.sockets import LAST, LIVEZ, connect, exchange, statuses
 
 #: A full run sends a thousand: N_ABORTS=1000.
 N_ABORTS = int(os.environ.get("N_ABORTS", "60"))
@@ -33,16 +34,13 @@ HEAD_S = 1.0
 
 Json = dict[str, Any]
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
 
 
 @pytest.fixture
-def served(settings: ApiSettings, redis: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
-    monkeypatch.setattr(Protocol, "head_timeout_s", HEAD_S)
+def served(settings: ApiSettings, redis: object) -> Iterator[Live]:
     app: FastAPI = create_app(settings.model_copy(update={"upload_idle_timeout_s": IDLE_S}))
-    with live(app) as serving:
+    with live(app, ConnectionLimits(timeouts_s={**TIMEOUTS_S, Phase.HEAD: HEAD_S})) as serving:
         yield serving
         assert list(serving.services.storage.directory.iterdir()) == []
 
@@ -51,24 +49,6 @@ def served(settings: ApiSettings, redis: object, monkeypatch: pytest.MonkeyPatch
 def closed(settings: ApiSettings, redis: object) -> Iterator[Live]:
     with live(create_app(settings.model_copy(update={"require_api_keys": True}))) as serving:
         yield serving
-
-
-def connect(served: Live) -> socket.socket:
-    return socket.create_connection((served.server.config.host, int(served.url.rpartition(":")[2])), timeout=60)
-
-
-def exchange(served: Live, request: bytes) -> bytes:
-    """All that comes back until the server closes the connection."""
-    answer = b""
-    with connect(served) as connection, suppress(ConnectionResetError):
-        connection.sendall(request)
-        while received := connection.recv(65536):
-            answer += received
-    return answer
-
-
-def statuses(answer: bytes) -> list[int]:
-    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answer)]
 
 
 # One request that could be read as two
@@ -188,9 +168,9 @@ def test_what_follows_a_request_that_offers_an_upgrade_is_a_request(served: Live
     assert statuses(exchange(served, asked + asked + LAST)) == [200] * n_served
 
 
-def test_hundreds_of_offers_in_one_packet_are_nothing_special(served: Live) -> None:
+def test_many_offers_in_one_packet_are_nothing_special(served: Live) -> None:
     asked = LIVEZ.replace(b"Host: x\r\n", OFFERS["an unknown one"])
-    assert statuses(exchange(served, asked * 500 + LAST)) == [200] * 501
+    assert statuses(exchange(served, asked * MAX_PIPELINED + LAST)) == [200] * (MAX_PIPELINED + 1)
 
 
 @pytest.mark.parametrize(("headers", "body"), SMUGGLING.values(), ids=SMUGGLING.keys())
