@@ -6,28 +6,46 @@ reconcilers may run at once: each repair is a compare-and-set or a unique enqueu
 """
 
 import logging
-import time
-from collections.abc import Container
+import traceback
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, TimeoutError
 from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
-from rq.worker_registration import clean_worker_registry
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
-from app.core.jobs.models import Job, RunSignal
+from app.core import redis_keys
+from app.core.jobs.models import Job, JobState, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.jobs.unfinished import UnfinishedJobs, slices
+from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
+from app.core.stored import set_aside
 
 log = logging.getLogger(__name__)
 
 #: Audio younger than this may belong to an upload whose record is being written.
 ORPHAN_GRACE_S = 3600.0
+FINAL_STATES = [state for state in JobState if state.done]
+#: Errors after which nothing else can be repaired either.
+AWAY = (ConnectionError, TimeoutError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Ids that RQ holds beside the queue, of all unfinished jobs, oldest first, and in the queue."""
+
+    held_by_rq: set[str]
+    unfinished: list[str]
+    queued: set[str]
 
 
 @dataclass
@@ -47,63 +65,99 @@ class Reconciler:
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
         self.unfinished = UnfinishedJobs(self._redis)
+        self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
 
     def run(self) -> list[str]:
-        """Repair what can be repaired; the ids of the jobs queued again, none while Redis is away."""
+        """Repair what can be repaired; the ids of the jobs queued again, none while Redis is away.
+
+        A repair that fails is logged once, and keeps no other from being made.
+        """
         try:
             return self._pass()
-        except RedisError as error:
+        except AWAY as error:
             log.warning("reconcile pass skipped: %s: %s", type(error).__name__, error)
             return []
 
     def _pass(self) -> list[str]:
-        self._stop_overdue()
-        self.machine.check_counts()
-        # Read before the unfinished jobs: whatever RQ holds now and is not unfinished then has finished.
-        held_by_rq = self._ids_held_by_rq()
-        unfinished_ids = self.unfinished.ids()
-        queued = self._queued()
-        orphaned = {job_id for job_id in set(unfinished_ids) - queued if self._is_orphaned(job_id)}
-        repaired = [
-            job_id for job_id in unfinished_ids if job_id in orphaned & self._orphan_candidates and self._repair(job_id)
-        ]
-        self._orphan_candidates = orphaned - set(repaired)
-        self._drop_stale_rq_state(held_by_rq, unfinished_ids=set(unfinished_ids), queued=queued)
-        self._delete_orphaned_audio()
-        return repaired
+        self._try("keys", self._set_aside_keys)
+        self._try("index of unfinished jobs", self.unfinished.restore)
+        self._try("counts of the queue", self.machine.check_counts)
+        self._try("deadlines", self._stop_overdue)
+        snapshot = self._try("queue", self._snapshot)
+        if snapshot is None:
+            return []
+        requeued = self._try("orphaned jobs", lambda: self._requeue_orphaned(snapshot)) or []
+        self._try("state of RQ", lambda: self._drop_stale_rq_state(snapshot))
+        self._try("orphaned audio", self._delete_orphaned_audio)
+        return requeued
 
-    def _queued(self) -> set[str]:
-        return {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1) if job_id.isascii()}
+    def _try(self, what: str, repair: Callable[[], T]) -> T | None:
+        try:
+            return repair()
+        except AWAY:
+            raise
+        except Exception as error:
+            # Not the text of the error, which may show values; where it was raised instead.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            set_aside(what, f"{type(error).__name__} in {frame.name}, line {frame.lineno}")
+            return None
+
+    def _set_aside_keys(self) -> None:
+        rq = self.queue.rq
+        types = redis_keys.SHARED_KEYS | {
+            rq.redis_queues_keys: "set",
+            rq.key: "list",
+            self._intermediate: "list",
+            self._started: "zset",
+            WORKERS_BY_QUEUE_KEY % rq.name: "set",
+            REDIS_WORKER_KEYS: "set",
+        }
+        self._set_aside_wrong_types(list(types), types=list(types.values()))
+
+    def _snapshot(self) -> Snapshot:
+        # In this order: whatever RQ holds now and is not unfinished then has finished.
+        held_by_rq = self._ids_held_by_rq()
+        unfinished = self.unfinished.ids()
+        queued = {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1)}
+        return Snapshot(held_by_rq, unfinished, queued)
 
     def _ids_held_by_rq(self) -> set[str]:
         """Ids that RQ notes as taken from the queue, those of runs that broke off among them."""
         taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, -1))
-        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, time.time()))
-        return {entry.decode(errors="replace").partition(":")[0] for entry in (*taken, *broken_off)}
+        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, self._redis.time()[0]))
+        return {text(entry).partition(":")[0] for entry in (*taken, *broken_off)}
 
-    def _is_orphaned(self, job_id: str) -> bool:
-        job = self.store.get(job_id)
-        if job is None:
-            self.unfinished.forget(job_id)
-            return False
-        return self._requeued(job) or self.unfinished.is_orphaned(job)
+    def _requeue_orphaned(self, snapshot: Snapshot) -> list[str]:
+        requeued, candidates = list[str](), set[str]()
+        for ids in slices([job_id for job_id in snapshot.unfinished if job_id not in snapshot.queued]):
+            found = self.unfinished.standings(ids)
+            for job_id in found.absent:
+                self._try(job_id, partial(self.unfinished.forget, job_id))
+            orphaned = [*found.orphaned, *self._taken_back(found.workers)]
+            done = self._requeue([job_id for job_id in orphaned if job_id in self._orphan_candidates])
+            candidates.update(job_id for job_id in orphaned if job_id not in done)
+            requeued += done
+        self._orphan_candidates = candidates
+        return requeued
 
-    def _requeued(self, job: Job) -> bool:
-        """Take a job back from a worker that is known to be gone."""
-        if not (job.worker and job.worker in self.ended and self.machine.requeue(job)):
-            return False
-        self._orphan_candidates.add(job.id)
-        return True
+    def _taken_back(self, workers: Mapping[str, str]) -> list[str]:
+        """Take jobs back from workers that are known to be gone."""
+        ended = [job_id for job_id, worker in workers.items() if worker in self.ended]
+        jobs = [job for job in self.store.get_many(ended) if job]
+        taken = [job.id for job in jobs if self._try(job.id, partial(self.machine.requeue, job))]
+        self._orphan_candidates.update(taken)
+        return taken
 
-    def _repair(self, job_id: str) -> bool:
-        job = self.store.get(job_id)
-        if job is None or not self.unfinished.is_orphaned(job):
-            return False
+    def _requeue(self, ids: Sequence[str]) -> list[str]:
+        jobs = [job for job in self.store.get_many(ids) if job]
+        return [job.id for job in jobs if self._try(job.id, partial(self._repair, job))]
+
+    def _repair(self, job: Job) -> bool:
         if job.attempts_used >= self.max_attempts:
             self._give_up(job)
             return False
-        self._forget(job_id)
-        log.warning("orphaned job requeued", extra={"job_id": job_id, "attempt": job.attempt})
+        self._forget(job.id)
+        log.warning("orphaned job requeued", extra={"job_id": job.id, "attempt": job.attempt})
         return self.machine.enqueue(job)
 
     def _forget(self, job_id: str) -> None:
@@ -120,23 +174,26 @@ class Reconciler:
     def _stop_overdue(self) -> None:
         """A worker drops an overdue job when it comes to it; a long queue must not make that late."""
         for job in self.unfinished.overdue():
-            if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
-                self.storage.delete(job.storage_key)
+            self._try(job.id, partial(self._stop, job))
 
-    def _drop_stale_rq_state(self, held_by_rq: set[str], *, unfinished_ids: set[str], queued: set[str]) -> None:
+    def _stop(self, job: Job) -> None:
+        if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
+            self.storage.delete(job.storage_key)
+
+    def _drop_stale_rq_state(self, snapshot: Snapshot) -> None:
         """Drop what RQ keeps of runs that have ended: it has no maintenance of its own here."""
-        for job_id in held_by_rq - unfinished_ids:
+        for job_id in snapshot.held_by_rq - set(snapshot.unfinished):
             self._forget(job_id)
-        for job_id in held_by_rq & queued:
+        for job_id in snapshot.held_by_rq & snapshot.queued:
             self._redis.lrem(self._intermediate, 0, job_id)
-        self._redis.zremrangebyscore(self._started, 0, time.time())
+        self._redis.zremrangebyscore(self._started, 0, self._redis.time()[0])
         clean_worker_registry(self.queue.rq)
 
     def _delete_orphaned_audio(self) -> None:
-        for key in self.storage.orphans(older_than_s=self.orphan_grace_s):
-            job = self.store.get(key)
-            if job is None or job.status.done:
-                self.storage.delete(key)
+        for keys in slices(list(self.storage.orphans(older_than_s=self.orphan_grace_s))):
+            for key, record in zip(keys, self.store.get_fields(keys, ["id", "status"]), strict=True):
+                if record is None or record["status"] in FINAL_STATES:
+                    self._try(key, partial(self.storage.delete, key))
 
     @property
     def _intermediate(self) -> str:

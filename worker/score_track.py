@@ -20,6 +20,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
 from app.core.problems import problem_object
 from app.core.storage.local import AudioStorage
+from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
@@ -92,6 +93,9 @@ class ScoreTrack:
             job = self.machine.start(job_id, max_attempts=self.max_attempts, lease_s=self.lease_s, worker=self.worker)
         except AttemptsExhausted:
             self._give_up(job_id)
+            return
+        except Unreadable as error:
+            set_aside(job_id, str(error))
             return
         if job is None:
             log.info("nothing to do: the job is finished or another worker runs it", extra={"job_id": job_id})

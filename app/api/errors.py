@@ -15,6 +15,7 @@ from starlette.types import Scope
 from app.api.pages import page, wants_page
 from app.core.logging import REQUEST_ID
 from app.core.problems import MEDIA_TYPE, Problem, validation_problem
+from app.core.stored import Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,11 @@ async def on_redis_error(request: Request, error: Exception) -> Response:
     return problem_response(Problem("redis_unavailable"), request.scope)
 
 
+async def on_unreadable(request: Request, error: Exception) -> Response:
+    log.error("unreadable: %s", error)
+    return problem_response(Problem("internal_error", "What is stored of it cannot be read."), request.scope)
+
+
 def invalid_request(error: ValidationError | RequestValidationError) -> Problem:
     """A `validation_error` that points at every bad field. It never shows what was sent."""
     # FastAPI's locations begin with where a field stood: in the query, the path or the headers.
@@ -92,3 +98,4 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
     app.add_exception_handler(RedisError, on_redis_error)
+    app.add_exception_handler(Unreadable, on_unreadable)

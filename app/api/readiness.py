@@ -3,14 +3,13 @@
 Whether a worker runs is not checked: a track can be accepted without one.
 """
 
-import json
 from collections.abc import Callable
 
 from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.schemas.health import Check
-from app.core import redis_keys
+from app.core import redis_keys, stored
 from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
@@ -49,8 +48,9 @@ def _info(redis: Redis) -> Json:
         pipeline.info("persistence")
         pipeline.info("memory")
         pipeline.get(redis_keys.MISSING_SANDBOX_LAYERS)
-        persistence, memory, missing = pipeline.execute()
-    return {**persistence, **memory, "missing_sandbox_layers": json.loads(missing or "[]")}
+        persistence, memory, raw = stored.read_all(pipeline, ["INFO", "INFO", redis_keys.MISSING_SANDBOX_LAYERS])
+    missing = stored.json_value(redis_keys.MISSING_SANDBOX_LAYERS, raw)
+    return {**persistence, **memory, "missing_sandbox_layers": list(map(str, missing or []))}
 
 
 def check_durability(info: Json) -> Check:

@@ -32,5 +32,5 @@ def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
 
 
 def text(value: bytes | str) -> str:
-    """A reply of Redis as text; its client gives bytes or text by its own settings."""
-    return value.decode() if isinstance(value, bytes) else value
+    """A reply of Redis as text; its client gives bytes or text by its own settings. What is no text is replaced."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

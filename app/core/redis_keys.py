@@ -26,6 +26,19 @@ THROUGHPUT = _key("rate")
 API_KEYS = _key("keys")
 API_KEY_LAST_USES = _key("keys", "used")
 
+#: The types of the keys that all jobs share, but for the API keys: without theirs a service would be open.
+SHARED_KEYS = {
+    UNFINISHED: "zset",
+    WAITING: "zset",
+    DEADLINES: "zset",
+    RUNNING: "hash",
+    TENANT_QUEUES: "hash",
+    MODEL: "string",
+    MISSING_SANDBOX_LAYERS: "string",
+    THROUGHPUT: "string",
+    API_KEY_LAST_USES: "hash",
+}
+
 
 def record(job_id: str) -> str:
     """The hash that is a job's record."""

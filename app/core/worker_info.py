@@ -6,7 +6,7 @@ from typing import Any
 
 from redis import Redis
 
-from app.core import redis_keys
+from app.core import redis_keys, stored
 
 
 class WorkerInfo:
@@ -21,8 +21,8 @@ class WorkerInfo:
 
     def model(self) -> dict[str, Any] | None:
         """The model that was loaded last, None when no worker ever started."""
-        raw = self.redis.get(redis_keys.MODEL)
-        return json.loads(raw) if raw else None
+        found = stored.json_value(redis_keys.MODEL, stored.read(self.redis.get, redis_keys.MODEL))
+        return found if isinstance(found, dict) else None
 
     def publish_missing_sandbox_layers(self, names: Iterable[str]) -> None:
         """Publish which layers of the decoder's sandbox this worker's machine cannot have."""

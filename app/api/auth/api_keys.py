@@ -10,7 +10,6 @@ import json
 import re
 import secrets
 import string
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Protocol
 
 from redis import Redis
 
-from app.core import redis_keys
+from app.core import redis_keys, stored
 from app.core.callers import SCOPES, Limits
-from app.core.json_types import Json
+from app.core.printable import printable
 from app.core.redis_client import text
 from model.domain import ApexError
 
@@ -48,13 +47,14 @@ class ApiKey:
     sha256: str
     name: str = ""
     scopes: tuple[str, ...] = SCOPES
-    created_at: float | None = None
-    revoked_at: float | None = None
+    created_at: stored.EpochSeconds | None = None
+    revoked_at: stored.EpochSeconds | None = None
     limits: Limits = field(default_factory=Limits)
 
 
 #: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
-DUMMY_KEY = json.dumps(asdict(ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)))
+NOBODY = ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)
+DUMMY_KEY = json.dumps(asdict(NOBODY))
 
 
 class KeyLookup(Protocol):
@@ -84,30 +84,40 @@ class KeyStore:
             sha256=_sha256(secret),
             name=name,
             scopes=checked_scopes(scopes),
-            created_at=round(time.time(), 3),
+            created_at=self._now(),
             limits=limits or Limits(),
         )
-        self._write(key)
+        self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
         return key, f"{PREFIX}_{key.id}_{secret}"
 
     def list_all(self) -> list[ApiKey]:
-        """The records of all keys, revoked ones too, oldest first."""
-        keys = [_key(raw) for raw in self.redis.hgetall(redis_keys.API_KEYS).values()]
+        """The records of all keys that can be read, revoked ones too, oldest first."""
+        found = stored.read(self.redis.hgetall, redis_keys.API_KEYS) or {}
+        keys = [key for key_id, raw in found.items() if (key := _key(key_id, raw))]
         return sorted(keys, key=lambda key: key.created_at or 0.0)
 
     def last_uses(self) -> dict[str, float]:
         """When keys were last used, by id, to the minute; without keys that never were."""
-        return {text(key_id): float(at) for key_id, at in self.redis.hgetall(redis_keys.API_KEY_LAST_USES).items()}
+        found = stored.read(self.redis.hgetall, redis_keys.API_KEY_LAST_USES) or {}
+        times = {text(key_id): stored.number(redis_keys.API_KEY_LAST_USES, at) for key_id, at in found.items()}
+        return {key_id: at for key_id, at in times.items() if at is not None}
 
     def revoke(self, key_id: str) -> ApiKey:
-        """Revoke a key from now on; does nothing to a revoked one. Raises `ApiKeysError` for an unknown id."""
+        """Revoke a key from now on; does nothing to a revoked one.
+
+        Raises `ApiKeysError` for an unknown id, and for a key that cannot be read: nobody gets in with it.
+        """
         raw = self.redis.hget(redis_keys.API_KEYS, key_id)
         if raw is None:
             raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
-        key = _key(raw)
+        key = _key(key_id, raw)
+        if key is None:
+            raise ApiKeysError("what is stored of that key cannot be read, so nobody gets in with it")
         if key.revoked_at is None:
-            key = replace(key, revoked_at=round(time.time(), 3))
-            self._write(key)
+            key = replace(key, revoked_at=self._now())
+            # Into what is there: a newer version may have written fields that this one does not know.
+            fields = json.loads(raw) | {"revoked_at": key.revoked_at}
+            self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(fields))
         return key
 
     def any(self) -> bool:
@@ -117,12 +127,14 @@ class KeyStore:
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
         key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
-        key = _key(self.redis.hget(redis_keys.API_KEYS, key_id) or DUMMY_KEY)
-        matches = hmac.compare_digest(_sha256(secret), key.sha256)
+        raw = stored.read(self.redis.hget, redis_keys.API_KEYS, key_id)
+        key = _key(key_id, raw or DUMMY_KEY) or NOBODY
+        matches = hmac.compare_digest(_sha256(secret).encode(), key.sha256.encode())
         return key if matches and key.revoked_at is None else None
 
-    def _write(self, key: ApiKey) -> None:
-        self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
+    def _now(self) -> float:
+        seconds, microseconds = self.redis.time()
+        return round(seconds + microseconds / 1e6, 3)
 
 
 class KeyFile:
@@ -166,10 +178,8 @@ def _checked_tenant(tenant: str) -> str:
     return tenant
 
 
-def _key(raw: bytes | str) -> ApiKey:
-    values: Json = json.loads(text(raw))
-    limits, scopes = Limits(**values.pop("limits")), tuple(values.pop("scopes"))
-    return ApiKey(**values, limits=limits, scopes=scopes)
+def _key(key_id: bytes | str, raw: bytes | str) -> ApiKey | None:
+    return stored.value_of(ApiKey, f"API key {printable(text(key_id))}", raw)
 
 
 def _sha256(value: str) -> str:

@@ -13,11 +13,12 @@ from typing import Any, cast
 
 from redis import Redis
 
-from app.core import redis_keys
+from app.core import redis_keys, stored
 from app.core.jobs.models import now_s
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
+from app.core.problems import problem_object
 from app.core.redis_client import text
 
 #: State of an item that got no job, and of one whose job has expired.
@@ -39,7 +40,7 @@ class Batch:
     tenant: str
     external_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    created_at: float = field(default_factory=now_s)
+    created_at: stored.EpochSeconds = field(default_factory=now_s)
     fingerprint: str | None = None
     idempotency: str | None = None
 
@@ -79,9 +80,8 @@ class BatchStore:
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired."""
-        raw = cast(dict[bytes, bytes], self.redis.hgetall(redis_keys.batch(tenant, batch_id)))
-        values = {text(name): json.loads(value) for name, value in raw.items() if text(name) in FIELD_NAMES}
-        return Batch(**values) if values else None
+        raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, redis_keys.batch(tenant, batch_id)))
+        return _batch(batch_id, raw) if raw else None
 
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that got no job."""
@@ -89,13 +89,25 @@ class BatchStore:
         self._reject(keys, problem=json.dumps(problem), ttl_s=self.result_ttl_s)
 
     def items(self, batch: Batch) -> list[Item]:
-        """All items in their order."""
-        return [json.loads(item) for item in cast(list[bytes], self.redis.lrange(batch.items_key, 0, -1))]
+        """All items in their order; a problem in place of one that cannot be read."""
+        found = cast(list[bytes], stored.read(self.redis.lrange, batch.items_key, 0, -1) or [])
+        return [_item(batch.items_key, raw) for raw in found]
 
     def states(self, items: Sequence[Item]) -> list[str]:
         """The state of each item's job, or `rejected` or `expired`."""
         states = iter(self.jobs.states([item for item in items if isinstance(item, str)]))
         return [next(states) or EXPIRED if isinstance(item, str) else REJECTED for item in items]
+
+
+def _batch(batch_id: str, raw: dict[bytes, bytes]) -> Batch:
+    """The batch of a record. Raises `Unreadable`."""
+    members = [b'"%s":%s' % (name, value) for name, value in raw.items() if text(name) in FIELD_NAMES]
+    return stored.parsed(Batch, batch_id, b"{%s}" % b",".join(members))
+
+
+def _item(key: str, raw: bytes) -> Item:
+    item = stored.json_value(key, raw)
+    return item if isinstance(item, (str, dict)) else problem_object("internal_error", "The item cannot be read.")
 
 
 def counts(states: Sequence[str]) -> dict[str, int]:

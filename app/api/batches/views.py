@@ -1,5 +1,6 @@
 """A batch as its client reads it: the states of its jobs, a page of its items, and when it should be done."""
 
+import logging
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,6 +19,8 @@ from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import JobState, now_s
 from app.core.json_types import Json
 from app.core.problems import PROBLEMS, Problem, problem_object, under
+
+log = logging.getLogger(__name__)
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
@@ -101,7 +104,16 @@ def _expired() -> Json:
 
 
 def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
-    """When the last job should be done: the last of those that wait, or of those that run, as jobs start in order."""
+    """When the last job should be done; None when that cannot be told, which is not worth an error."""
+    try:
+        return _last_done_at(services, items, states)
+    except Exception:
+        log.warning("the end of a batch cannot be estimated", exc_info=True)
+        return None
+
+
+def _last_done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
+    """When the last of those that wait, or of those that run, should be done, as jobs start in order."""
     for state in OPEN_STATES:
         ids = [item for item, its in zip(items, states, strict=True) if its == state and isinstance(item, str)]
         job = services.jobs.get(ids[-1]) if ids else None

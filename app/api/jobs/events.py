@@ -22,11 +22,14 @@ from app.api.schemas.job import Job, ProgressEvent
 from app.core.jobs.models import PROGRESS, Event
 from app.core.jobs.models import Job as JobRecord
 from app.core.problems import Problem
+from app.core.stored import set_aside
 from model.domain import SEGMENT_S
 
 log = logging.getLogger(__name__)
 
 SNAPSHOT = "job.snapshot"
+#: Events after which no more can follow.
+ENDS = {"job.succeeded", "job.failed", "job.canceled", "job.purged"}
 
 #: Silence after which a comment is sent, so that no proxy closes the connection as idle.
 KEEP_ALIVE_S = 15.0
@@ -90,8 +93,16 @@ class JobEventFeed:
 
     def _event_frames(self, event: Event) -> list[bytes]:
         if event.name == PROGRESS:
+            return self._progress(event)
+        # Another than those that end a job is of a newer version.
+        return self._end(event, self._job()) if event.name in ENDS else []
+
+    def _progress(self, event: Event) -> list[bytes]:
+        try:
             return [encode_event(PROGRESS, progress(event, self.services.queue_status.throughput()), id=event.id)]
-        return self._end(event, self._job())
+        except (ValueError, TypeError, LookupError) as error:
+            set_aside(self.job_id, f"an event cannot be shown: {type(error).__name__}")
+            return []
 
     def _end(self, event: Event, job: Job | None) -> list[bytes]:
         self.finished = True

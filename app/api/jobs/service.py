@@ -1,12 +1,9 @@
 """Jobs that exist: read, show, cancel and purge them. Knows no HTTP requests or responses."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
-
-from redis.exceptions import RedisError
 
 from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueEstimate, QueueLoad
@@ -20,6 +17,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem, pointer
 from app.core.storage.local import AudioStorage
+from app.core.stored import Unreadable, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +35,16 @@ class JobService:
     root_path: str = ""
 
     def get(self, caller: Caller, job_id: str) -> JobRecord:
-        """The caller's job. Raises `job_expired`, or `not_found` for an unknown job and for another tenant's."""
-        job = self.machine.store.get(job_id)
+        """The caller's job. Raises `job_expired`, or `not_found` for an unknown job and for another tenant's.
+
+        Raises `Unreadable` for a job of the caller's whose record cannot be read.
+        """
+        try:
+            job = self.machine.store.get(job_id)
+        except Unreadable:
+            if self._owns(caller, job_id):
+                raise
+            job = None
         if job is not None and job.tenant == caller.tenant:
             return job
         raise self._missing(caller, job_id)
@@ -54,14 +60,22 @@ class JobService:
         return jobs
 
     def view(self, job: JobRecord, position: QueuePosition | None = None) -> Job:
-        """A job as its client reads it. Asks for the queue position of a waiting job unless it is given."""
-        return self.views([job], [position] if position else None)[0]
+        """A job as its client reads it. Asks for the queue position of a waiting job unless it is given.
 
-    def views(self, jobs: Sequence[JobRecord], positions: Positions | None = None) -> list[Job]:
-        """The same for many jobs, in as many round trips as for one."""
-        estimates = self._estimates([job for job in jobs if job.status is JobState.QUEUED], positions)
-        view = partial(job_view, result_ttl_s=self.machine.result_ttl_s, root_path=self.root_path)
-        return [view(job, queue=estimates.get(job.id)) for job in jobs]
+        Raises `Unreadable` for a job that cannot be shown.
+        """
+        return self._view(job, self._estimates([job], [position] if position else None))
+
+    def views(self, jobs: Sequence[JobRecord]) -> list[Job]:
+        """The same for many jobs, in as many round trips as for one, without those that cannot be shown."""
+        estimates = self._estimates(jobs)
+        views = []
+        for job in jobs:
+            try:
+                views.append(self._view(job, estimates))
+            except Unreadable as error:
+                set_aside(job.id, str(error))
+        return views
 
     def cancel(self, job: JobRecord) -> JobRecord:
         """End a queued job at once, or ask a running one to stop; returns the record as it is then.
@@ -83,17 +97,26 @@ class JobService:
         self.machine.purge(job)
         self.storage.delete(job.storage_key)
 
-    def _estimates(self, waiting: Sequence[JobRecord], positions: Positions | None) -> dict[str, QueueEstimate]:
+    def _view(self, job: JobRecord, estimates: Mapping[str, QueueEstimate]) -> Job:
+        ttl_s = self.machine.result_ttl_s
+        return job_view(job, result_ttl_s=ttl_s, root_path=self.root_path, queue=estimates.get(job.id))
+
+    def _estimates(self, jobs: Sequence[JobRecord], positions: Positions | None = None) -> dict[str, QueueEstimate]:
+        waiting = [job for job in jobs if job.status is JobState.QUEUED]
         if not waiting:
             return {}
         try:
             load, positions = self.queue_load(), positions or self.queue_status.positions(waiting)
-        except RedisError:
+            pairs = zip(waiting, positions, strict=True)
+            return {job.id: load.estimate(job, position) for job, position in pairs if position}
+        except Exception:
             # An estimate is not worth an error: the job that it is for may have been accepted just now.
             log.warning("queue position unavailable", exc_info=True)
             return {}
-        pairs = zip(waiting, positions, strict=True)
-        return {job.id: load.estimate(job, position) for job, position in pairs if position}
+
+    def _owns(self, caller: Caller, job_id: str) -> bool:
+        fields = self.machine.store.get_fields([job_id], ["tenant"])[0]
+        return fields is not None and fields["tenant"] == caller.tenant
 
     def _missing(self, caller: Caller, job_id: str, **extensions: Any) -> Problem:
         expired_at = self.machine.store.expired_at(job_id, tenant=caller.tenant)

@@ -7,13 +7,22 @@ from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.problems import under
+from app.core.stored import Unreadable
 
 
 def job_view(job: JobRecord, *, result_ttl_s: int, root_path: str = "", queue: QueueEstimate | None = None) -> Job:
     """A record as its client reads it. `queue` is the estimate for a job that waits.
 
-    `root_path` is what the paths in it begin with.
+    `root_path` is what the paths in it begin with. Raises `Unreadable` for a record with values that this version
+    cannot show.
     """
+    try:
+        return _job_view(job, result_ttl_s, root_path, queue)
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise Unreadable(f"{job.id} cannot be shown: {type(error).__name__}") from None  # its text shows values
+
+
+def _job_view(job: JobRecord, result_ttl_s: int, root_path: str, queue: QueueEstimate | None) -> Job:
     path = f"{root_path}/jobs/{job.id}"
     return Job.model_validate(
         {

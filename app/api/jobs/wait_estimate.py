@@ -30,6 +30,8 @@ OTHER_BYTES_PER_S = 16_000
 
 #: Bounds of the time after which a client should poll again: short near the front of the queue, long far from it.
 MIN_PACE_S, MAX_PACE_S = 1, 15
+#: A longer time is no estimate, but a rate that makes no sense.
+MAX_PROCESSING_S = 365 * 24 * 60 * 60.0
 #: Polls that an expected wait is divided into.
 POLLS_PER_WAIT = 4
 
@@ -41,7 +43,7 @@ def estimate_duration_s(container: str, n_bytes: int, max_duration_s: float) -> 
 
 def processing_time_s(audio_s: float, rate: float | None, n_workers: int) -> float | None:
     """How long the workers need for so much audio; None when no rate was measured or no worker is alive."""
-    return audio_s / (rate * n_workers) if rate and n_workers else None
+    return min(audio_s / (rate * n_workers), MAX_PROCESSING_S) if rate and n_workers else None
 
 
 def retry_after_s(wait_s: float | None, *, position: int) -> int:

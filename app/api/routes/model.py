@@ -1,6 +1,7 @@
 """`GET /model`: the model that the workers run, the limits on tracks, and what the scores mean."""
 
 from fastapi import APIRouter, Depends
+from pydantic import ValidationError
 
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import ServicesDep
@@ -10,6 +11,7 @@ from app.api.schemas.scores import ScoreMeanings
 from app.api.uploads.receiver import CONTAINER_NAMES
 from app.core.json_types import Json
 from app.core.settings import ApiSettings
+from app.core.stored import set_aside
 from model.domain import SCORE_RANGES
 
 MEANINGS = {
@@ -49,13 +51,22 @@ def get_model(services: ServicesDep) -> ModelCard:
 def model_card(loaded: Json | None, settings: ApiSettings) -> ModelCard:
     """What `GET /model` returns. `loaded` is what the workers published of their model; None before the first did."""
     return ModelCard(
-        loaded=LoadedModel.model_validate(loaded) if loaded else None,
+        loaded=loaded_model(loaded) if loaded else None,
         inputs=input_limits(settings),
         scores=score_meanings(),
         training=TRAINING,
         caveats=CAVEATS,
         licence=LICENCE,
     )
+
+
+def loaded_model(published: Json) -> LoadedModel | None:
+    """The model that workers published; None for one that cannot be shown."""
+    try:
+        return LoadedModel.model_validate(published)
+    except ValidationError:
+        set_aside("the published model", "it cannot be shown")
+        return None
 
 
 def score_meanings() -> ScoreMeanings:

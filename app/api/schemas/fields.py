@@ -3,7 +3,14 @@
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
-from pydantic import Field, Json, StringConstraints
+from pydantic import (
+    Field,
+    Json,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 MAX_EXTERNAL_ID_CHARS = 128
@@ -27,6 +34,19 @@ def _is_none(value: object) -> bool:
 T = TypeVar("T")
 #: A field of an answer that is left out where there is no value: never null. Its default is None.
 Omissible = Annotated[T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
+
+
+def or_else(fallback: object) -> WrapValidator:
+    """Annotates a choice: one that only a newer version of the service knows is shown as `fallback`."""
+
+    def known(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            return fallback
+
+    return WrapValidator(known)
+
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS)]
 MetadataValue = Annotated[str, StringConstraints(max_length=MAX_METADATA_VALUE_CHARS)]

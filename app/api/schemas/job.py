@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
-from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, Timestamp
+from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, Timestamp, or_else
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
 from app.api.schemas.scores import Ranges, Scores
@@ -22,7 +22,7 @@ class Audio(BaseModel):
     sample_rate_hz: int | None = Field(None, examples=[44100])
     channels: int | None = Field(None, examples=[2])
     duration_s: float | None = Field(None, description="Counted in decoded samples.", examples=[183.4])
-    decoder: Literal["ffmpeg", "libsndfile"] | None = Field(
+    decoder: Annotated[Literal["ffmpeg", "libsndfile"] | None, or_else(None)] = Field(
         None, description="Which library decoded it: libsndfile does where FFmpeg cannot open the file."
     )
 
@@ -30,7 +30,7 @@ class Audio(BaseModel):
 class Progress(BaseModel):
     """How far the run is. Segments of 30 s are counted, not guessed."""
 
-    stage: Literal["queued", "decoding", "embedding", "scoring"] = Field(
+    stage: Annotated[Literal["queued", "decoding", "embedding", "scoring"], or_else("embedding")] = Field(
         description="What the run does now, or did last."
     )
     segments_done: int
@@ -102,7 +102,7 @@ class Job(BaseModel):
     object: Literal["job"] = "job"
     status: JobState = Field(description="The last three are final: `succeeded`, `failed`, `canceled`.")
     done: bool = Field(description="Whether the status is final.")
-    status_reason: Literal["by_client", "deadline_exceeded", "purged"] | None = Field(
+    status_reason: Annotated[Literal["by_client", "deadline_exceeded", "purged"] | None, or_else(None)] = Field(
         description="Why a canceled job was canceled."
     )
     external_id: str | None = Field(description="As it was sent.")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
-from redis.exceptions import RedisError
 
 from app.api.auth.rate_limits import Quotas
 from app.api.jobs.wait_estimate import processing_time_s
@@ -99,7 +98,7 @@ class AdmissionControl:
             return
         try:
             await run_in_threadpool(self.quotas.consume, caller, n_bytes=n_bytes, force=True)
-        except RedisError:
+        except Exception:
             log.warning("uploaded bytes were not counted", exc_info=True)
 
 

@@ -10,7 +10,6 @@ from functools import partial
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from redis.exceptions import RedisError
 
 from app.api.batches.store import Batch, new_batch_id
 from app.api.batches.views import batch_headers, batch_view
@@ -46,7 +45,7 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
     async with submission.admitted(), _receive(submission, metadata) as upload:
         batch = await run_to_completion(_create_batch, submission, upload, claim)
     if submission.headers.wait_s:
-        with suppress(RedisError, Problem):  # the jobs are durable, whether or not they can be waited for
+        with suppress(Exception):  # the jobs are durable, whether or not they can be waited for
             await _wait(submission, batch)
     return await run_to_completion(_respond, submission, batch, [file.filename for file in upload.files], claim)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from redis.exceptions import ConnectionError, TimeoutError
 
 from app.api.auth.rate_limits import quota_exceeded
+from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import estimate_duration_s
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
@@ -29,6 +30,7 @@ from app.core.json_types import Json
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem, invalid_field
 from app.core.storage.local import AudioStorage
+from app.core.stored import Unreadable, set_aside
 
 #: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
 #: record, the reconciler deletes the audio later.
@@ -109,7 +111,7 @@ class JobCreator:
         if version is None:
             return job
         scored = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
-        return _finished_like(job, scored) if scored else job
+        return _finished_like(job, scored) if scored and _can_be_shown(scored) else job
 
     def _write(self, job: Job, caller: Caller) -> QueuePosition | None:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
@@ -139,6 +141,16 @@ class JobCreator:
             case BatchFull():
                 return invalid_field("batch_id", "The batch has as many items as one may have.")
         return None
+
+
+def _can_be_shown(scored: Job) -> bool:
+    """Whether a job can be answered with these scores: a newer version may have written what this one cannot show."""
+    try:
+        job_view(scored, result_ttl_s=0)
+    except Unreadable as error:
+        set_aside(scored.id, str(error))
+        return False
+    return True
 
 
 def _finished_like(job: Job, scored: Job) -> Job:

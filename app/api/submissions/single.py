@@ -1,11 +1,11 @@
 """`POST /score` and `POST /score/raw`: one track in, one job out. To an idempotency key they are one route."""
 
+import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import Response
-from redis.exceptions import RedisError
 
 from app.api.concurrency import run_to_completion
 from app.api.jobs.long_poll import applied, wait_until_done
@@ -16,6 +16,8 @@ from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import RAW_TYPES, Upload, UploadMetadata
 from app.core.jobs.models import Job, QueuePosition
 from app.core.problems import Problem
+
+log = logging.getLogger(__name__)
 
 ROUTE = "POST /score"
 
@@ -41,9 +43,13 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
     wait_s = submission.headers.wait_s
     if job.status.done or not wait_s:
         return response
-    with suppress(RedisError):  # the job is durable, whether or not it can be waited for
+    try:
         job = await wait_until_done(submission.services, job.id, timeout_s=wait_s, request=submission.request)
-    return await run_to_completion(_respond, submission, job, claim) if job.status.done else response
+        if job.status.done:
+            response = await run_to_completion(_respond, submission, job, claim)
+    except Exception:  # the job is durable, whether or not it can be waited for
+        log.warning("a job could not be waited for", extra={"job_id": job.id}, exc_info=True)
+    return response
 
 
 async def _read_fingerprint(submission: Submission, metadata: UploadMetadata) -> str:

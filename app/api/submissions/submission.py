@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
-from redis.exceptions import RedisError
 
 from app.api.dependencies import Services
 from app.api.submissions.headers import SubmissionHeaders
@@ -47,7 +46,7 @@ class Submission:
         prints = {"fingerprint": fingerprint, "body_fingerprint": self.body_fingerprint()}
         try:
             self.services.idempotency.complete(claim, response, **prints)
-        except RedisError:
+        except Exception:
             # The job is durable, so the response is sent all the same; a retry finds the job by the id in the claim.
             log.warning("a response was not stored", extra={"claimed_id": claim.job_id}, exc_info=True)
 

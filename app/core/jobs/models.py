@@ -10,7 +10,7 @@ from typing import Any
 
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.json_types import Json
-from app.core.redis_client import text
+from app.core.stored import EpochSeconds, parsed
 
 RECORD_VERSION = 1
 
@@ -72,11 +72,11 @@ class Job:
     status: JobState = JobState.QUEUED
     status_reason: str | None = None
     attempt: int = 0
-    created_at: float = field(default_factory=now_s)
-    started_at: float | None = None
-    finished_at: float | None = None
-    deadline: float | None = None
-    cancel_requested_at: float | None = None
+    created_at: EpochSeconds = field(default_factory=now_s)
+    started_at: EpochSeconds | None = None
+    finished_at: EpochSeconds | None = None
+    deadline: EpochSeconds | None = None
+    cancel_requested_at: EpochSeconds | None = None
     request_id: str | None = None
     trace_id: str | None = None
     external_id: str | None = None
@@ -92,7 +92,7 @@ class Job:
     cached: bool = False
     fingerprint: str | None = None
     idempotency: str | None = None
-    lease_until: float = 0.0
+    lease_until: EpochSeconds = 0.0
     worker: str | None = None
     preemptions: int = 0
     version: int = RECORD_VERSION
@@ -108,15 +108,28 @@ class Job:
 
     @classmethod
     def from_fields(cls, stored: Mapping[bytes | str, bytes | str]) -> "Job":
-        """The job of a record. Fields of later versions are ignored, those that an older one lacks have defaults."""
-        values = {text(name): json.loads(value) for name, value in stored.items()}
-        known = {name: values[stored_as] for name, stored_as in STORED_FIELDS.items() if stored_as in values}
-        return cls(**known | {"status": JobState(known["status"])})
+        """The job of a record. Fields of later versions are ignored, those that an older one lacks have defaults.
+
+        Raises `Unreadable` for a record that is damaged, or has values that only a later version knows.
+        """
+        members = [(FIELDS.get(name), value) for name, value in stored.items()]
+        document = b",".join(b'"%s":%s' % (name, _bytes(value)) for name, value in members if name)
+        return parsed(cls, "a job's record", b"{%s}" % document)
 
 
 #: Fields that are stored under another name than they have here: records outlive a release.
 STORED_NAMES = {"preemptions": "handed_back"}
-STORED_FIELDS = {f.name: STORED_NAMES.get(f.name, f.name) for f in fields(Job)}
+#: The field of each stored name, which comes from Redis as bytes or text.
+FIELDS: Mapping[bytes | str, bytes] = {
+    name: f.name.encode()
+    for f in fields(Job)
+    for stored_as in [STORED_NAMES.get(f.name, f.name)]
+    for name in (stored_as, stored_as.encode())
+}
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else value
 
 
 def stored_fields(values: Mapping[str, Any]) -> dict[str, str]:
@@ -145,7 +158,7 @@ class QueuePosition:
 class Run:
     """A run in progress: when it began, and its estimated seconds of audio."""
 
-    started_at: float
+    started_at: EpochSeconds
     audio_s: float
 
 

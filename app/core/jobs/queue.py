@@ -1,6 +1,7 @@
 """The queue of RQ. It carries job ids and nothing else."""
 
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 from redis import Redis
 from rq import Queue
@@ -10,6 +11,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import utcformat, utcparse
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from app.core import stored
 from app.core.redis_client import text
 
 #: The one task there is. A name in the queue, not of a module: what an older version enqueued must still run.
@@ -22,6 +24,13 @@ STALE_RQ_STATE_TTL_S = 300
 
 #: A worker sends a heartbeat every few seconds, busy or not.
 HEARTBEAT_MAX_AGE_S = 20
+
+
+def _time(beat: bytes) -> datetime:
+    try:
+        return cast(datetime, utcparse(text(beat)))
+    except (ValueError, OverflowError):
+        return datetime.min.replace(tzinfo=UTC)
 
 
 class ScoreQueue:
@@ -54,7 +63,9 @@ class ScoreQueue:
         """Workers whose last heartbeat is recent."""
         # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most.
         oldest = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_MAX_AGE_S)
-        with self.rq.connection.pipeline(transaction=False) as pipe:
-            for key in self.rq.connection.smembers(WORKERS_BY_QUEUE_KEY % self.rq.name):
+        redis: Redis = self.rq.connection
+        keys = [text(key) for key in stored.read(redis.smembers, WORKERS_BY_QUEUE_KEY % self.rq.name) or ()]
+        with redis.pipeline(transaction=False) as pipe:
+            for key in keys:
                 pipe.hget(key, "last_heartbeat")
-            return sum(beat is not None and utcparse(text(beat)) > oldest for beat in pipe.execute())
+            return sum(_time(beat) > oldest for beat in stored.read_all(pipe, keys) if beat)

@@ -1,12 +1,12 @@
 """The queue as a whole: who stands where, what runs, and how fast the workers are."""
 
-import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from redis import Redis
 
-from app.core import redis_keys
+from app.core import redis_keys, stored
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, QueuePosition, Run
 from app.core.redis_client import text
@@ -15,6 +15,14 @@ from app.core.redis_client import text
 ALL_TENANTS = ""
 #: Weight of the newest track in the measured throughput.
 THROUGHPUT_SMOOTHING = 0.2
+
+
+@dataclass(frozen=True)
+class Count:
+    """How many jobs of a tenant wait, and their audio."""
+
+    jobs: float
+    audio_ms: float
 
 
 class QueueStatus:
@@ -29,30 +37,35 @@ class QueueStatus:
 
     def positions(self, jobs: Iterable[Job]) -> list[QueuePosition | None]:
         """Where several jobs stand, in one round trip."""
-        pipe = self.redis.pipeline(transaction=False)
+        jobs, pipe = list(jobs), self.redis.pipeline(transaction=False)
         pipe.zrange(redis_keys.WAITING, 0, 0, withscores=True)
         for job in jobs:
             pipe.zrank(redis_keys.WAITING, job.id, withscore=True)
-        first, *found = pipe.execute()
+        first, *found = stored.read_all(pipe, [redis_keys.WAITING] * (len(jobs) + 1))
         return [_queue_position(rank, first) for rank in found]
 
     def backlog(self) -> Backlog:
         """What waits."""
-        found = cast(dict[bytes, bytes], self.redis.hgetall(redis_keys.TENANT_QUEUES))
-        counts = {text(tenant): json.loads(count) for tenant, count in found.items()}
-        audio_s = {tenant: count["audio_ms"] / 1000 for tenant, count in counts.items()}
-        jobs = counts.get(ALL_TENANTS, {}).get("jobs", 0)
-        return Backlog(jobs, audio_s.pop(ALL_TENANTS, 0.0), audio_s)
+        found = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, redis_keys.TENANT_QUEUES) or {})
+        counts = {text(tenant): stored.value_of(Count, redis_keys.TENANT_QUEUES, raw) for tenant, raw in found.items()}
+        audio_s = {tenant: count.audio_ms / 1000 for tenant, count in counts.items() if count}
+        total = counts.get(ALL_TENANTS)
+        return Backlog(int(total.jobs) if total else 0, audio_s.pop(ALL_TENANTS, 0.0), audio_s)
+
+    def now_s(self) -> float:
+        """Seconds since the epoch by Redis's clock, which all times of jobs are by."""
+        seconds, microseconds = self.redis.time()
+        return round(seconds + microseconds / 1e6, 3)
 
     def running(self) -> list[Run]:
         """The runs in progress, those of workers that died unnoticed among them."""
-        found = cast(list[bytes], self.redis.hvals(redis_keys.RUNNING))
-        return [Run(**json.loads(run)) for run in found]
+        found = cast(list[bytes], stored.read(self.redis.hvals, redis_keys.RUNNING) or [])
+        return [run for raw in found if (run := stored.value_of(Run, redis_keys.RUNNING, raw))]
 
     def throughput(self) -> float | None:
         """Seconds of audio that one worker scores in a second, smoothed; None before the first track."""
-        raw = self.redis.get(redis_keys.THROUGHPUT)
-        return float(raw) if raw else None
+        rate = stored.number(redis_keys.THROUGHPUT, stored.read(self.redis.get, redis_keys.THROUGHPUT))
+        return rate if rate and rate > 0 else None
 
     def record_throughput(self, audio_s_per_s: float) -> None:
         """Count in how fast one worker scored a track."""
@@ -61,7 +74,7 @@ class QueueStatus:
         self.redis.set(redis_keys.THROUGHPUT, smoothed)
 
 
-def _queue_position(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]]) -> QueuePosition | None:
+def _queue_position(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]] | None) -> QueuePosition | None:
     if rank is None or not first:
         return None
     position, tag = rank

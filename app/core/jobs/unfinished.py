@@ -1,13 +1,34 @@
 """Jobs that are queued or running, as the reconciler looks at them."""
 
-from typing import cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 from redis import Redis
 
-from app.core import redis_keys
+from app.core import redis_keys, stored
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.store import JobStore
+from app.core.json_types import Json
 from app.core.redis_client import text
+
+#: Records that are read in one round trip.
+SLICE = 1000
+
+#: What tells that there is a record, and whether a worker has the job.
+FIELDS = ("id", "status", "lease_until", "worker")
+
+
+@dataclass
+class Standings:
+    """What became of some unfinished jobs: ids without a record; of jobs that nobody runs; of those that a worker runs.
+
+    A job whose record cannot be read is in none of them.
+    """
+
+    absent: list[str] = field(default_factory=list)
+    orphaned: list[str] = field(default_factory=list)
+    workers: dict[str, str] = field(default_factory=dict)
 
 
 class UnfinishedJobs:
@@ -19,22 +40,72 @@ class UnfinishedJobs:
 
     def ids(self) -> list[str]:
         """Ids of all unfinished jobs, oldest first."""
-        return [text(job_id) for job_id in cast(list[bytes], self.redis.zrange(redis_keys.UNFINISHED, 0, -1))]
+        return self._members(redis_keys.UNFINISHED, 0, -1)
+
+    def restore(self) -> None:
+        """Put back ids that the index has lost: every unfinished job waits or runs, and there it is known too."""
+        keys = [redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.RUNNING]
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(redis_keys.UNFINISHED)
+            pipe.zcard(redis_keys.WAITING)
+            pipe.hlen(redis_keys.RUNNING)
+            n_unfinished, n_waiting, n_running = (count or 0 for count in stored.read_all(pipe, keys))
+        if n_unfinished >= n_waiting + n_running:
+            return
+        running = stored.read(self.redis.hgetall, redis_keys.RUNNING) or {}
+        for ids in slices([*self._members(redis_keys.WAITING, 0, -1), *map(text, running)]):
+            found = zip(ids, self.store.get_fields(ids, ["created_at"]), strict=True)
+            self.redis.zadd(redis_keys.UNFINISHED, {job_id: _seconds(fields, "created_at") for job_id, fields in found})
 
     def overdue(self) -> list[Job]:
         """Queued jobs whose deadline has passed."""
         seconds, _ = self.redis.time()
-        ids = cast(list[bytes], self.redis.zrange(redis_keys.DEADLINES, 0, seconds, byscore=True))
-        jobs = self.store.get_many(map(text, ids))
+        ids = self._members(redis_keys.DEADLINES, 0, seconds, byscore=True)
+        jobs = (job for some in slices(ids) for job in self.store.get_many(some))
         return [job for job in jobs if job and job.status is JobState.QUEUED]
+
+    def standings(self, ids: Sequence[str]) -> Standings:
+        """Which of some unfinished jobs nobody runs; in two round trips."""
+        now, found = self._now(), Standings()
+        for job_id, fields in zip(ids, self.store.get_fields(ids, FIELDS), strict=True):
+            status = fields["status"] if fields else None
+            if fields is None:
+                found.absent.append(job_id)
+            elif status == JobState.QUEUED or (status == JobState.RUNNING and not leased(fields, now)):
+                found.orphaned.append(job_id)
+            elif status == JobState.RUNNING and isinstance(fields["worker"], str):
+                found.workers[job_id] = fields["worker"]
+        return found
 
     def is_orphaned(self, job: Job) -> bool:
         """Whether no live worker runs the job: it is queued, or its worker's lease is over."""
-        seconds, microseconds = self.redis.time()
-        return job.status is JobState.QUEUED or job.lease_until < seconds + microseconds / 1e6
+        return job.status is JobState.QUEUED or not leased(vars(job), self._now())
 
     def forget(self, job_id: str) -> None:
         """Drop an id without a record from the indexes of unfinished jobs."""
         for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES):
             self.redis.zrem(index, job_id)
         self.redis.hdel(redis_keys.RUNNING, job_id)
+
+    def _members(self, index: str, first: int, last: int, *, byscore: bool = False) -> list[str]:
+        found = cast(list[bytes], stored.read(self.redis.zrange, index, first, last, byscore=byscore) or [])
+        return [text(job_id) for job_id in found]
+
+    def _now(self) -> float:
+        seconds, microseconds = self.redis.time()
+        return seconds + microseconds / 1e6
+
+
+def leased(fields: Json, now: float) -> bool:
+    """Whether a run's lease holds."""
+    return _seconds(fields, "lease_until") >= now
+
+
+def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The ids in parts that one round trip may have."""
+    return (ids[start : start + SLICE] for start in range(0, len(ids), SLICE))
+
+
+def _seconds(fields: Json | None, name: str) -> float:
+    value: Any = (fields or {}).get(name)
+    return float(value) if isinstance(value, (int, float)) else 0.0

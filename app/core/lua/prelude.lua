@@ -8,6 +8,26 @@ local function now()
   return clock[1] + clock[2] / 1000000
 end
 
+-- A number that is stored as text; 0 for anything else.
+local function to_number(value)
+  local number = tonumber(value or '') or 0
+  return number == number and math.abs(number) < math.huge and number or 0
+end
+
+-- A key of another type than expected would fail a script halfway, again and again. Such a key gets another name, under
+-- which it can be looked at for a month. `types` names the type of each key that the script was given.
+local function set_aside_wrong_types(types)
+  for index, key in ipairs(KEYS) do
+    local found = redis.pcall('TYPE', key).ok
+    if found and found ~= 'none' and found ~= types[index] then
+      local aside = key .. ':set_aside'
+      redis.call('RENAME', key, aside)
+      redis.call('EXPIRE', aside, 30 * 24 * 60 * 60)
+      redis.log(redis.LOG_WARNING, 'set aside: ' .. key .. ' is of the type ' .. found)
+    end
+  end
+end
+
 -- Write a table of fields into a hash.
 local function set_fields(key, fields)
   local flat = {}

@@ -9,11 +9,12 @@
 --   force              whether a limit may be passed
 -- Returns the limits that are reached, joined by commas; the seconds until they are not; what is left of burst and the
 -- seconds until all of it is; the same of bytes; what is left of inflight.
+set_aside_wrong_types({'string', 'string', 'zset', 'hash'})
 local at = now()
 local reached, retry_s = {}, 0
 
 local function read(name, key, limit)
-  local empty_at = math.max(tonumber(redis.call('GET', key) or '0'), at)
+  local empty_at = math.max(to_number(redis.call('GET', key)), at)
   local per_unit_s = limit.window_s / limit.limit
   local after = math.max(empty_at + limit.cost * per_unit_s, at)
   if limit.cost > 0 and after - at > limit.window_s + 0.001 then
@@ -30,7 +31,7 @@ if args.inflight.cost > 0 and jobs + args.inflight.cost > args.inflight.limit th
   retry_s = math.max(retry_s, args.inflight.retry_s)
 end
 
-if args.use and at - tonumber(redis.call('HGET', KEYS[4], args.use.key_id) or '0') >= args.use.every_s then
+if args.use and at - to_number(redis.call('HGET', KEYS[4], args.use.key_id)) >= args.use.every_s then
   redis.call('HSET', KEYS[4], args.use.key_id, string.format('%.3f', at))
 end
 

@@ -21,6 +21,9 @@
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
+set_aside_wrong_types({'hash', 'stream', 'string', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'hash',
+  'hash', 'list', 'set', 'set', 'list', 'hash', 'string'})
+
 local TOMBSTONE_TTL_S = 30 * 24 * 60 * 60
 local MAX_EVENTS = 256
 

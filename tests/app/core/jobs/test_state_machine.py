@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import ResponseError
 
 from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import (
@@ -220,11 +219,11 @@ def test_a_refused_job_leaves_nothing(machine: JobStateMachine, redis: Redis) ->
     assert "job_2" not in machine.queue.rq.job_ids
 
 
-def test_a_job_that_cannot_be_queued_is_not_made(machine: JobStateMachine, redis: Redis) -> None:
+def test_a_key_of_the_wrong_type_is_set_aside_before_a_step(machine: JobStateMachine, redis: Redis) -> None:
     redis.set(machine.queue.rq.key, "not a list")
-    with pytest.raises(ResponseError):
-        queued(machine)
-    assert redis.keys("apex:*") == redis.keys("rq:job:*") == []
+    job = queued(machine)
+    assert machine.queue.rq.job_ids == [job.id]
+    assert redis.get(f"{machine.queue.rq.key}:set_aside") == b"not a list"
 
 
 def test_a_canceled_job_leaves_the_queue_unless_a_worker_has_taken_it(machine: JobStateMachine, redis: Redis) -> None:
