@@ -14,7 +14,6 @@ from tests.e2e.wire import NO_WAV, Upload, cut_upload, descriptors, form, growin
 
 MB = 1000 * 1000
 PARALLEL = 20
-N_CUTTERS = 8
 MAX_GROWTH_BYTES = 100 * MB
 SETTLE_S = 60.0
 
@@ -63,12 +62,11 @@ def test_uploads_cut_at_any_byte_leave_no_job_no_file_and_no_descriptor(service:
     def cut(_number: int) -> None:
         cut_upload(service.url, body, chance.randrange(len(body)), reset=chance.random() < 0.5)
 
-    with ThreadPoolExecutor(N_CUTTERS) as pool:
+    with ThreadPoolExecutor(8) as pool:
         list(pool.map(cut, range(50)))
         time.sleep(1)
         n_descriptors, old_files, jobs = descriptors(pid), files(service), n_jobs(service)
         list(pool.map(cut, range(1_000)))
     eventually(lambda: not files(service) - old_files)
-    # The pool of connections to Redis grows until each request that runs at a time has had one of its own.
-    eventually(lambda: descriptors(pid) <= n_descriptors + N_CUTTERS)
+    eventually(lambda: descriptors(pid) <= n_descriptors)
     assert n_jobs(service) == jobs
