@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 
 from redis import Redis
 
@@ -20,6 +21,7 @@ from app.core.storage.local import AudioStorage
 from app.core.worker_info import WorkerInfo
 from model.audio.decoder import Decoder
 from model.domain import ApexError
+from worker.machine_faults import Pause
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
 from worker.supervisor import EXIT_MISCONFIGURED, INSTANCE_ID_VAR
@@ -56,15 +58,17 @@ def serve(
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
     queue = ScoreQueue(redis, name=settings.queue_name)
+    storage = AudioStorage(settings.audio_dir)
     task = ScoreTrack(
         machine=JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s),
         queue_status=QueueStatus(redis),
-        storage=AudioStorage(settings.audio_dir),
+        storage=storage,
         decoder=decoder,
         scorer=scorer,
         max_attempts=settings.max_attempts,
         lease_s=settings.heartbeat_ttl_s,
         watchdog=Watchdog(settings.stall_timeout_s),
+        pause=Pause(partial(probe, storage, decoder)),
         worker=os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8),
     )
     worker = ScoringWorker(
@@ -83,6 +87,12 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     worker.work(logging_level="WARNING")
 
 
+def probe(storage: AudioStorage, decoder: Decoder) -> None:
+    """Raise the OSError that any job would meet now, because of this machine."""
+    storage.check_readable()
+    decoder.check_works()
+
+
 def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
     """The scorer of the weights directory, having scored once: the first job is as quick as the others."""
     from model.inference.scorer import Scorer  # brings torch, which a process with another scorer does not need
@@ -93,9 +103,8 @@ def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
 
 
 def open_decoder(settings: WorkerSettings) -> Decoder:
-    scratch_dir = settings.data_dir / "scratch"
-    scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return Decoder.from_settings(settings, scratch_dir=scratch_dir)
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return Decoder.from_settings(settings, scratch_dir=settings.scratch_dir)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The one task: score the track of a job, and write what came of it into the job record.
 
-An expected failure (a track that cannot be scored) is an outcome. After an unexpected error the job is requeued,
-until its attempts are used up. Nothing is raised to RQ, which would keep the error's text and judge the job.
+An expected failure (a track that cannot be scored) is an outcome. After a fault of this machine the job is handed back
+without having used up an attempt. After any other error it is requeued, until its attempts are used up. Nothing is
+raised to RQ, which would keep the error's text and judge the job.
 """
 
 import logging
@@ -24,10 +25,15 @@ from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from worker.machine_faults import Pause, is_machine_fault
 from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
+#: For so long after a fault of a machine first ended one of its runs, a job is handed back. Later such runs count, so
+#: that a job whose audio is lost for good comes to its end.
+HAND_BACK_S = 3600.0
+OUR_FAULT = "Scoring failed for a reason of ours."
 #: Exit code that tells a broken device from a crash. Only a new process can use the device again.
 EXIT_DEVICE_LOST = 71
 
@@ -83,7 +89,9 @@ class ScoreTrack:
     max_attempts: int
     lease_s: float
     watchdog: Watchdog
+    pause: Pause
     worker: str = ""
+    hand_back_s: float = HAND_BACK_S
     on_device_lost: Callable[[], object] = lambda: os._exit(EXIT_DEVICE_LOST)
     _running: Job | None = field(default=None, init=False)
     _drain_deadline: float = field(default=math.inf, init=False)
@@ -107,6 +115,8 @@ class ScoreTrack:
             finally:
                 self._running = None
                 self.watchdog.disarm()
+        if not self.pause.active:
+            self.pause.forget()
 
     def renew(self) -> None:
         """Prolong the lease of the run in progress, if there is one. Called from another thread."""
@@ -134,8 +144,8 @@ class ScoreTrack:
             log.info("run preempted: this worker must stop", extra={"job_id": job.id, "attempt": job.attempt})
         except DeviceOutOfMemory as error:
             self._handle_unexpected(job, error.code)
-        except FileNotFoundError:
-            self._fail(job, "internal_error", "The uploaded audio is gone.")
+        except OSError as error:
+            self._hand_back(job, error)
         except BaseException:  # a library's sys.exit() among them: it is no reason to end this process
             self._handle_unexpected(job)
 
@@ -187,10 +197,28 @@ class ScoreTrack:
             self.storage.delete(job.storage_key)
         log.info("run stopped: %s", signal, extra={"job_id": job.id, "attempt": job.attempt})
 
-    def _handle_unexpected(self, job: Job, code: str = "internal_error") -> None:
+    def _hand_back(self, job: Job, error: OSError) -> None:
+        """Give the job back uncounted after a fault of this machine, which a track cannot cause, and pause."""
+        if not is_machine_fault(error):
+            self._handle_unexpected(job)
+        elif not self._may_hand_back(job):
+            self.pause.begin(error)
+            self._handle_unexpected(
+                job, detail="The uploaded audio is gone." if isinstance(error, FileNotFoundError) else OUR_FAULT
+            )
+        elif self.machine.requeue(job, counted=False, machine_fault=True):
+            self.pause.begin(error)
+            log.warning("run handed back: %s", error, extra={"job_id": job.id, "attempt": job.attempt})
+
+    def _may_hand_back(self, job: Job) -> bool:
+        """Whether the first such fault is recent. Both times are Redis's."""
+        since, now = job.machine_fault_at, job.started_at or 0.0
+        return since is None or since <= now <= since + self.hand_back_s
+
+    def _handle_unexpected(self, job: Job, code: str = "internal_error", detail: str = OUR_FAULT) -> None:
         log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})
         if job.attempts_used >= self.max_attempts:
-            self._fail(job, code, "Scoring failed for a reason of ours.")
+            self._fail(job, code, detail)
         else:
             self.machine.requeue(job)
 

@@ -66,6 +66,10 @@ class ServiceSettings(BaseSettings):
         return self.data_dir / "audio"
 
     @property
+    def scratch_dir(self) -> Path:
+        return self.data_dir / "scratch"
+
+    @property
     def audio_limits(self) -> AudioLimits:
         return AudioLimits(min_duration_s=self.min_duration_s, max_duration_s=self.max_duration_s)
 

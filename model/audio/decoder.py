@@ -24,6 +24,11 @@ from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts
 
 _SAMPLE_BYTES = 4
 _DECODERS = ("ffmpeg", "libsndfile")
+#: What reading the file or writing the samples may meet through no fault of the track. Any other error of the system is
+#: the sandbox's answer to what the track made the decoder do.
+_STORAGE_ERRNOS = frozenset(
+    [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN]
+)
 
 
 class DecodedTrack:
@@ -120,6 +125,15 @@ class Decoder:
         """The sandbox layers that this machine cannot apply, known once the decoder is entered."""
         return tuple(name for name in LAYERS if name not in self.layers)
 
+    def check_works(self) -> None:
+        """Raises the OSError that a track would meet now: no process to be had, no room for one segment of samples."""
+        with tempfile.TemporaryFile(dir=self._scratch_dir) as segment:
+            segment.write(bytes(SEGMENT_SAMPLES * _SAMPLE_BYTES))
+            segment.flush()
+            os.fsync(segment.fileno())
+            with suppress(AudioError):  # it is no audio
+                self.decode(segment).close()
+
     def close(self) -> None:
         """Ends the warm process; a decoder that is used again starts another."""
         self._server.close()
@@ -161,7 +175,7 @@ class Decoder:
         match message:
             case {"refused": str(reason)} if reason in DECODE_ERRORS:
                 raise decode_error(reason, self._limits)
-            case {"errno": int(code)}:
+            case {"errno": int(code)} if code in _STORAGE_ERRNOS:
                 raise OSError(code, f"decoding failed: {os.strerror(code)}")
             case {
                 "container": str(container),

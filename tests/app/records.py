@@ -70,10 +70,10 @@ def stored_audio(services: Services, job: Job) -> None:
         part.commit(job.storage_key)
 
 
-def live_worker(redis: Redis, *, beat: str, name: str = WORKER_KEY) -> None:
+def live_worker(redis: Redis, *, beat: str, name: str = WORKER_KEY, state: str = "idle") -> None:
     """What RQ keeps of a worker that listens to the queue."""
     redis.sadd("rq:workers:scores", name)
-    redis.hset(name, "last_heartbeat", beat)
+    redis.hset(name, mapping={"last_heartbeat": beat, "state": state})
 
 
 def key_of(redis: Redis, tenant: str, *scopes: str) -> dict[str, str]:

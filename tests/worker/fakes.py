@@ -14,6 +14,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts, AudioWarning
+from worker.machine_faults import Pause
 from worker.score_track import ScoreTrack
 from worker.watchdog import Watchdog
 
@@ -23,6 +24,11 @@ SCORES = {"score_streams": 61.4213, "score_likes": 48.0687}
 
 def nothing() -> None:
     """A step that goes well."""
+
+
+def raising(error: BaseException) -> None:
+    """A step that does not."""
+    raise error
 
 
 @dataclass
@@ -88,6 +94,7 @@ def score_track(
         max_attempts=3,
         lease_s=lease_s,
         watchdog=Watchdog(60.0),
+        pause=Pause(nothing),
     )
 
 

@@ -1,7 +1,9 @@
 """Records, queue and stored audio come back in step, whatever happened between them."""
 
+import errno
 import os
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.storage.local import AudioStorage
+from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq
 from tests.conftest import state_machine
-from tests.worker.fakes import accepted, outcome, score_track, stored
+from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
 
@@ -46,6 +49,15 @@ def test_a_job_that_was_never_queued_is_queued(
     assert reconciler.run() == []
     assert reconciler.run() == [job.id]
     assert len(reconciler.queue.rq) == 1
+
+
+def test_a_job_that_a_fault_of_the_machine_ended_is_queued_behind_the_others(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+) -> None:
+    job, other = unqueued(machine, data_dir), accepted(machine, data_dir)
+    score_track(machine, data_dir, on_decode=partial(raising, OSError(errno.EIO, "a broken disk")))(job.id)
+    assert [reconciler.run(), reconciler.run()] == [[], [job.id]]
+    assert reconciler.queue.rq.job_ids == [other.id, job.id]
 
 
 def test_a_job_that_waits_in_the_queue_is_left_alone(
@@ -229,9 +241,8 @@ def ended_as(state: JobState, machine: JobStateMachine, data_dir: Path) -> Job:
     if state is JobState.CANCELED:
         machine.cancel(job)
     else:
-        if state is JobState.FAILED:
-            (data_dir / "audio" / job.id).unlink()
-        score_track(machine, data_dir)(job.id)
+        fail = partial(raising, AudioSilent("Every sample is the same."))
+        score_track(machine, data_dir, on_decode=fail if state is JobState.FAILED else nothing)(job.id)
     assert outcome(machine, job).status is state
     return job
 

@@ -1,6 +1,8 @@
 """One job's run: what it writes into the record, and what it leaves behind."""
 
+import errno
 import json
+import os
 import time
 from pathlib import Path
 
@@ -12,12 +14,9 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
+from model.audio.sandbox.forkserver import ForkServerError
 from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
-from tests.worker.fakes import SCORES, accepted, outcome, score_track, stored
-
-
-def raising(error: BaseException) -> None:
-    raise error
+from tests.worker.fakes import SCORES, accepted, outcome, raising, score_track, stored
 
 
 def test_a_track_is_scored_and_its_audio_deleted(machine: JobStateMachine, data_dir: Path) -> None:
@@ -72,13 +71,92 @@ def test_an_expected_failure_is_an_outcome(
     assert stored(data_dir) == []
 
 
-def test_lost_audio_is_a_failure_of_ours(machine: JobStateMachine, data_dir: Path) -> None:
+MACHINE_FAULTS = [
+    *(OSError(code, os.strerror(code)) for code in (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.ENOMEM)),
+    BlockingIOError(errno.EAGAIN, "no process to be had"),
+    ForkServerError("the fork server does not answer"),
+]
+
+
+@pytest.mark.parametrize("fault", MACHINE_FAULTS, ids=str)
+def test_a_fault_of_the_machine_is_not_charged_to_the_job(
+    machine: JobStateMachine, data_dir: Path, fault: OSError
+) -> None:
+    job = accepted(machine, data_dir)
+    task = score_track(machine, data_dir, on_decode=lambda: raising(fault))
+    for _ in range(5):
+        task(job.id)
+    found = outcome(machine, job)
+    assert (found.status, found.attempt, found.attempts_used) == (JobState.QUEUED, 5, 0)
+    assert task.pause.active
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
+
+
+def test_missing_audio_may_be_found_by_another_worker(machine: JobStateMachine, data_dir: Path, tmp_path: Path) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, tmp_path / "wrong folder")(job.id)
+    assert outcome(machine, job).status is JobState.QUEUED
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
+
+
+def test_lost_audio_is_in_the_end_a_failure_of_ours(machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir)
     (data_dir / "audio" / job.id).unlink()
-    score_track(machine, data_dir)(job.id)
-    error = outcome(machine, job).error
-    assert error
-    assert error["code"] == "internal_error"
+    task = score_track(machine, data_dir)
+    task.hand_back_s = -1.0
+    for _ in range(4):  # the first is handed back
+        task(job.id)
+    over = outcome(machine, job)
+    assert (over.attempt, over.attempts_used) == (4, 3)
+    assert over.error
+    assert (over.error["code"], over.error["detail"]) == ("internal_error", "The uploaded audio is gone.")
+
+
+def test_a_first_fault_noted_in_the_future_is_not_believed(machine: JobStateMachine, data_dir: Path) -> None:
+    """Redis's clock was put back since."""
+    job = accepted(machine, data_dir, machine_fault_at=time.time() + 86_400)
+    score_track(machine, data_dir, on_decode=lambda: raising(MACHINE_FAULTS[0]))(job.id)
+    assert outcome(machine, job).attempts_used == 1
+
+
+def test_a_job_that_met_a_fault_waits_behind_the_others(machine: JobStateMachine, data_dir: Path) -> None:
+    first, second = (accepted(machine, data_dir, estimated_s=60.0) for _ in range(2))
+    score_track(machine, data_dir, on_decode=lambda: raising(MACHINE_FAULTS[0]))(first.id)
+    positions = QueueStatus(machine.redis).positions([first, second])
+    assert [position and position.position for position in positions] == [2, 1]
+
+
+def test_audio_that_its_client_deleted_is_no_fault(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+
+    def purge() -> None:
+        machine.purge(job)
+        raising(FileNotFoundError(errno.ENOENT, "deleted"))
+
+    task = score_track(machine, data_dir, on_decode=purge)
+    task(job.id)
+    assert not task.pause.active
+
+
+def test_an_error_that_no_machine_gives_counts(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    task = score_track(machine, data_dir, on_decode=lambda: raising(OSError(errno.EINVAL, "a bug")))
+    task(job.id)
+    assert outcome(machine, job).attempts_used == 1
+    assert not task.pause.active
+
+
+def test_audio_that_cannot_be_deleted_does_not_undo_the_outcome(
+    machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = accepted(machine, data_dir)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: raising(OSError(errno.EROFS, "read-only")))
+        score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
+    assert stored(data_dir) == [job.id]  # the reconciler's from now on
 
 
 @pytest.mark.parametrize("surprise", [RuntimeError("bug"), SystemExit(0), KeyboardInterrupt()])

@@ -8,6 +8,7 @@ reconciler decide what becomes of a job.
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: RQ blocks for this long in one dequeue (`worker_ttl - 15`), and sends a heartbeat in between.
 DEQUEUE_S = 3
+#: Between the heartbeats of a worker that pauses.
+PAUSE_HEARTBEAT_S = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -82,6 +85,17 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         self.task.set_drain_deadline(self.grace_s)
         if self.get_state() != WorkerStatus.BUSY:
             raise StopRequested
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Take no job while this machine is at fault. RQ calls this before each job."""
+        super().check_for_suspension(burst)
+        if not self.task.pause.active:
+            return
+        self.set_state(WorkerStatus.SUSPENDED)
+        while self.task.pause.active:
+            self.heartbeat()
+            time.sleep(min(self.task.pause.remaining_s, PAUSE_HEARTBEAT_S))
+            self.task.pause.end_if_well()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one job in this process, sending heartbeats while it runs."""

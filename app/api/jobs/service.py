@@ -128,4 +128,5 @@ class JobService:
 def measure_load(status: QueueStatus, queue: ScoreQueue) -> QueueLoad:
     """The load of the service as Redis shows it now. Blocking."""
     rate, running, backlog = status.throughput(), tuple(status.running()), status.backlog()
-    return QueueLoad(now=now_s(), rate=rate, n_workers=queue.n_workers(), running=running, backlog=backlog)
+    workers = queue.workers()
+    return QueueLoad(now_s(), rate, workers.active, running, backlog, n_paused=workers.paused)

@@ -64,13 +64,22 @@ class QueueEstimate:
 
 @dataclass(frozen=True)
 class QueueLoad:
-    """How fast the service works, and on what, at the time `now`. `rate` is one worker's, in audio seconds a second."""
+    """How fast the service works, and on what, at the time `now`. `rate` is one worker's, in audio seconds a second.
+
+    `n_workers` take jobs; `n_paused` more are alive and do not.
+    """
 
     now: float
     rate: float | None
     n_workers: int
     running: Sequence[Run]
     backlog: Backlog = field(default_factory=Backlog)
+    n_paused: int = 0
+
+    @property
+    def n_alive(self) -> int:
+        """All workers, those that pause too."""
+        return self.n_workers + self.n_paused
 
     def starts_at(self, audio_seconds_ahead: float) -> float | None:
         """When a worker should be free for a job with so much audio waiting before it.

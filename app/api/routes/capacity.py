@@ -36,7 +36,8 @@ def capacity(services: Services, tenant: str) -> Capacity:
     return Capacity(
         queue=QueueDepth(jobs=backlog.jobs, audio_seconds=round(backlog.audio_s, 1)),
         jobs_running=len(load.running),
-        workers_alive=load.n_workers,
+        workers_alive=load.n_alive,
+        workers_paused=load.n_paused,
         audio_seconds_per_second=None if load.rate is None else round(load.rate, 2),
         estimated_wait_s=None if wait_s is None else round(wait_s, 1),
     )

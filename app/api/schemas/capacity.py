@@ -19,7 +19,10 @@ class Capacity(BaseModel):
     queue: QueueDepth
     jobs_running: int
     workers_alive: int
+    workers_paused: int = Field(
+        description="Of these: they take no job until a fault of their machine has passed, such as a full disk."
+    )
     audio_seconds_per_second: float | None = Field(description="Of one worker, as measured. Null before the first job.")
     estimated_wait_s: float | None = Field(
-        description="Until a track that is sent now would begin to run. Null while no worker runs or none was measured."
+        description="Until a track that is sent now would begin to run. Null while no worker is active or was measured."
     )

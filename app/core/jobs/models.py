@@ -59,7 +59,8 @@ class Job:
     """One request and what came of it. Times are epoch seconds; `attempt` counts the runs begun.
 
     `lease_until`: a running job whose lease is over has lost its worker. `worker` names the process that runs it.
-    `preemptions` counts the runs that ended early through no fault of the job. `deadline`: not run after this.
+    `preemptions` counts the runs that ended early through no fault of the job; `machine_fault_at`: when a fault of a
+    worker's machine first ended one. `deadline`: not run after this.
     `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
     stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
@@ -95,6 +96,7 @@ class Job:
     lease_until: EpochSeconds = 0.0
     worker: str | None = None
     preemptions: int = 0
+    machine_fault_at: EpochSeconds | None = None
     version: int = RECORD_VERSION
 
     @property

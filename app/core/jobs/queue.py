@@ -1,5 +1,6 @@
 """The queue of RQ. It carries job ids and nothing else."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
@@ -9,6 +10,7 @@ from rq.job import Job as RqJob
 from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat, utcparse
+from rq.worker import WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.core import stored
@@ -60,12 +62,27 @@ class ScoreQueue:
         }
 
     def n_workers(self) -> int:
-        """Workers whose last heartbeat is recent."""
+        """Workers that take jobs."""
+        return self.workers().active
+
+    def workers(self) -> "Workers":
+        """The workers whose last heartbeat is recent."""
         # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most.
         oldest = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_MAX_AGE_S)
         redis: Redis = self.rq.connection
         keys = [text(key) for key in stored.read(redis.smembers, WORKERS_BY_QUEUE_KEY % self.rq.name) or ()]
         with redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hget(key, "last_heartbeat")
-            return sum(_time(beat) > oldest for beat in stored.read_all(pipe, keys) if beat)
+                pipe.hmget(key, "last_heartbeat", "state")
+            found = [beat_and_state or (None, None) for beat_and_state in stored.read_all(pipe, keys)]
+        alive = [state for beat, state in found if beat and _time(beat) > oldest]
+        n_paused = alive.count(WorkerStatus.SUSPENDED.encode())
+        return Workers(active=len(alive) - n_paused, paused=n_paused)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many workers take jobs, and how many pause because their machine is at fault."""
+
+    active: int
+    paused: int = 0

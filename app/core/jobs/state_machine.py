@@ -136,12 +136,13 @@ class JobStateMachine:
         """End a job that was asked to stop or is overdue; False when it has moved on."""
         return self._finish(job, JobState.CANCELED, {"status_reason": reason, **changes}, allow_queued=True)
 
-    def requeue(self, job: Job, *, counted: bool = True) -> bool:
+    def requeue(self, job: Job, *, counted: bool = True, machine_fault: bool = False) -> bool:
         """Put the job of a run back to `queued`, for the reconciler to give to RQ; False when the run has lost its job.
 
-        A run that is not `counted` leaves the job as many attempts as before.
+        A run that is not `counted` leaves the job as many attempts as before. After a `machine_fault`, whose first time
+        is noted, the job waits behind the others of its tenant, which may be spared what it met; else before all.
         """
-        return bool(self._run("requeue", job, attempt=job.attempt, counted=counted))
+        return bool(self._run("requeue", job, attempt=job.attempt, counted=counted, machine_fault=machine_fault))
 
     def enqueue(self, job: Job) -> bool:
         """Give an unfinished job to RQ again, at its place in the queue; False when RQ has it already."""

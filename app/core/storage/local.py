@@ -77,6 +77,11 @@ class AudioStorage:
         with storage_problems():
             return self.free_bytes() > MIN_FREE_UPLOADS * upload_bytes
 
+    def check_readable(self) -> None:
+        """Raise the OSError that reading any key would meet now."""
+        with os.scandir(self.directory) as entries:
+            next(entries, None)
+
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
         with self.receive() as part:

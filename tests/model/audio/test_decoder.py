@@ -383,6 +383,11 @@ def test_a_full_disk_is_no_fault_of_the_track(strange: Callable[..., Decoder]) -
         decode(strange("fill_disk"), TROUBLE)
 
 
+def test_an_error_that_is_the_sandbox_refusing_the_track_is_the_tracks(strange: Callable[..., Decoder]) -> None:
+    with pytest.raises(AudioUndecodable, match="crashed"):
+        decode(strange("need_a_file"), TROUBLE)
+
+
 def test_a_decoder_that_cannot_start_says_so(
     strange: Callable[..., Decoder], capfd: pytest.CaptureFixture[str]
 ) -> None:

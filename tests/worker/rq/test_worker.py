@@ -1,11 +1,13 @@
 """The RQ subclass: it beats while it works, gives up what it cannot finish, and RQ still has what it overrides."""
 
+import errno
 import inspect
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,12 +15,15 @@ from redis import Redis
 from rq.worker import SimpleWorker, WorkerStatus
 
 from app.core.jobs.models import JobState
-from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq
-from tests.worker.fakes import accepted, outcome, score_track, stored
+from tests.worker.fakes import accepted, outcome, raising, score_track, stored
 from tests.worker.workers import worker
+from worker import machine_faults
+from worker.machine_faults import Pause
 
 
 @pytest.fixture
@@ -57,8 +62,8 @@ def test_a_job_that_an_older_front_end_queued_is_run(
 
 def test_a_job_that_failed_as_expected_is_not_run_again(machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir)
-    (data_dir / "audio" / job.id).unlink()
-    worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
+    fail = partial(raising, AudioSilent("Every sample is the same."))
+    worker(score_track(machine, data_dir, on_decode=fail)).work(burst=True, logging_level="WARNING")
     assert outcome(machine, job).attempt == 1
 
 
@@ -94,6 +99,55 @@ def test_a_run_that_takes_too_long_fails(machine: JobStateMachine, data_dir: Pat
     over = outcome(machine, job)
     assert over.error
     assert (over.status, over.error["code"], over.attempt) == (JobState.FAILED, "timed_out", 1)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_faults, "BACKOFF_S", (0.05,))
+
+
+def work_while(machine: JobStateMachine, data_dir: Path, probe: Callable[[], None]) -> None:
+    """Work until the queue is empty; the first run meets a full disk, and the probe says how long that lasts."""
+    faults = [FULL]
+
+    def meet() -> None:
+        if faults:
+            raise faults.pop()
+
+    task = score_track(machine, data_dir, on_decode=meet)
+    task.pause = Pause(probe)
+    worker(task).work(burst=True, logging_level="CRITICAL")
+
+
+def test_a_worker_takes_no_job_while_its_machine_is_at_fault_and_goes_on_by_itself(
+    machine: JobStateMachine, queue: ScoreQueue, data_dir: Path, short_pauses: None
+) -> None:
+    first, second = accepted(machine, data_dir), accepted(machine, data_dir)
+    seen = []
+
+    def probe() -> None:
+        seen.append((queue.workers(), outcome(machine, first).status, outcome(machine, second).status))
+        if len(seen) < 3:
+            raise FULL
+
+    work_while(machine, data_dir, probe)
+    assert seen == [(Workers(active=0, paused=1), JobState.QUEUED, JobState.QUEUED)] * 3
+    assert outcome(machine, second).status is JobState.SUCCEEDED
+
+
+def test_a_worker_that_pauses_can_be_stopped(machine: JobStateMachine, data_dir: Path, short_pauses: None) -> None:
+    first, second = accepted(machine, data_dir), accepted(machine, data_dir)
+
+    def probe() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise FULL
+
+    work_while(machine, data_dir, probe)
+    assert [outcome(machine, job).status for job in (first, second)] == [JobState.QUEUED] * 2
+    assert outcome(machine, second).attempt == 0
 
 
 def test_a_worker_told_to_stop_hands_a_long_run_back(machine: JobStateMachine, data_dir: Path) -> None:

@@ -11,7 +11,7 @@ from rq.utils import utcformat
 
 from app.api.dependencies import Services
 from app.core.jobs.models import Job
-from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import live_worker, queued, running
@@ -96,9 +96,19 @@ async def test_capacity_shows_what_waits_and_how_long_a_new_track_would_wait(
         "queue": {"jobs": 2, "audio_seconds": 200.0},
         "jobs_running": 1,
         "workers_alive": 1,
+        "workers_paused": 0,
         "audio_seconds_per_second": 20.0,
     }
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_worker_that_pauses_is_counted_and_shortens_no_wait(
+    client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
+) -> None:
+    QueueStatus(jobs.redis).record_throughput(20.0)
+    live_worker(redis, beat=str(utcformat(datetime.now(UTC))), state="suspended")
+    capacity = (await client.get("/capacity")).json()
+    assert (capacity["workers_alive"], capacity["workers_paused"], capacity["estimated_wait_s"]) == (1, 1, None)
 
 
 async def test_an_idle_service_has_no_queue_and_no_guess(client: httpx.AsyncClient) -> None:
@@ -110,9 +120,9 @@ async def test_an_idle_service_has_no_queue_and_no_guess(client: httpx.AsyncClie
 async def test_a_response_without_a_queue_position_is_better_than_none(
     client: httpx.AsyncClient, jobs: JobStateMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_queue: ScoreQueue) -> int:
+    def refuse(_queue: ScoreQueue) -> Workers:
         raise ConnectionError
 
-    monkeypatch.setattr(ScoreQueue, "n_workers", refuse)
+    monkeypatch.setattr(ScoreQueue, "workers", refuse)
     answer = await client.get(f"/jobs/{queued(jobs).id}")
     assert (answer.status_code, answer.json()["queue"], answer.headers["retry-after"]) == (200, None, "1")
