@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 SAMPLE_RATE_HZ = 24_000
+#: Of one sample as it is decoded: float32.
+SAMPLE_BYTES = 4
 SEGMENT_S = 30
 SEGMENT_SAMPLES = SAMPLE_RATE_HZ * SEGMENT_S
 
@@ -49,6 +51,11 @@ class AudioLimits:
     min_sample_rate_hz: int = 8_000
     max_sample_rate_hz: int = 192_000
     max_channels: int = 24
+
+    @property
+    def max_pcm_bytes(self) -> int:
+        """What the samples of the longest track fit in: mono, at 24 kHz."""
+        return int((self.max_duration_s + 1) * SAMPLE_RATE_HZ * SAMPLE_BYTES)
 
 
 @dataclass(frozen=True)

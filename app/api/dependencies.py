@@ -25,6 +25,7 @@ from app.core.jobs.store import JobStore
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
+from app.core.storage.room import ScratchRoom
 from app.core.worker_info import WorkerInfo
 
 
@@ -55,7 +56,15 @@ class Services:
         """Create the storage directory and read the API keys; Redis is not asked yet."""
         queue, queue_status = ScoreQueue(redis, name=settings.queue_name), QueueStatus(redis)
         machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
-        worker_info, storage, quotas = WorkerInfo(redis), AudioStorage(settings.audio_dir), Quotas(redis)
+        worker_info, quotas = WorkerInfo(redis), Quotas(redis)
+        queue_load = TtlCache(partial(measure_load, queue_status, queue))
+        scratch_bytes = ScratchRoom(
+            settings.audio_dir,
+            settings.scratch_dir,
+            settings.audio_limits.max_pcm_bytes,
+            n_workers=lambda: max(queue_load.last.n_alive, 1) if queue_load.last else 1,
+        )
+        storage = AudioStorage(settings.audio_dir, scratch_bytes=scratch_bytes)
         admission = AdmissionControl(
             queue_status, queue, quotas, settings.backlog_limits, backlog=TtlCache(queue_status.backlog)
         )
@@ -82,7 +91,7 @@ class Services:
                 machine,
                 queue_status,
                 storage,
-                queue_load=TtlCache(partial(measure_load, queue_status, queue)),
+                queue_load=queue_load,
                 root_path=settings.root_path,
             ),
             batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),

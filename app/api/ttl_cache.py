@@ -34,5 +34,10 @@ class TtlCache(Generic[T]):
         value = self._fresh()
         return await to_thread.run_sync(self, limiter=limiter) if value is None else value
 
+    @property
+    def last(self) -> T | None:
+        """What was read last, however long ago; None before that."""
+        return self._value
+
     def _fresh(self) -> T | None:
         return self._value if time.monotonic() - self._read_at <= TTL_S else None

@@ -20,9 +20,8 @@ from model.audio.pcm import Samples, segments
 from model.audio.resampling import resampled_length
 from model.audio.sandbox.forkserver import ForkServer, ForkServerError
 from model.audio.sandbox.layers import LAYERS, ResourceLimits
-from model.domain import SAMPLE_RATE_HZ, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits, AudioWarning
+from model.domain import SAMPLE_BYTES, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits, AudioWarning
 
-_SAMPLE_BYTES = 4
 _DECODERS = ("ffmpeg", "libsndfile")
 #: What reading the file or writing the samples may meet through no fault of the track. Any other error of the system is
 #: the sandbox's answer to what the track made the decoder do.
@@ -39,7 +38,7 @@ class DecodedTrack:
 
     def __init__(self, facts: AudioFacts, pcm: IO[bytes], counts: Mapping[str, int]) -> None:
         self.facts = facts
-        self.n_samples = os.fstat(pcm.fileno()).st_size // _SAMPLE_BYTES
+        self.n_samples = os.fstat(pcm.fileno()).st_size // SAMPLE_BYTES
         self.warnings: tuple[AudioWarning, ...] = decode_warnings(counts, self.n_samples)
         self.n_segments = -(-self.n_samples // SEGMENT_SAMPLES)
         self._pcm = pcm
@@ -62,7 +61,7 @@ class DecodedTrack:
 
     def _chunks(self) -> Iterator[Samples]:
         for start in range(0, self.n_samples, SEGMENT_SAMPLES):
-            data = os.pread(self._pcm.fileno(), SEGMENT_SAMPLES * _SAMPLE_BYTES, start * _SAMPLE_BYTES)
+            data = os.pread(self._pcm.fileno(), SEGMENT_SAMPLES * SAMPLE_BYTES, start * SAMPLE_BYTES)
             yield np.frombuffer(data, np.float32)
 
 
@@ -99,9 +98,8 @@ class Decoder:
         self._timeout_s = timeout_s
         self._scratch_dir = scratch_dir
         self._server = ForkServer(target)
-        longest_pcm = (limits.max_duration_s + 1) * SAMPLE_RATE_HZ * _SAMPLE_BYTES
         # The wall clock comes first: a limit on processor time alone is for a child that has lost its parent.
-        ceilings = ResourceLimits(memory_bytes=memory_bytes, cpu_s=int(timeout_s) + 2, file_bytes=int(longest_pcm))
+        ceilings = ResourceLimits(memory_bytes=memory_bytes, cpu_s=int(timeout_s) + 2, file_bytes=limits.max_pcm_bytes)
         self._request = {"limits": asdict(limits), "ceilings": asdict(ceilings)}
 
     def decode(self, file: BinaryIO | Path) -> DecodedTrack:
@@ -128,7 +126,7 @@ class Decoder:
     def check_works(self) -> None:
         """Raises the OSError that a track would meet now: no process to be had, no room for one segment of samples."""
         with tempfile.TemporaryFile(dir=self._scratch_dir) as segment:
-            segment.write(bytes(SEGMENT_SAMPLES * _SAMPLE_BYTES))
+            segment.write(bytes(SEGMENT_SAMPLES * SAMPLE_BYTES))
             segment.flush()
             os.fsync(segment.fileno())
             with suppress(AudioError):  # it is no audio

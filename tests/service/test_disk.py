@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -66,7 +67,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
     data_dir: Path, redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
     if not checked:
-        monkeypatch.setattr(AudioStorage, "has_room", lambda _storage, _size: True)
+        monkeypatch.setattr(AudioStorage, "free_bytes", lambda _storage: 1 << 40)
     with (
         small_disk(data_dir / "audio", 8 * MIB),
         live(app_on(data_dir, redis_url)) as serving,
@@ -79,6 +80,48 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
         assert 12 <= len(accepted) <= 16
         assert kept == dict.fromkeys(accepted, TRACK)
         assert set(UnfinishedJobs(serving.services.redis).ids()) == accepted
+
+
+LARGEST = WAV + bytes(MIB - len(WAV))
+#: Decoded, the longest track has 1.1 MB.
+SHORT_TRACKS = {"max_duration_s": 10.0}
+
+
+def test_a_batch_is_refused_by_its_declared_length_when_the_disk_cannot_hold_it(
+    data_dir: Path, redis_url: str, redis: Redis
+) -> None:
+    with (
+        small_disk(data_dir, 16 * MIB),
+        live(app_on(data_dir, redis_url, **SHORT_TRACKS)) as serving,
+        serving.client() as client,
+    ):
+        answer = client.post("/batches", files=[("files", LARGEST)] * 20)
+        assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
+        assert list(serving.services.storage.directory.iterdir()) == []
+        items = client.post("/batches", files=[("files", LARGEST)] * 10).json()["items"]
+        assert [item["status"] for item in items] == [202] * 10
+
+
+def test_uploads_in_flight_and_the_decoders_keep_the_room_that_they_may_need(
+    data_dir: Path, redis_url: str, redis: Redis
+) -> None:
+    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: %d\r\n\r\n" % MIB
+    with (
+        small_disk(data_dir, 6 * MIB - 64 * KIB),
+        live(app_on(data_dir, redis_url, upload_idle_timeout_s=60.0, **SHORT_TRACKS)) as serving,
+        serving.client() as client,
+        ExitStack() as in_flight,
+    ):
+        reserved = serving.services.uploads.reservations
+        for number in range(1, 4):
+            upload = in_flight.enter_context(socket.create_connection(serving.address))
+            upload.sendall(head + WAV)
+            eventually(lambda number=number: reserved.total_bytes > (number - 1) * MIB)
+        assert client.post("/score", content=LARGEST, headers=RAW).status_code == 507
+        assert post(client).status_code == 202  # half as large
+        in_flight.close()
+        eventually(lambda: reserved.total_bytes == 0)
+        assert client.post("/score", content=LARGEST, headers=RAW).status_code == 202
 
 
 def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir: Path, tmp_path: Path) -> None:

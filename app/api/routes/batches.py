@@ -25,7 +25,7 @@ router = APIRouter(tags=["scoring"])
     openapi_extra=batch_operation(),
     responses={
         207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS),
+        **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS, "storage_unavailable", "storage_full"),
     },
 )
 async def create_batch(

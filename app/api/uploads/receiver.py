@@ -8,10 +8,9 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Protocol, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -25,7 +24,8 @@ from app.api.schemas.options import BatchOptions, TrackOptions
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.problems import Problem, invalid_field
-from app.core.storage.local import AudioStorage, PartialUpload
+from app.core.storage.local import AudioStorage, PartialUpload, storage_problems
+from app.core.storage.room import Reservation, Reservations
 from model.audio.containers import CONTAINERS, HEAD_BYTES, SNIFF_BYTES, begins_as, detect_container, is_other_file
 
 WRITE_BYTES = 256 * 1024
@@ -91,7 +91,8 @@ class UploadReceiver:
         self.storage = storage
         self.limits = limits
         self._writers = CapacityLimiter(WRITERS)
-        self._has_room = TtlCache(partial(storage.has_room, limits.max_bytes))
+        self._free_bytes = TtlCache(self._read_free_bytes)
+        self.reservations = Reservations()
 
     def check_headers(self, request: Request) -> UploadMetadata:
         """What a request says of its body, before the body is read. Raises when it cannot be accepted."""
@@ -105,15 +106,15 @@ class UploadReceiver:
         """Read the body of a request whose headers were checked. Raises `Problem`s, and `ClientDisconnect`."""
         started = time.monotonic()
         fields = query_fields(request)
-        await self._require_room()
-        with self.storage.receive() as part:
-            audio = self._writer(part)
-            body: Body = RawBody(audio)
-            if metadata.boundary is not None:
-                body = MultipartReader(metadata.boundary, fields=fields, open_file=lambda _filename: audio.feed)
-            await self._read(request, body, [audio], max_bytes=self.limits.max_bytes)
-            container = audio.detected_container()
-            yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
+        async with self._room(request, self.limits.max_bytes) as room:
+            with self.storage.receive() as part:
+                audio = self._writer(part)
+                body: Body = RawBody(audio)
+                if metadata.boundary is not None:
+                    body = MultipartReader(metadata.boundary, fields=fields, open_file=lambda _filename: audio.feed)
+                await self._read(request, body, [audio], room, max_bytes=self.limits.max_bytes)
+                container = audio.detected_container()
+                yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
 
     def check_batch_headers(self, request: Request) -> UploadMetadata:
         """The same for a form of several files."""
@@ -130,8 +131,8 @@ class UploadReceiver:
         """Read a form of several files. A refused file leaves the others as they are; an unreadable form is raised."""
         started = time.monotonic()
         fields, writers = Fields(BATCH_FORM), list[ErrorCapturingWriter]()
-        await self._require_room()
-        with ExitStack() as parts:
+        async with AsyncExitStack() as parts:
+            room = await parts.enter_async_context(self._room(request, self.max_batch_bytes))
 
             def open_file(filename: str | None) -> Sink:
                 part = parts.enter_context(self.storage.receive())
@@ -139,7 +140,7 @@ class UploadReceiver:
                 return writers[-1].feed
 
             body = MultipartReader(boundary, fields=fields, open_file=open_file)
-            await self._read(request, body, writers, max_bytes=self.max_batch_bytes)
+            await self._read(request, body, writers, room, max_bytes=self.max_batch_bytes)
             options = parse_options(fields, BatchOptions)
             upload_s = round(time.monotonic() - started, 3)
             yield BatchUpload(options, [await writer.finish(upload_s) for writer in writers])
@@ -148,19 +149,34 @@ class UploadReceiver:
     def max_batch_bytes(self) -> int:
         return BATCH_FORM.max_files * self.limits.max_bytes
 
-    async def _require_room(self) -> None:
-        if not await self._has_room.get_async(self._writers):
+    @asynccontextmanager
+    async def _room(self, request: Request, max_bytes: int) -> AsyncIterator[Reservation]:
+        """Room for a body whose headers were checked: for the length that it declares, or the most that it may have."""
+        declared = request.headers.get("content-length")
+        n_bytes = int(declared) if declared else max_bytes
+        free_bytes = await self._free_bytes.get_async(self._writers) - self.reservations.total_bytes
+        # One of the largest uploads more: for other processes, and for what has come since the disk was looked at.
+        if free_bytes <= n_bytes + self.limits.max_bytes:
             raise Problem("storage_full")
+        with self.reservations.reserve(n_bytes) as reservation:
+            yield reservation
+
+    def _read_free_bytes(self) -> int:
+        with storage_problems():
+            return self.storage.free_bytes()
 
     def _writer(self, part: PartialUpload) -> "AudioWriter":
         return AudioWriter(part, max_bytes=self.limits.max_bytes, writers=self._writers)
 
-    async def _read(self, request: Request, body: "Body", writers: Sequence["Writer"], *, max_bytes: int) -> None:
+    async def _read(
+        self, request: Request, body: "Body", writers: Sequence["Writer"], room: Reservation, *, max_bytes: int
+    ) -> None:
         chunks = body_chunks(request, idle_timeout_s=self.limits.idle_timeout_s, max_bytes=max_bytes + FRAMING_BYTES)
         try:
             async with asyncio.timeout(self.limits.timeout_s):
                 async for chunk in chunks:
                     body.feed(chunk)
+                    room.use(len(chunk))
                     for writer in writers:
                         await writer.drain()
         except TimeoutError:

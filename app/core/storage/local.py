@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -25,17 +25,21 @@ from model.files import sync
 log = logging.getLogger(__name__)
 
 PART_SUFFIX = ".part"
-#: Uploads are accepted while this many of the largest size fit, because others are under way at the same time.
+#: The service is ready while this many uploads of the largest size fit: one, and what other processes may receive.
 MIN_FREE_UPLOADS = 2
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class AudioStorage:
-    """Keeps complete files under keys. What is under a key is complete and synced; a partial upload ends in `.part`."""
+    """Keeps complete files under keys. What is under a key is complete and synced; a partial upload ends in `.part`.
 
-    def __init__(self, directory: Path) -> None:
+    `scratch_bytes` tells what others on the same disk may need at any time.
+    """
+
+    def __init__(self, directory: Path, *, scratch_bytes: Callable[[], int] = lambda: 0) -> None:
         self.directory = directory
+        self._scratch_bytes = scratch_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def receive(self) -> "PartialUpload":
@@ -69,13 +73,8 @@ class AudioStorage:
                         yield entry.name
 
     def free_bytes(self) -> int:
-        """Bytes free on the disk."""
-        return shutil.disk_usage(self.directory).free
-
-    def has_room(self, upload_bytes: int) -> bool:
-        """Whether an upload of this size, and others at the same time, can be finished."""
-        with storage_problems():
-            return self.free_bytes() > MIN_FREE_UPLOADS * upload_bytes
+        """Bytes free on the disk, less the scratch room of the decoders."""
+        return shutil.disk_usage(self.directory).free - self._scratch_bytes()
 
     def check_readable(self) -> None:
         """Raise the OSError that reading any key would meet now."""

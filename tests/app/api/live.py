@@ -30,6 +30,11 @@ class Live:
     def client(self, **options: object) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=30, **options)  # type: ignore[arg-type]
 
+    @property
+    def address(self) -> tuple[str, int]:
+        url = httpx.URL(self.url)
+        return url.host, url.port or 0
+
     def stop(self) -> None:
         """Ask it to stop, and wait until it has."""
         self.server.should_exit = True

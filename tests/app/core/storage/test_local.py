@@ -122,14 +122,6 @@ def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: 
     assert list(storage.orphans(older_than_s=60)) == []
 
 
-@pytest.mark.parametrize(("free_bytes", "enough"), [(1000, False), (1001, True)])
-def test_an_upload_is_taken_while_two_of_the_largest_fit(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, free_bytes: int, enough: bool
-) -> None:
-    monkeypatch.setattr(storage, "free_bytes", lambda: free_bytes)
-    assert storage.has_room(500) is enough
-
-
 def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
     storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
