@@ -8,8 +8,8 @@ import importlib.util
 import logging
 import shutil
 import subprocess
-import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -18,6 +18,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from model.parent_death import tied_to_this_process
+from model.temporary import temporary_directory
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class EmbeddedRedis:
         self.directory = directory.absolute()  # the server changes into it before it reads its other paths
         self.process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
-        self._socket_dir = ""
+        self._socket_dir = Path()
+        self._on_exit = ExitStack()
         self._start_after = 0.0
 
     @property
@@ -73,11 +75,13 @@ class EmbeddedRedis:
 
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = _locked(self.directory)
-        # A socket path may have 107 characters at most; the data folder's path may be longer.
-        self._socket_dir = tempfile.mkdtemp(prefix="apex-redis-")
-        self.start()
-        (self.directory / URL_FILE).write_text(self.url)
+        with ExitStack() as on_failure:
+            self._lock = on_failure.enter_context(_locked(self.directory))
+            # A socket path may have 107 characters at most; the data folder's path may be longer.
+            self._socket_dir = on_failure.enter_context(temporary_directory("redis"))
+            self.start()
+            (self.directory / URL_FILE).write_text(self.url)
+            self._on_exit = on_failure.pop_all()
         return self
 
     def __exit__(
@@ -85,9 +89,7 @@ class EmbeddedRedis:
     ) -> None:
         self.stop()
         (self.directory / URL_FILE).unlink(missing_ok=True)
-        shutil.rmtree(self._socket_dir, ignore_errors=True)
-        if self._lock:
-            self._lock.close()
+        self._on_exit.close()
 
     def start(self) -> None:
         """Start the server and wait until it has loaded its data."""

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from model.audio.prefetch import PrefetchedTrack, prefetch
 from model.domain import SEGMENT_S
 from model.inference.scorer import Scorer, TrackError
 from model.processors import usable_cores
+from model.temporary import temporary_directory
 
 UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"
 #: The longest value, 100.00, and the space before each.
@@ -192,7 +192,7 @@ def print_failures(outcomes: Sequence[dict[str, Any]]) -> int:
 def temporary_decoder(settings: WorkerSettings) -> Iterator[Decoder]:
     """A decoder with the limits of the settings and a scratch folder of its own, until the block ends."""
     with (
-        tempfile.TemporaryDirectory(prefix="apex-") as scratch_dir,
-        Decoder.from_settings(settings, scratch_dir=Path(scratch_dir)) as decoder,
+        temporary_directory("scratch") as scratch_dir,
+        Decoder.from_settings(settings, scratch_dir=scratch_dir) as decoder,
     ):
         yield decoder

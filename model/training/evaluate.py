@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from model.files import write_json
 from model.networks.head_formats import LoadedHead, load_head
 from model.reports import plots
 from model.reports.html import Cell, Report, interval_text, shown
+from model.temporary import temporary_directory
 from model.training import baselines
 from model.training.embeddings import Packed, Songs, check_no_overlap, pack
 from model.training.metrics import MEASURES, Measures, Pairs
@@ -77,13 +77,13 @@ def evaluate(
     Raises DataError for data that do not fit the head, WeightsError for a head that cannot be read.
     """
     head = load_head(run)
-    with TemporaryDirectory(prefix="apex-evaluate-") as folder:
+    with temporary_directory("evaluate") as folder:
         mode = str(head.info.get("mode", "song"))
-        packed = pack(data, Path(folder) / "data", task=head.config.task, mode=mode)
+        packed = pack(data, folder / "data", task=head.config.task, mode=mode)
         _check_fits(head, packed, data)
         predictors: dict[str, Predictions] = {"head": predict(head.head.to(device), packed, device)}
         if train:
-            predictors |= _baselines(head.config.task, data, train, val or train, Path(folder))
+            predictors |= _baselines(head.config.task, data, train, val or train, folder)
     measures = _measured(packed.songs, predictors, n_resamples, on_progress)
     return Evaluation(head, packed.songs, predictors, measures)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits, ModelOutputInvalid
 from model.processors import usable_cores
+from model.temporary import temporary_directory
 from model.training.audio_files import choose_audio, find_audio, is_local
 from model.training.embeddings import PLATFORM
 from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
@@ -187,9 +188,9 @@ def _opened(system: Any, path: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
         return
-    with tempfile.NamedTemporaryFile(prefix="apex-") as copy:
-        system.get_file(path, copy.name)
-        with open(copy.name, "rb") as file:
+    with temporary_directory("extract") as folder:
+        system.get_file(path, str(folder / "copy"))
+        with open(folder / "copy", "rb") as file:
             yield file
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from app.cli.flags import ServiceDeviceFlag, WeightsDirFlag, export
 from app.cli.terminal import literal
 from app.cli.weights_dir import MERT_LICENCE, CannotStart, ensure_weights
 from model.domain import ApexError
+from model.temporary import temporary_directory
 
 if TYPE_CHECKING:
     import httpx
@@ -39,14 +39,14 @@ def demo(weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None) -> No
     from model.audio import synthesizer
 
     directory = ensure_weights(load_settings(WorkerSettings).weights_dir)
-    with tempfile.TemporaryDirectory(prefix="apex-demo-") as data_dir:
+    with temporary_directory("demo") as data_dir:
         os.environ |= {
             "APEX_WEIGHTS_DIR": str(directory),
-            "APEX_DATA_DIR": data_dir,
+            "APEX_DATA_DIR": str(data_dir),
             "APEX_PORT": "0",
             "APEX_LOG_LEVEL": "WARNING",
         }
-        track = Path(data_dir) / "demo.wav"
+        track = data_dir / "demo.wav"
         synthesizer.write_wav(track, synthesizer.synthesise(duration_s=TRACK_S), synthesizer.SAMPLE_RATE_HZ)
         with running_service() as client:
             job = score(client, track)

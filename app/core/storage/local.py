@@ -4,6 +4,7 @@ The HTTP front end writes it; the workers read and delete. Knows nothing of jobs
 """
 
 import errno
+import fcntl
 import hashlib
 import logging
 import os
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 PART_SUFFIX = ".part"
 #: The service is ready while this many uploads of the largest size fit: one, and what other processes may receive.
 MIN_FREE_UPLOADS = 2
+#: An upload whose process was killed is deleted when nothing was written into it for so long.
+ABANDONED_AFTER_S = 60.0
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -61,15 +64,15 @@ class AudioStorage:
         delete_if_possible(self.path(key))
 
     def orphans(self, *, older_than_s: float) -> Iterator[str]:
-        """Names of files last written longer ago than this, unfinished uploads included. Deletes nothing.
+        """Names of files last written longer ago than this, and of uploads that no process receives. Deletes nothing.
 
         The caller finds out whether a job still needs one.
         """
-        newest = time.time() - older_than_s
+        now = time.time()
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # deleted by a worker meanwhile
-                    if _NAME.fullmatch(entry.name) and entry.stat().st_mtime < newest:
+                    if _NAME.fullmatch(entry.name) and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s):
                         yield entry.name
 
     def free_bytes(self) -> int:
@@ -171,7 +174,25 @@ class PartialUpload:
             raise ValueError("the file is committed or discarded")
         if self._file is None:
             self._file = self._path.open("xb", buffering=0)
+            with suppress(OSError):  # no locks here: an abandoned upload is found by its age
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return self._file
+
+
+def _is_orphan(entry: os.DirEntry[str], age_s: float, older_than_s: float) -> bool:
+    if entry.name.endswith(PART_SUFFIX) and age_s > ABANDONED_AFTER_S and not _is_locked(entry.path):
+        return True
+    return age_s > older_than_s
+
+
+def _is_locked(path: str) -> bool:
+    """Whether a living process receives an upload into this file, or that cannot be told."""
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def delete_if_possible(path: Path) -> None:

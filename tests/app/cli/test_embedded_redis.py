@@ -113,6 +113,20 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
             time.sleep(0.1)
 
 
+def test_the_socket_folder_of_a_killed_service_is_deleted_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import sys, os; from pathlib import Path; from app.cli.embedded_redis import EmbeddedRedis;"
+        "server = EmbeddedRedis(Path(sys.argv[1])).__enter__(); print(server.url, flush=True); os.kill(os.getpid(), 9)"
+    )
+    killed = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "killed")], stdout=subprocess.PIPE, text=True
+    )
+    left = Path(killed.stdout.strip().removeprefix("unix://")).parent
+    assert left.exists()
+    with EmbeddedRedis(tmp_path / "next"):
+        assert not left.exists()
+
+
 def test_a_full_server_refuses_and_keeps_what_it_has(redis: Redis, machine: JobStateMachine) -> None:
     kept = Job(id=new_job_id(), storage_key="key")
     machine.create(kept)

@@ -122,6 +122,19 @@ def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: 
     assert list(storage.orphans(older_than_s=60)) == []
 
 
+def test_the_upload_of_a_killed_process_is_an_orphan_soon_and_that_of_a_living_one_is_not(
+    storage: AudioStorage,
+) -> None:
+    with storage.receive() as living:
+        living.append(b"abc")
+        living.flush()
+        (storage.directory / "killed.part").touch()
+        for name in names(storage):
+            os.utime(storage.directory / name, (time.time() - 120,) * 2)
+        assert list(storage.orphans(older_than_s=3600)) == ["killed.part"]
+        living.commit("job_1")
+
+
 def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
     storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
