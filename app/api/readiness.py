@@ -6,13 +6,18 @@ Whether a worker runs is not checked: a track can be accepted without one.
 from collections.abc import Callable
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from app.api.schemas.health import Check
 from app.core import redis_keys, stored
 from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
+
+#: The key that a check of writes leaves goes away by itself.
+PROBE_TTL_S = 60
+#: Why Redis takes no writes, by its error. Any other is one that Redis names in its own log.
+WRITE_REFUSALS = {OutOfMemoryError: ": its memory is full", ReadOnlyError: ": it is a read-only replica"}
 
 REDIS_DOWN = Check(status="failed", detail="Redis does not answer.")
 
@@ -34,13 +39,22 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
 
 
 def check_redis(redis: Redis) -> dict[str, Check]:
-    """Redis is reachable and durable, and does not drop jobs; no worker lacks a sandbox layer."""
+    """Redis is reachable, takes writes and is durable, and does not drop jobs; no worker lacks a sandbox layer."""
     try:
-        info = _info(redis)
+        refusal, info = _refusal(redis), _info(redis)
     except RedisError:
         return dict.fromkeys(("redis", *REDIS_CHECKS), REDIS_DOWN)
     checks = {name: check(info) for name, check in REDIS_CHECKS.items()}
-    return {"redis": Check(status="ok", detail="Redis answers."), **checks}
+    return {"redis": check_writes(refusal), **checks}
+
+
+def _refusal(redis: Redis) -> ResponseError | None:
+    """Why Redis refuses to write; None when it does not."""
+    try:
+        redis.set(redis_keys.WRITE_PROBE, "", ex=PROBE_TTL_S)
+    except ResponseError as refusal:
+        return refusal
+    return None
 
 
 def _info(redis: Redis) -> Json:
@@ -51,6 +65,14 @@ def _info(redis: Redis) -> Json:
         persistence, memory, raw = stored.read_all(pipeline, ["INFO", "INFO", redis_keys.MISSING_SANDBOX_LAYERS])
     missing = stored.json_value(redis_keys.MISSING_SANDBOX_LAYERS, raw)
     return {**persistence, **memory, "missing_sandbox_layers": list(map(str, missing or []))}
+
+
+def check_writes(refusal: ResponseError | None) -> Check:
+    """Redis takes writes. One that is full, a replica, or has a broken disk goes on answering reads."""
+    if refusal is None:
+        return Check(status="ok", detail="Redis answers and takes writes.")
+    reason = next((reason for kind, reason in WRITE_REFUSALS.items() if isinstance(refusal, kind)), "")
+    return Check(status="failed", detail=f"Redis takes no writes{reason}.")
 
 
 def check_durability(info: Json) -> Check:

@@ -23,6 +23,9 @@ MODEL = _key("model")
 MISSING_SANDBOX_LAYERS = _key("missing_walls")
 THROUGHPUT = _key("rate")
 
+# What a check of readiness writes.
+WRITE_PROBE = _key("probe")
+
 API_KEYS = _key("keys")
 API_KEY_LAST_USES = _key("keys", "used")
 

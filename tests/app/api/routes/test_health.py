@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 from redis import Redis
@@ -85,6 +86,50 @@ async def test_sandbox_layers_that_the_decoder_lacks_are_named(client: httpx.Asy
         "status": "warning",
         "detail": "Sandbox layers that the decoder lacks: network, landlock.",
     }
+
+
+async def test_a_redis_whose_memory_is_full_is_not_ready(client: httpx.AsyncClient, config: Redis) -> None:
+    config.config_set("maxmemory", 1)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["redis"] == {
+        "status": "failed",
+        "detail": "Redis takes no writes: its memory is full.",
+    }
+    config.config_set("maxmemory", 0)
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_a_redis_that_only_answers_reads_is_not_ready(client: httpx.AsyncClient, config: Redis) -> None:
+    config.replicaof("127.0.0.1", "1")
+    try:
+        answer = await client.get("/readyz")
+    finally:
+        config.replicaof("NO", "ONE")
+    assert answer.status_code == 503
+    assert "read-only replica" in answer.json()["checks"]["redis"]["detail"]
+
+
+async def test_a_redis_that_cannot_write_its_snapshot_is_not_ready(client: httpx.AsyncClient, config: Redis) -> None:
+    snapshot = Path(str(config.config_get("dir")["dir"])) / "dump.rdb"
+    snapshot.mkdir()
+    config.config_set("save", "1 1")
+    try:
+        config.set("a", "b")
+        await until_snapshot_fails(config)
+        answer = await client.get("/readyz")
+    finally:
+        config.config_set("save", "")
+        snapshot.rmdir()
+        config.save()
+        snapshot.unlink()
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["redis"]["detail"] == "Redis takes no writes."
+
+
+async def until_snapshot_fails(redis: Redis) -> None:
+    while redis.info("persistence")["rdb_last_bgsave_status"] == "ok":
+        await anyio.sleep(0.05)
 
 
 @pytest.mark.parametrize(("limit", "status"), [(0, 200), (10**9, 503)])
