@@ -13,6 +13,7 @@ from app.api.auth.rate_limits import Quotas
 from app.api.batches.store import BatchStore
 from app.api.jobs.notifications import JobNotifications
 from app.api.jobs.service import JobService, measure_load
+from app.api.readiness import Readiness
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
@@ -50,6 +51,7 @@ class Services:
     job_service: JobService
     notifications: JobNotifications
     batches: BatchStore
+    readiness: Readiness
 
     @classmethod
     def build(cls, settings: ApiSettings, redis: Redis) -> "Services":
@@ -95,6 +97,7 @@ class Services:
                 root_path=settings.root_path,
             ),
             batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),
+            readiness=Readiness(redis, storage, max_upload_bytes=settings.max_upload_bytes),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url), max_listeners=settings.max_listeners
             ),

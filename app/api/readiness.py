@@ -3,8 +3,13 @@
 Whether a worker runs is not checked: a track can be accepted without one.
 """
 
+import asyncio
+import time
 from collections.abc import Callable
+from contextvars import Context
+from functools import partial
 
+from anyio import CapacityLimiter, to_thread
 from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
@@ -14,6 +19,14 @@ from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
 
+Checks = dict[str, Check]
+
+#: A measurement is shown to everybody who asks within this time of its beginning.
+FRESH_S = 1.0
+#: Longer than Redis may take; a disk that hangs takes for ever.
+TIMEOUT_S = 5.0
+NO_ANSWER = Check(status="failed", detail=f"The checks did not end within {TIMEOUT_S:g} s.")
+
 #: The key that a check of writes leaves goes away by itself.
 PROBE_TTL_S = 60
 #: Why Redis takes no writes, by its error. Any other is one that Redis names in its own log.
@@ -22,8 +35,40 @@ WRITE_REFUSALS = {OutOfMemoryError: ": its memory is full", ReadOnlyError: ": it
 REDIS_DOWN = Check(status="failed", detail="Redis does not answer.")
 
 
-def readiness(redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> dict[str, Check]:
-    """Every check by its name. One round trip to Redis and one small file. Blocking."""
+class Readiness:
+    """The checks, measured at most once a second, however many ask. Belongs to one event loop.
+
+    Each measurement writes a file and asks Redis, so without that limit anybody could keep the process busy.
+    """
+
+    def __init__(self, redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> None:
+        self._measure = partial(measure, redis, storage, max_upload_bytes=max_upload_bytes)
+        self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
+        self._latest: asyncio.Task[Checks] | None = None
+        self._begun_at = 0.0
+
+    async def checks(self) -> Checks:
+        """Every check by its name. All have failed when they take longer than TIMEOUT_S."""
+        latest = self._latest
+        if latest is None or (latest.done() and self._age_s() >= FRESH_S):
+            latest = self._begin()
+        if not latest.done():
+            await asyncio.wait([latest], timeout=max(TIMEOUT_S - self._age_s(), 0.0))
+        return latest.result() if latest.done() else dict.fromkeys(CHECKS, NO_ANSWER)
+
+    def _begin(self) -> "asyncio.Task[Checks]":
+        self._begun_at = time.monotonic()
+        measuring = to_thread.run_sync(self._measure, limiter=self._thread)
+        # In a context of its own: it is not part of the request that happens to begin it.
+        self._latest = asyncio.create_task(measuring, name="readiness", context=Context())
+        return self._latest
+
+    def _age_s(self) -> float:
+        return time.monotonic() - self._begun_at
+
+
+def measure(redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
+    """Every check by its name. A few commands to Redis and one small file. Blocking."""
     return {"storage": check_storage(storage, max_upload_bytes), **check_redis(redis)}
 
 
@@ -38,7 +83,7 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
     return Check(status=status, detail=f"{free} bytes are free; more than {needed} are needed.")
 
 
-def check_redis(redis: Redis) -> dict[str, Check]:
+def check_redis(redis: Redis) -> Checks:
     """Redis is reachable, takes writes and is durable, and does not drop jobs; no worker lacks a sandbox layer."""
     try:
         refusal, info = _refusal(redis), _info(redis)
@@ -107,3 +152,4 @@ REDIS_CHECKS: dict[str, Callable[[Json], Check]] = {
     "eviction": check_eviction,
     "decoder_sandbox": check_sandbox,
 }
+CHECKS = ("storage", "redis", *REDIS_CHECKS)

@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
-from app.api import ttl_cache
+from app.api import readiness, ttl_cache
 from app.api.dependencies import Services
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -24,6 +24,7 @@ def anyio_backend() -> str:
 def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes is seen at once."""
     monkeypatch.setattr(ttl_cache, "TTL_S", -1.0)
+    monkeypatch.setattr(readiness, "FRESH_S", 0.0)
 
 
 @pytest.fixture

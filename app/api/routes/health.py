@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query
 
 from app.api.dependencies import ServicesDep
 from app.api.openapi.components import headers, problems
-from app.api.readiness import readiness
 from app.api.schemas.health import Check, Liveness, Readiness
 from app.core.problems import Problem
 
@@ -29,12 +28,12 @@ async def livez() -> Liveness:
 @router.get(
     "/readyz", responses={200: {"headers": headers()}, **problems("not_ready")}, response_model_exclude_none=True
 )
-def readyz(
+async def readyz(
     services: ServicesDep,
     verbose: Annotated[str | None, Query(description="Explain the checks that are in order, too.")] = None,
 ) -> Readiness:
-    """Say whether tracks can be accepted, and name what is wrong or unsafe."""
-    results = readiness(services.redis, services.storage, max_upload_bytes=services.settings.max_upload_bytes)
+    """Say whether tracks can be accepted, and name what is wrong or unsafe. Measured once a second at most."""
+    results = await services.readiness.checks()
     checks = results if verbose is not None else {name: terse(check) for name, check in results.items()}
     failed = [name for name, check in checks.items() if check.status == "failed"]
     if failed:
