@@ -99,7 +99,9 @@ class Services:
             batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),
             readiness=Readiness(redis, storage, max_upload_bytes=settings.max_upload_bytes),
             notifications=JobNotifications(
-                connect_for_notifications(settings.redis_url), max_listeners=settings.max_listeners
+                connect_for_notifications(settings.redis_url),
+                max_listeners=settings.max_listeners,
+                max_per_tenant=settings.max_listeners_per_tenant,
             ),
         )
 

@@ -134,6 +134,9 @@ class ApiSettings(ServiceSettings):
     max_listeners: int = Field(1000, ge=1)
     """Requests of one process that may wait for jobs or stream their events at a time."""
 
+    max_listeners_per_tenant: int = Field(200, ge=1)
+    """How many of them may be of one tenant; those of a service without keys are not limited any further."""
+
     @field_validator("cors_origins", mode="before")
     @classmethod
     def split_origins(cls, value: object) -> object:

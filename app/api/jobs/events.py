@@ -16,9 +16,11 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from starlette.types import Receive, Scope, Send
 
+from app.api.auth.rate_limits import quota_exceeded
 from app.api.dependencies import Services
-from app.api.jobs.notifications import Listener, TooManyListeners
+from app.api.jobs.notifications import Listener, TenantTooManyListeners, TooManyListeners
 from app.api.schemas.job import Job, ProgressEvent
+from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS, Event
 from app.core.jobs.models import Job as JobRecord
 from app.core.problems import Problem
@@ -119,19 +121,22 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: JobEventFeed) -> None:
+    def __init__(self, feed: JobEventFeed, caller: Caller) -> None:
         super().__init__((), headers=_HEADERS)
         self.feed = feed
+        self.caller = caller
         self.notifications = feed.services.notifications
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with (
-                self.notifications.listen(self.feed.job_id) as listener,
+                self.notifications.listen(self.feed.job_id, self.caller) as listener,
                 aclosing(self._frames(listener)) as frames,
             ):
                 self.body_iterator = frames
                 await super().__call__(scope, receive, send)
+        except TenantTooManyListeners:
+            raise quota_exceeded("listeners") from None
         except TooManyListeners:
             raise Problem("too_many_listeners") from None
 

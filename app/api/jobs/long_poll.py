@@ -15,6 +15,7 @@ from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
+from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import now_s
 from app.core.problems import Problem
@@ -23,15 +24,19 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGN
 
 
 async def wait_until_done(
-    services: Services, job_id: str, *, timeout_s: float, request: Request | None = None
+    services: Services, caller: Caller, job_id: str, *, timeout_s: float, request: Request | None = None
 ) -> JobRecord:
     """Wait until a job has ended, at most for `timeout_s`; returns it as it is then.
 
-    Does not wait when too many clients wait already, or the server stops. The wait also ends when the client of
-    `request` disconnects. Raises `job_expired` for a job that does not exist any more, and Redis's own errors.
+    Does not wait when too many clients wait already, in all or of this tenant, or the server stops. The wait also ends
+    when the client of `request` disconnects. Raises `job_expired` for a job that does not exist any more, and Redis's
+    own errors.
     """
     try:
-        async with services.notifications.listen(job_id) as listener, _disconnection(request, listener) as disconnected:
+        async with (
+            services.notifications.listen(job_id, caller) as listener,
+            _disconnection(request, listener) as disconnected,
+        ):
             return await _wait(services, job_id, listener, disconnected, deadline=time.monotonic() + timeout_s)
     except TooManyListeners:
         return await _read(services, job_id)

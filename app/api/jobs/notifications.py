@@ -6,15 +6,16 @@ notification says only that the job may have changed: its receiver reads the job
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import Context
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError
 
+from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
 from app.core.redis_client import text
@@ -31,6 +32,10 @@ RECONNECT_S = 0.5
 
 class TooManyListeners(Exception):
     """As many clients wait for jobs in this process as are allowed to."""
+
+
+class TenantTooManyListeners(TooManyListeners):
+    """As many clients of this tenant wait for jobs in this process as are allowed to."""
 
 
 class Listener:
@@ -66,32 +71,46 @@ async def _wait_and_clear(event: asyncio.Event, timeout_s: float) -> bool:
 class JobNotifications:
     """The listeners of one process, and the connection that notifies them. Belongs to one event loop."""
 
-    def __init__(self, redis: Redis, *, max_listeners: int) -> None:
+    def __init__(self, redis: Redis, *, max_listeners: int, max_per_tenant: int) -> None:
         self.redis = redis
         self.max_listeners = max_listeners
+        self.max_per_tenant = max_per_tenant
         self.closed = False
         self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._by_tenant: Counter[str] = Counter()
         self._count = 0
         self._subscribed = asyncio.Event()
         self._reader: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def listen(self, job_id: str) -> AsyncIterator[Listener]:
+    async def listen(self, job_id: str, caller: Caller) -> AsyncIterator[Listener]:
         """A listener to one job, subscribed before the block begins: every change from then on notifies it.
 
-        Raises `TooManyListeners`, and `ConnectionError` while Redis is unavailable.
+        Raises `TooManyListeners`, `TenantTooManyListeners`, and `ConnectionError` while Redis is unavailable. All
+        callers without a key are one tenant, which has no share: on a service without keys there is no other.
         """
+        listener, channel = Listener(), updates_channel(job_id)
+        with self._counted(caller):
+            self._listeners[channel].add(listener)
+            try:
+                await self._subscription()
+                yield listener
+            finally:
+                self._unsubscribe(channel, listener)
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        if caller.key_id is not None and self._by_tenant[caller.tenant] >= self.max_per_tenant:
+            raise TenantTooManyListeners
         if self._count >= self.max_listeners:
             raise TooManyListeners
-        listener, channel = Listener(), updates_channel(job_id)
         self._count += 1
-        self._listeners[channel].add(listener)
+        self._by_tenant[caller.tenant] += 1
         try:
-            await self._subscription()
-            yield listener
+            yield
         finally:
             self._count -= 1
-            self._unsubscribe(channel, listener)
+            self._by_tenant -= Counter((caller.tenant,))
 
     def stop(self) -> None:
         """Notify all listeners for the last time, with `closed` set: they end. For a server that has to stop soon."""

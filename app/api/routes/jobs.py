@@ -71,7 +71,7 @@ async def get_job(
     wait_s = prefer_wait_s if wait is None else min(wait, services.settings.max_wait_s)
     if wait_s:
         await run_in_threadpool(services.job_service.get, caller, job_id)
-        await wait_until_done(services, job_id, timeout_s=wait_s, request=request)
+        await wait_until_done(services, caller, job_id, timeout_s=wait_s, request=request)
     job = await run_in_threadpool(lambda: services.job_service.view(services.job_service.get(caller, job_id)))
     return job_response(job, if_none_match=if_none_match, extra=applied(wait_s, job))
 
@@ -137,4 +137,4 @@ async def stream_events(
     feed = await run_in_threadpool(
         lambda: JobEventFeed(services, services.job_service.get(caller, job_id), after=last_event_id)
     )
-    return Response(status_code=204) if feed.finished else EventStream(feed)
+    return Response(status_code=204) if feed.finished else EventStream(feed, caller)

@@ -118,7 +118,7 @@ async def _wait(submission: Submission, batch: Batch) -> None:
     services, deadline = submission.services, time.monotonic() + submission.headers.wait_s
     for item in await run_in_threadpool(services.batches.items, batch):
         if isinstance(item, str):
-            await wait_until_done(services, item, timeout_s=max(deadline - time.monotonic(), 0.0))
+            await wait_until_done(services, submission.caller, item, timeout_s=max(deadline - time.monotonic(), 0.0))
 
 
 def _respond(submission: Submission, batch: Batch, filenames: list[str | None], claim: Claim | None) -> StoredResponse:

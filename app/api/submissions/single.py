@@ -44,7 +44,9 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
     if job.status.done or not wait_s:
         return response
     try:
-        job = await wait_until_done(submission.services, job.id, timeout_s=wait_s, request=submission.request)
+        job = await wait_until_done(
+            submission.services, submission.caller, job.id, timeout_s=wait_s, request=submission.request
+        )
         if job.status.done:
             response = await run_to_completion(_respond, submission, job, claim)
     except Exception:  # the job is durable, whether or not it can be waited for

@@ -9,8 +9,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError
 
-from app.api.jobs.notifications import JobNotifications, TooManyListeners
+from app.api.jobs.notifications import JobNotifications, TenantTooManyListeners, TooManyListeners
 from app.cli.embedded_redis import EmbeddedRedis
+from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.redis_client import connect_for_notifications
 from app.core.redis_keys import updates_channel
@@ -23,7 +24,7 @@ SOON_S = 60.0
 
 @pytest.fixture
 async def notifications(redis_url: str) -> AsyncIterator[JobNotifications]:
-    notifications = JobNotifications(connect_for_notifications(redis_url), max_listeners=100)
+    notifications = JobNotifications(connect_for_notifications(redis_url), max_listeners=100, max_per_tenant=3)
     yield notifications
     await notifications.close()
 
@@ -35,7 +36,7 @@ async def settle(redis: Redis, n_subscriptions: int) -> None:
 
 
 async def test_what_moves_wakes_its_own_listener_alone(notifications: JobNotifications, redis: Redis) -> None:
-    async with notifications.listen("job_1") as one, notifications.listen("job_2") as other:
+    async with notifications.listen("job_1", Caller()) as one, notifications.listen("job_2", Caller()) as other:
         await one.wait_update(0.01), await other.wait_update(0.01)
         redis.publish(updates_channel("job_1"), PROGRESS)
         assert await one.wait_update(SOON_S)
@@ -43,7 +44,7 @@ async def test_what_moves_wakes_its_own_listener_alone(notifications: JobNotific
 
 
 async def test_what_moves_between_two_sleeps_is_not_lost(notifications: JobNotifications, redis: Redis) -> None:
-    async with notifications.listen("job_1") as listener:
+    async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_update(0.01)
         redis.publish(updates_channel("job_1"), PROGRESS)
         await asyncio.sleep(0.1)
@@ -52,7 +53,7 @@ async def test_what_moves_between_two_sleeps_is_not_lost(notifications: JobNotif
 
 
 async def test_progress_does_not_wake_who_waits_for_the_end(notifications: JobNotifications, redis: Redis) -> None:
-    async with notifications.listen("job_1") as listener:
+    async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_end(0.01)
         redis.publish(updates_channel("job_1"), PROGRESS)
         assert not await listener.wait_end(0.05)
@@ -65,16 +66,16 @@ async def test_all_listeners_share_one_subscription_and_leave_it_empty(
 ) -> None:
     async with AsyncExitStack() as stack:
         for number in range(100):
-            await stack.enter_async_context(notifications.listen(f"job_{number % 7}"))
+            await stack.enter_async_context(notifications.listen(f"job_{number % 7}", Caller()))
         assert redis.pubsub_numpat() == 1
         with pytest.raises(TooManyListeners):
-            await stack.enter_async_context(notifications.listen("job_1"))
+            await stack.enter_async_context(notifications.listen("job_1", Caller()))
     assert (notifications._count, notifications._listeners) == (0, {})
 
 
 async def test_a_cancelled_listener_is_forgotten(notifications: JobNotifications) -> None:
     async def sleep() -> None:
-        async with notifications.listen("job_1") as listener:
+        async with notifications.listen("job_1", Caller()) as listener:
             while True:
                 await listener.wait_update(60)
 
@@ -87,7 +88,7 @@ async def test_a_cancelled_listener_is_forgotten(notifications: JobNotifications
 
 
 async def test_closing_wakes_everybody_and_ends_the_subscription(notifications: JobNotifications, redis: Redis) -> None:
-    async with notifications.listen("job_1") as listener:
+    async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_end(0.01)
         await notifications.close()
         assert notifications.closed
@@ -98,7 +99,7 @@ async def test_closing_wakes_everybody_and_ends_the_subscription(notifications: 
 async def test_a_new_connection_wakes_everybody_because_something_may_have_been_missed(
     notifications: JobNotifications, redis: Redis
 ) -> None:
-    async with notifications.listen("job_1") as listener:
+    async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_end(0.01)
         redis.client_kill_filter(_type="pubsub")
         assert await listener.wait_end(SOON_S)
@@ -108,12 +109,12 @@ async def test_a_new_connection_wakes_everybody_because_something_may_have_been_
 
 async def test_an_outage_is_logged_and_survived(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
-        notifications = JobNotifications(connect_for_notifications(server.url), max_listeners=10)
-        async with notifications.listen("job_1") as listener:
+        notifications = JobNotifications(connect_for_notifications(server.url), max_listeners=10, max_per_tenant=3)
+        async with notifications.listen("job_1", Caller()) as listener:
             server.stop()
             await asyncio.sleep(0.1)
             with pytest.raises(ConnectionError):
-                async with notifications.listen("job_2"):
+                async with notifications.listen("job_2", Caller()):
                     pass
             await asyncio.to_thread(server.start)
             await listener.wait_end(SOON_S)
@@ -127,9 +128,28 @@ async def test_a_subscription_that_falls_silent_is_replaced(
     notifications: JobNotifications, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.jobs.notifications.IDLE_TIMEOUT_S", 0.4)
-    async with notifications.listen("job_1") as listener:
+    async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_end(0.01)
         await asyncio.sleep(1.0)
         assert not await listener.wait_end(0.01), "an answered ping is no reason to reconnect"
         redis.client_pause(1500)
         assert await listener.wait_end(SOON_S)
+
+
+async def test_a_tenant_takes_no_more_than_its_share(notifications: JobNotifications) -> None:
+    alice, bob = Caller("alice", key_id="a"), Caller("bob", key_id="b")
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(notifications.listen("job_1", alice))
+        with pytest.raises(TenantTooManyListeners):
+            await stack.enter_async_context(notifications.listen("job_1", alice))
+        await stack.enter_async_context(notifications.listen("job_1", bob))
+    assert not notifications._by_tenant
+    async with notifications.listen("job_1", alice):
+        pass
+
+
+async def test_callers_without_a_key_share_all_there_are(notifications: JobNotifications) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(100):
+            await stack.enter_async_context(notifications.listen("job_1", Caller()))

@@ -18,7 +18,7 @@ from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.live import Live, eventually, live
 from tests.app.api.sse import ReceivedEvent, parse
-from tests.app.records import RESULT, queued, report, running, succeeded
+from tests.app.records import RESULT, key_of, queued, report, running, succeeded
 
 
 @pytest.fixture
@@ -271,3 +271,18 @@ def test_a_lost_subscription_is_made_again_and_nothing_is_missed(
         redis.client_kill_filter(_type="pubsub")
         jobs.succeed(run, result=RESULT)
         assert next(events).name == "job.succeeded"
+
+
+def test_a_tenant_whose_share_is_used_up_is_told_so_and_others_are_served(settings: ApiSettings, redis: Redis) -> None:
+    alice, bob = key_of(redis, "alice"), key_of(redis, "bob")
+    app = create_app(settings.model_copy(update={"max_listeners_per_tenant": 1}), redis=redis)
+    with live(app) as server, server.client() as client:
+        machine = server.services.machine
+        hers, his = running(machine, tenant="alice"), running(machine, tenant="bob")
+        with client.stream("GET", f"/jobs/{hers.id}/events", headers=alice) as answer:
+            assert answer.status_code == 200
+            refused = client.get(f"/jobs/{hers.id}/events", headers=alice)
+            assert (refused.status_code, refused.json()["violated_policies"]) == (429, ["listeners"])
+            assert client.get(f"/jobs/{hers.id}?wait=30", headers=alice).json()["status"] == "running"
+            with client.stream("GET", f"/jobs/{his.id}/events", headers=bob) as served:
+                assert served.status_code == 200
