@@ -89,6 +89,19 @@ async def _authenticate_request(request: Request) -> Caller:
     return await run_in_threadpool(_authenticate, request, authenticator, presented)
 
 
+def reauthenticate(request: Request) -> None:
+    """Raise `unauthorized` if the caller of a request that takes long would not be let in any more. Blocking.
+
+    Its key may have been revoked meanwhile, or, for a caller without one, the first key created. Counts no request.
+    """
+    authenticator: Authenticator = request.app.state.services.authenticator
+    try:
+        authenticator.caller(presented_key(request))
+    except Problem:
+        RequestContext.of(request).headers.clear()  # the limits of a key that is none any more
+        raise
+
+
 def presented_key(request: Request) -> str | None:
     """The key in `Authorization: Bearer`, or else in `X-API-Key`; None without either."""
     scheme, credentials = get_authorization_scheme_param(request.headers.get("authorization"))

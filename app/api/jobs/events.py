@@ -1,12 +1,12 @@
 """Server-sent events: what happens to a job, while it happens.
 
 A stream begins with the whole job, or, for a client that names the last event it received, with the events after it.
-It ends when the job ends or the server stops.
+It ends when the job ends, when its caller's key is revoked, or when the server stops.
 """
 
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from fastapi.concurrency import run_in_threadpool
@@ -117,14 +117,18 @@ class JobEventFeed:
 
 
 class EventStream(StreamingResponse):
-    """The response that sends a feed. Its listener is removed when the response ends, however it ends."""
+    """The response that sends a feed. Its listener is removed when the response ends, however it ends.
+
+    `reauthenticate` is called before events are read, blocking; the stream ends when it raises a `Problem`.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: JobEventFeed, caller: Caller) -> None:
+    def __init__(self, feed: JobEventFeed, caller: Caller, *, reauthenticate: Callable[[], None]) -> None:
         super().__init__((), headers=_HEADERS)
         self.feed = feed
         self.caller = caller
+        self.reauthenticate = reauthenticate
         self.notifications = feed.services.notifications
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,12 +156,16 @@ class EventStream(StreamingResponse):
 
     async def _read(self) -> list[bytes]:
         try:
-            return await run_in_threadpool(self.feed.read)
-        except RedisError as error:
+            return await run_in_threadpool(self._read_if_allowed)
+        except (RedisError, Problem) as error:
             # The status was sent long ago. The client will reconnect, and that request gets the error.
             log.warning("event stream ended: %s: %s", type(error).__name__, error)
             self.feed.finished = True
             return []
+
+    def _read_if_allowed(self) -> list[bytes]:
+        self.reauthenticate()
+        return self.feed.read()
 
 
 def encode_event(name: str, data: BaseModel, *, id: str | None = None) -> bytes:

@@ -1,11 +1,12 @@
 """`/jobs`: list, read, follow, cancel and delete jobs."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores
+from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores, reauthenticate
 from app.api.dependencies import ServicesDep
 from app.api.jobs.events import EventStream, JobEventFeed
 from app.api.jobs.listing import list_jobs as page_of_jobs
@@ -72,6 +73,7 @@ async def get_job(
     if wait_s:
         await run_in_threadpool(services.job_service.get, caller, job_id)
         await wait_until_done(services, caller, job_id, timeout_s=wait_s, request=request)
+        await run_in_threadpool(reauthenticate, request)
     job = await run_in_threadpool(lambda: services.job_service.view(services.job_service.get(caller, job_id)))
     return job_response(job, if_none_match=if_none_match, extra=applied(wait_s, job))
 
@@ -121,6 +123,7 @@ def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None
     },
 )
 async def stream_events(
+    request: Request,
     job_id: JobId,
     services: ServicesDep,
     caller: ReadJobs,
@@ -132,9 +135,11 @@ async def stream_events(
 
     `job.snapshot` comes first with the whole job, then `job.progress` at most four times a second, then one of
     `job.succeeded`, `job.failed` and `job.canceled` with the whole job, and the stream ends. With `Last-Event-ID` it
-    goes on after that event instead, as long as the event is remembered.
+    goes on after that event instead, as long as the event is remembered. A stream ends when its API key is revoked.
     """
     feed = await run_in_threadpool(
         lambda: JobEventFeed(services, services.job_service.get(caller, job_id), after=last_event_id)
     )
-    return Response(status_code=204) if feed.finished else EventStream(feed, caller)
+    if feed.finished:
+        return Response(status_code=204)
+    return EventStream(feed, caller, reauthenticate=partial(reauthenticate, request))

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
+from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.api.jobs.long_poll import preferred_wait_s
 from app.core.jobs.state_machine import JobStateMachine
@@ -139,6 +140,19 @@ async def test_one_waiter_too_many_is_answered_at_once(settings: ApiSettings, re
         assert second.json()["status"] == "running"
         app.state.services.machine.succeed(run, result=RESULT)
         assert (await first).json()["status"] == "succeeded"
+
+
+async def test_a_wait_outlives_no_key(client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis) -> None:
+    key, secret = KeyStore(redis).create(tenant="alice")
+    run = running(jobs, tenant="alice")
+
+    def revoke_and_end() -> None:
+        KeyStore(redis).revoke(key.id)
+        jobs.succeed(run, result=RESULT)
+
+    headers = {"Authorization": f"Bearer {secret}"}
+    answer = await answer_after(revoke_and_end, client.get(f"/jobs/{run.id}?wait={LONG}", headers=headers))
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
 
 
 async def test_no_end_is_missed_however_it_falls(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from redis import Redis
 
+from app.api.auth.api_keys import KeyStore
 from app.api.schemas.job import Job as JobBody
 from app.core.jobs.models import Job
 from app.core.jobs.queue_status import QueueStatus
@@ -286,3 +287,39 @@ def test_a_tenant_whose_share_is_used_up_is_told_so_and_others_are_served(settin
             assert client.get(f"/jobs/{hers.id}?wait=30", headers=alice).json()["status"] == "running"
             with client.stream("GET", f"/jobs/{his.id}/events", headers=bob) as served:
                 assert served.status_code == 200
+
+
+def test_a_stream_ends_when_its_key_is_revoked(server: Live, jobs: JobStateMachine, redis: Redis) -> None:
+    key, secret = KeyStore(redis).create(tenant="alice")
+    run = running(jobs, tenant="alice")
+    headers = {"Authorization": f"Bearer {secret}"}
+    with server.client(headers=headers) as client, client.stream("GET", f"/jobs/{run.id}/events") as answer:
+        events = parse(answer.iter_lines())
+        assert next(events).name == "job.snapshot"
+        KeyStore(redis).revoke(key.id)
+        report(jobs, run, 1)
+        assert next(events, None) is None
+        assert client.get(f"/jobs/{run.id}/events").status_code == 401
+
+
+def test_a_silent_stream_ends_soon_after_its_key_is_revoked(
+    server: Live, jobs: JobStateMachine, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.jobs.events.KEEP_ALIVE_S", 0.1)
+    key, secret = KeyStore(redis).create(tenant="alice")
+    run = running(jobs, tenant="alice")
+    headers = {"Authorization": f"Bearer {secret}"}
+    with server.client(headers=headers) as client, client.stream("GET", f"/jobs/{run.id}/events") as answer:
+        KeyStore(redis).revoke(key.id)
+        assert {event.name for event in parse(answer.iter_lines())} <= {"job.snapshot", None}
+
+
+def test_a_stream_without_a_key_ends_when_the_first_key_is_created(
+    server: Live, jobs: JobStateMachine, redis: Redis
+) -> None:
+    run = running(jobs)
+    with follow(server, run) as events:
+        next(events)
+        key_of(redis, "alice")
+        report(jobs, run, 1)
+        assert next(events, None) is None
