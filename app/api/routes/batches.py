@@ -10,9 +10,12 @@ from app.api.dependencies import ServicesDep
 from app.api.openapi.components import batch_operation, headers, problems
 from app.api.routes.score import FORM_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchQuery
+from app.api.schemas.fields import known_form
 from app.api.submissions.batch import submit_batch
 from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.submission import Submission
+
+BatchId = Annotated[str, known_form("batch"), Path(alias="id", description="The `id` that `POST /batches` gave.")]
 
 router = APIRouter(tags=["scoring"])
 
@@ -51,7 +54,7 @@ async def create_batch(
     },
 )
 def get_batch(
-    batch_id: Annotated[str, Path(alias="id", description="The `id` that `POST /batches` gave.")],
+    batch_id: BatchId,
     query: Annotated[BatchQuery, Query()],
     response: Response,
     services: ServicesDep,

@@ -13,6 +13,7 @@ from app.api.jobs.listing import list_jobs as page_of_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
 from app.api.openapi.components import headers, problems
+from app.api.schemas.fields import known_form
 from app.api.schemas.job import Job, JobEvent, JobList, JobQuery
 from app.core.jobs.models import JobState
 
@@ -20,7 +21,7 @@ LIMITS = ("RateLimit", "RateLimit-Policy")
 ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "quota_exceeded", "redis_unavailable")
 JOB_PROBLEMS = (*ACCESS_PROBLEMS, "not_found", "job_expired")
 
-JobId = Annotated[str, Path(alias="id", description="The `id` that `POST /score` gave.")]
+JobId = Annotated[str, known_form("job"), Path(alias="id", description="The `id` that `POST /score` gave.")]
 
 router = APIRouter(tags=["scoring"])
 

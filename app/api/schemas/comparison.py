@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from app.api.schemas.fields import ID_FORM
 from app.api.schemas.scores import Scores
 from model.domain import SCORE_RANGES
 
@@ -22,7 +23,7 @@ def _check_score_name(name: str) -> str:
     return name
 
 
-JobId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+JobId = Annotated[str, ID_FORM]
 ScoreName = Annotated[str, AfterValidator(_check_score_name)]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 

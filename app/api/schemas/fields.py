@@ -1,9 +1,11 @@
 """Fields that several schemas have."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from pydantic import (
+    AfterValidator,
     Field,
     Json,
     StringConstraints,
@@ -13,11 +15,30 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from app.core.problems import Problem
+
 MAX_EXTERNAL_ID_CHARS = 128
 MAX_MODEL_VERSION_CHARS = 128
 MAX_METADATA_KEYS = 16
 MAX_METADATA_KEY_CHARS = 64
 MAX_METADATA_VALUE_CHARS = 512
+
+#: What ids of jobs and batches are made of. They are parts of Redis's keys, in which a colon begins another part: an id
+#: with one could name what belongs to a job or a batch instead of the job or the batch.
+ID_FORM = StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]*$")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+def known_form(noun: str) -> AfterValidator:
+    """A check of an id in a path: one that cannot be an id gets the same `not_found` as one that is unknown."""
+
+    def check(value: str) -> str:
+        if not _ID.fullmatch(value):
+            raise Problem("not_found", f"There is no such {noun}.")
+        return value
+
+    return AfterValidator(check)
+
 
 Timestamp = Annotated[
     str,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, MAX_MODEL_VERSION_CHARS, ExternalId, Metadata
+from app.api.schemas.fields import ID_FORM, MAX_MODEL_VERSION_CHARS, ExternalId, Metadata
 
 
 class TrackOptions(BaseModel):
@@ -20,7 +20,7 @@ class TrackOptions(BaseModel):
         None,
         description="Refuse the track unless the workers run this model; `GET /model` names it.",
     )
-    batch_id: Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)] | None = Field(
+    batch_id: Annotated[str, ID_FORM] | None = Field(
         None,
         description="Add the job to this batch, which `POST /batches` made.",
     )
