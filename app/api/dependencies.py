@@ -9,6 +9,7 @@ from redis import Redis
 
 from app.api.auth.api_keys import KeyFile, KeyStore
 from app.api.auth.authentication import Authenticator
+from app.api.auth.cross_site import CrossSiteCheck
 from app.api.auth.rate_limits import Quotas
 from app.api.batches.store import BatchStore
 from app.api.jobs.notifications import JobNotifications
@@ -44,6 +45,7 @@ class Services:
     storage: AudioStorage
     uploads: UploadReceiver
     authenticator: Authenticator
+    cross_site_check: CrossSiteCheck
     quotas: Quotas
     admission: AdmissionControl
     idempotency: IdempotencyKeys
@@ -83,6 +85,11 @@ class Services:
             storage=storage,
             uploads=UploadReceiver(storage, limits),
             authenticator=_authenticator(settings, redis),
+            cross_site_check=CrossSiteCheck(
+                active=settings.trusts_this_machine or bool(settings.allowed_hosts),
+                hosts=settings.allowed_hosts,
+                origins=settings.cors_origins,
+            ),
             quotas=quotas,
             admission=admission,
             idempotency=idempotency,

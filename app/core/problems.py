@@ -100,6 +100,14 @@ _KINDS = (
         "Use a key that has the scope.",
     ),
     ProblemKind(
+        "cross_site_request",
+        403,
+        "A page of another site may not use this service",
+        "This server asks for no API key, and the request's `Host` is no name of it, or its `Origin` is another site.",
+        "Call the service by the name `localhost`. For another name, as behind a proxy, make API keys or set "
+        "`APEX_ALLOWED_HOSTS`; for pages of another site set `APEX_CORS_ORIGINS`.",
+    ),
+    ProblemKind(
         "not_found",
         404,
         "There is nothing here",

@@ -23,6 +23,9 @@ ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "bat
 #: What a browser sends as `Origin`: no path, no slash at the end.
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
+#: The name of a host, without a port.
+Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$", to_lower=True)]
+
 
 class ServiceSettings(BaseSettings):
     """What the HTTP front end and the worker must agree on."""
@@ -99,6 +102,10 @@ class ApiSettings(ServiceSettings):
     allow_unauthenticated: bool = False
     """Serve without API keys on an address that others can reach."""
 
+    allowed_hosts: Annotated[tuple[Host, ...], NoDecode] = ()
+    """Names, such as `apex.example`, by which the service may be called without an API key beside `localhost` and other
+    loopback addresses; several with commas. Any with `APEX_ALLOW_UNAUTHENTICATED`, as long as none is named."""
+
     key_requests_per_minute: int = Field(1200, ge=1)
     """Requests that one API key may send in a minute, unless the key has its own limit."""
 
@@ -137,9 +144,9 @@ class ApiSettings(ServiceSettings):
     max_listeners_per_tenant: int = Field(200, ge=1)
     """How many of them may be of one tenant; those of a service without keys are not limited any further."""
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod
-    def split_origins(cls, value: object) -> object:
+    def split_names(cls, value: object) -> object:
         return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -152,6 +159,11 @@ class ApiSettings(ServiceSettings):
                 "or APEX_ALLOW_UNAUTHENTICATED=true if that is meant"
             )
         return self
+
+    @property
+    def trusts_this_machine(self) -> bool:
+        """Whether callers without a key are let in, if at all, because only this machine can reach the service."""
+        return is_loopback(self.host) and not self.allow_unauthenticated
 
     @property
     def key_limits(self) -> Limits:

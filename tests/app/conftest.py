@@ -52,5 +52,5 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 def client_of(app: FastAPI) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url="http://test", event_hooks={"response": [check_promises]}
+        transport=httpx.ASGITransport(app), base_url="http://localhost", event_hooks={"response": [check_promises]}
     )

@@ -91,9 +91,9 @@ def exchange(port: int, request: bytes) -> bytes:
 
 
 def head(length: int, *more: bytes) -> bytes:
-    return b"\r\n".join([b"POST /score HTTP/1.1", b"Host: x", b"Content-Type: audio/wav", *more, b"", b""]).replace(
-        b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % length, 1
-    )
+    return b"\r\n".join(
+        [b"POST /score HTTP/1.1", b"Host: localhost", b"Content-Type: audio/wav", *more, b"", b""]
+    ).replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % length, 1)
 
 
 def test_what_is_refused_early_is_answered_before_it_has_come_and_closed(data_dir: Path, redis_url: str) -> None:

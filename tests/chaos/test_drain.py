@@ -26,7 +26,8 @@ class SlowUpload:
     def __init__(self, url: str, script: Script) -> None:
         track = script.track()
         self.socket = socket.create_connection((urlsplit(url).hostname, urlsplit(url).port), timeout=30)
-        head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: {len(track)}\r\n\r\n"
+        head = "POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n"
+        head += f"Content-Length: {len(track)}\r\n\r\n"
         self.socket.sendall(head.encode() + track[:70])
         self.rest = track[70:]
 

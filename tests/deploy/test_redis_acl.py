@@ -97,7 +97,7 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
     app = create_app(ApiSettings(data_dir=data_dir, redis_url=url_of("api", guarded)))
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         await flow(client)
 

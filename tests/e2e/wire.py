@@ -36,7 +36,7 @@ def request(body_bytes: int) -> bytes:
     """The head of an upload that promises so many bytes."""
     media_type = f"multipart/form-data; boundary={BOUNDARY}"
     return (
-        f"POST /score HTTP/1.1\r\nHost: test\r\nContent-Type: {media_type}\r\nContent-Length: {body_bytes}\r\n\r\n"
+        f"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: {media_type}\r\nContent-Length: {body_bytes}\r\n\r\n"
     ).encode()
 
 

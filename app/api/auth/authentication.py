@@ -85,8 +85,12 @@ async def _authenticate_request(request: Request) -> Caller:
     presented = presented_key(request)
     # A presented key is always checked: it may be the first one, created since the last check.
     if presented is None and authenticator.accepts_anonymous():
-        return Caller()
-    return await run_in_threadpool(_authenticate, request, authenticator, presented)
+        caller = Caller()
+    else:
+        caller = await run_in_threadpool(_authenticate, request, authenticator, presented)
+    if caller.key_id is None:
+        request.app.state.services.cross_site_check(request, method=request.method)
+    return caller
 
 
 def reauthenticate(request: Request) -> None:

@@ -49,7 +49,13 @@ async def create_batch(
     responses={
         200: {"headers": headers("Retry-After", "Cache-Control")},
         **problems(
-            "bad_cursor", "unauthorized", "forbidden_scope", "not_found", "validation_error", "redis_unavailable"
+            "bad_cursor",
+            "unauthorized",
+            "forbidden_scope",
+            "cross_site_request",
+            "not_found",
+            "validation_error",
+            "redis_unavailable",
         ),
     },
 )

@@ -17,7 +17,7 @@ router = APIRouter(tags=["operations"])
     "/capacity",
     responses={
         200: {"headers": headers("Cache-Control", "RateLimit", "RateLimit-Policy")},
-        **problems("unauthorized", "quota_exceeded", "redis_unavailable"),
+        **problems("unauthorized", "cross_site_request", "quota_exceeded", "redis_unavailable"),
     },
 )
 def get_capacity(

@@ -26,6 +26,7 @@ router = APIRouter(tags=["scoring"])
             "bad_header",
             "unauthorized",
             "forbidden_scope",
+            "cross_site_request",
             "not_found",
             "jobs_not_comparable",
             "upload_timeout",

@@ -18,7 +18,7 @@ from app.api.schemas.job import Job, JobEvent, JobList, JobQuery
 from app.core.jobs.models import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")
-ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "quota_exceeded", "redis_unavailable")
+ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "cross_site_request", "quota_exceeded", "redis_unavailable")
 JOB_PROBLEMS = (*ACCESS_PROBLEMS, "not_found", "job_expired")
 
 JobId = Annotated[str, known_form("job"), Path(alias="id", description="The `id` that `POST /score` gave.")]

@@ -42,7 +42,10 @@ LICENCE = (
 router = APIRouter(tags=["scoring"], dependencies=[Depends(RequireScope())])
 
 
-@router.get("/model", responses={200: {"headers": headers()}, **problems("unauthorized", "redis_unavailable")})
+@router.get(
+    "/model",
+    responses={200: {"headers": headers()}, **problems("unauthorized", "cross_site_request", "redis_unavailable")},
+)
 def get_model(services: ServicesDep) -> ModelCard:
     """Read which model the workers run, the limits on tracks, and what the scores mean and do not mean."""
     return model_card(services.worker_info.model(), services.settings)

@@ -21,6 +21,7 @@ SUBMISSION_PROBLEMS = (
     "digest_mismatch",
     "unauthorized",
     "forbidden_scope",
+    "cross_site_request",
     "idempotency_in_flight",
     "upload_timeout",
     "payload_too_large",

@@ -79,7 +79,9 @@ def app_with_origins(settings: ApiSettings, redis: Redis) -> FastAPI:
 
 
 async def test_pages_of_a_named_origin_may_call(app_with_origins: FastAPI) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app_with_origins), base_url="http://test") as client:
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app_with_origins), base_url="http://localhost"
+    ) as client:
         for path, method in (("/score", "POST"), ("/jobs/job_1", "DELETE")):
             allowed = await client.options(path, headers=preflight(ORIGIN, method=method))
             assert allowed.status_code == 200

@@ -111,7 +111,7 @@ async def test_a_response_that_breaks_off_is_cut_not_mended(app: FastAPI) -> Non
 
     app.add_api_route("/broken", lambda: StreamingResponse(broken()))
     with pytest.raises(Exception, match="internal_error"):
-        await httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test").get("/broken")
+        await httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost").get("/broken")
 
 
 async def test_a_client_that_left_is_logged_as_such(app: FastAPI, log: pytest.LogCaptureFixture) -> None:

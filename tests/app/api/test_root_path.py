@@ -23,7 +23,7 @@ def app(settings: ApiSettings, redis: Redis) -> FastAPI:
 @pytest.fixture
 async def proxied(app: FastAPI) -> httpx.AsyncClient:
     """A client behind a proxy."""
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
 
 
 @pytest.mark.parametrize("passed_on", ["", "/music/apex"])

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from tests.app.api.live import Live
 
-LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-LAST = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+LIVEZ = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LAST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 def connect(served: Live) -> socket.socket:

@@ -88,7 +88,7 @@ SMUGGLING = {
 def test_a_request_that_could_be_read_as_two_is_refused_and_its_connection_closed(
     served: Live, headers: bytes, body: bytes
 ) -> None:
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + headers + b"\r\n\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n" + headers + b"\r\n\r\n"
     answer = exchange(served, head + body + LIVEZ)
     assert statuses(answer) == [400]
     assert b"alive" not in answer
@@ -97,15 +97,15 @@ def test_a_request_that_could_be_read_as_two_is_refused_and_its_connection_close
 NOT_HTTP = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100),
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "HTTP/1.2": b"GET /livez HTTP/1.2\r\nHost: x\r\n\r\n",
-    "a tunnel": b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a tab": b"GET\t/livez HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/1.2": b"GET /livez HTTP/1.2\r\nHost: localhost\r\n\r\n",
+    "a tunnel": b"CONNECT a:1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a tab": b"GET\t/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "line feeds": b"GET /livez HTTP/1.1\nHost: x\n\n",
-    "a path without a slash": b"GET @evil/livez HTTP/1.1\r\nHost: x\r\n\r\n",
-    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a path of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-    "a head without an end": b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: a\r\n" * 500_000,
-    "a header without an end": b"GET /livez HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 1_000_000,
+    "a path without a slash": b"GET @evil/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a path of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a head without an end": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 500_000,
+    "a header without an end": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 1_000_000,
 }
 
 
@@ -130,7 +130,7 @@ offers = pytest.mark.parametrize("offer", OFFERS.values(), ids=OFFERS.keys())
 
 def upload(offer: bytes, *, chunk_size: int = 0) -> bytes:
     """A raw upload, in chunks of that size or with a declared length."""
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\n" + offer
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\n" + offer
     if not chunk_size:
         return head + b"Content-Length: %d\r\n\r\n" % len(WAV) + WAV
     chunks = [WAV[start : start + chunk_size] for start in range(0, len(WAV), chunk_size)]
@@ -163,19 +163,19 @@ def answered_json(connection: socket.socket) -> Json:
 
 @offers
 def test_what_follows_a_request_that_offers_an_upgrade_is_a_request(served: Live, offer: bytes) -> None:
-    asked = LIVEZ.replace(b"Host: x\r\n", b"Host: x\r\n" + offer)
+    asked = LIVEZ.replace(b"Host: localhost\r\n", b"Host: localhost\r\n" + offer)
     n_served = 1 if b"close" in offer else 3
     assert statuses(exchange(served, asked + asked + LAST)) == [200] * n_served
 
 
 def test_many_offers_in_one_packet_are_nothing_special(served: Live) -> None:
-    asked = LIVEZ.replace(b"Host: x\r\n", OFFERS["an unknown one"])
+    asked = LIVEZ.replace(b"Host: localhost\r\n", OFFERS["an unknown one"])
     assert statuses(exchange(served, asked * MAX_PIPELINED + LAST)) == [200] * (MAX_PIPELINED + 1)
 
 
 @pytest.mark.parametrize(("headers", "body"), SMUGGLING.values(), ids=SMUGGLING.keys())
 def test_an_offer_hides_no_second_request(served: Live, headers: bytes, body: bytes) -> None:
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\n" + OFFERS["h2c"] + headers + b"\r\n\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\n" + OFFERS["h2c"] + headers + b"\r\n\r\n"
     answer = exchange(served, head + body + LIVEZ)
     assert statuses(answer) == [400]
 
@@ -183,7 +183,7 @@ def test_an_offer_hides_no_second_request(served: Live, headers: bytes, body: by
 @pytest.mark.parametrize("path", ["/livez", "/jobs", "/score", "/nowhere"])
 def test_no_offer_holds_a_connection_open(closed: Live, path: str) -> None:
     """What asks for a key asks for it here, too, and an idle connection is closed as any other."""
-    asked = b"GET %s HTTP/1.1\r\nHost: x\r\n" % path.encode() + OFFERS["websocket"] + b"\r\n"
+    asked = b"GET %s HTTP/1.1\r\nHost: localhost\r\n" % path.encode() + OFFERS["websocket"] + b"\r\n"
     closed.server.config.timeout_keep_alive = 1
     assert statuses(exchange(closed, asked)) == [{"/livez": 200, "/jobs": 401, "/score": 405}.get(path, 404)]
 
@@ -199,7 +199,7 @@ def test_curl_uploads_with_an_offer_of_http_2(served: Live, tmp_path: Path) -> N
 # Slow clients
 
 
-@pytest.mark.parametrize("beginning", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: x\r\n"])
+@pytest.mark.parametrize("beginning", [b"", b"GET /li", b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"])
 def test_a_head_that_does_not_come_is_not_waited_for(served: Live, beginning: bytes) -> None:
     began = time.monotonic()
     assert exchange(served, beginning) == b""
@@ -217,7 +217,7 @@ def test_a_head_that_trickles_is_not_waited_for(served: Live) -> None:
 
 
 def test_a_second_request_has_a_deadline_of_its_own(served: Live) -> None:
-    request = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with connect(served) as connection:
         for _ in range(4):
             connection.sendall(request)
@@ -228,7 +228,7 @@ def test_a_second_request_has_a_deadline_of_its_own(served: Live) -> None:
 
 
 def test_two_hundred_stalled_uploads_delay_no_other_request_and_are_dropped(served: Live) -> None:
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 1000000\r\n\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\nContent-Length: 1000000\r\n\r\n"
     with ExitStack() as stack, served.client() as client:
         stalled = [stack.enter_context(connect(served)) for _ in range(N_STALLED)]
         for connection in stalled:
@@ -245,7 +245,7 @@ def test_two_hundred_stalled_uploads_delay_no_other_request_and_are_dropped(serv
 
 def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> None:
     body, content_type = track_form(WAV * 20), FORM["Content-Type"].encode()
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
     request = head % (content_type, len(body)) + body
     rng = random.Random(0)
     lengths = [rng.randrange(len(request)) for _ in range(N_ABORTS)]
@@ -301,7 +301,7 @@ def test_no_spelling_of_a_path_avoids_authentication(closed: Live) -> None:
 
 
 def test_no_host_and_no_other_header_avoids_authentication(closed: Live) -> None:
-    for header in [*(f"Host: {host}" for host in HOSTS), *(f"Host: x\r\n{override}" for override in OVERRIDES)]:
+    for header in [*(f"Host: {host}" for host in HOSTS), *(f"Host: localhost\r\n{override}" for override in OVERRIDES)]:
         assert set(answered(closed, f"GET /jobs HTTP/1.1\r\n{header}")) <= {400, 401}, header
         assert set(answered(closed, f"POST /score HTTP/1.1\r\n{header}\r\nContent-Length: 0")) <= {400, 401}, header
 
