@@ -103,7 +103,7 @@ class Services:
                 queue_load=queue_load,
                 root_path=settings.root_path,
             ),
-            batches=BatchStore(redis, machine.store, result_ttl_s=settings.result_ttl_s),
+            batches=BatchStore(redis, result_ttl_s=settings.result_ttl_s),
             readiness=Readiness(redis, storage, max_upload_bytes=settings.max_upload_bytes),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url),

@@ -93,6 +93,11 @@ def batch_unfinished(tenant: str, batch_id: str) -> str:
     return f"{batch(tenant, batch_id)}:open"
 
 
+def batch_states(tenant: str, batch_id: str) -> str:
+    """The sorted set of the states of a batch's jobs."""
+    return f"{batch(tenant, batch_id)}:states"
+
+
 def idempotency(tenant: str, route: str, key: str) -> str:
     """An idempotency key's entry. Hashed, because what clients choose may be long or secret."""
     return _key("idempotency", hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest())

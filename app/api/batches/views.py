@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from app.api.batches.store import Batch as BatchRecord
-from app.api.batches.store import Item, counts
+from app.api.batches.store import Item
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_LIMIT
 from app.api.jobs.wait_estimate import processing_time_s, retry_after_s
@@ -16,13 +16,11 @@ from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
-from app.core.jobs.models import JobState, now_s
+from app.core.jobs.models import now_s
 from app.core.json_types import Json
 from app.core.problems import PROBLEMS, Problem, problem_object, under
 
 log = logging.getLogger(__name__)
-
-OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 EXPIRED_CODE = "job_expired"
 
@@ -41,21 +39,20 @@ def batch_view(
     services: Services, batch: BatchRecord, query: BatchQuery, *, filenames: Sequence[str | None] = ()
 ) -> Batch:
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
-    items = services.batches.items(batch)
-    states, root = services.batches.states(items), services.settings.root_path
-    start = _start(query.cursor)
+    start, root = _start(query.cursor), services.settings.root_path
     end = start + min(max(query.limit, 1), MAX_LIMIT)
+    status, items = services.batches.status(batch), services.batches.items(batch, start, end)
     return Batch.model_validate(
         {
             "id": batch.id,
-            "done": not set(states) & set(OPEN_STATES),
+            "done": status.done,
             "batch_external_id": batch.external_id,
             "metadata": batch.metadata,
             "created_at": timestamp(batch.created_at),
-            "estimated_done_at": timestamp(_done_at(services, items, states)),
-            "counts": counts(states),
-            "items": _items(services, items[start:end], start, filenames),
-            "next_cursor": str(end) if end < len(items) else None,
+            "estimated_done_at": timestamp(_done_at(services, status.last_open)),
+            "counts": status.counts,
+            "items": _items(services, items, start, filenames),
+            "next_cursor": str(end) if end < status.counts["total"] else None,
             "links": {"self": f"{root}/batches/{batch.id}", "jobs": f"{root}/jobs?batch_id={batch.id}"},
         }
     )
@@ -103,23 +100,17 @@ def _expired() -> Json:
     return problem_object(kind.code, kind.meaning)
 
 
-def _done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
-    """When the last job should be done; None when that cannot be told, which is not worth an error."""
+def _done_at(services: Services, last_open: str | None) -> float | None:
+    """When the last job should be done: the last of those that wait, or of those that run, as jobs start in order.
+
+    None when that cannot be told, which is not worth an error.
+    """
     try:
-        return _last_done_at(services, items, states)
+        job = services.jobs.get(last_open) if last_open else None
+        return _job_done_at(services, job) if job else None
     except Exception:
         log.warning("the end of a batch cannot be estimated", exc_info=True)
         return None
-
-
-def _last_done_at(services: Services, items: Sequence[Item], states: Sequence[str]) -> float | None:
-    """When the last of those that wait, or of those that run, should be done, as jobs start in order."""
-    for state in OPEN_STATES:
-        ids = [item for item, its in zip(items, states, strict=True) if its == state and isinstance(item, str)]
-        job = services.jobs.get(ids[-1]) if ids else None
-        if job:
-            return _job_done_at(services, job)
-    return None
 
 
 def _job_done_at(services: Services, job: JobRecord) -> float | None:

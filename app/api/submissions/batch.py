@@ -67,7 +67,7 @@ def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | No
     """Create the batch and its jobs; continue one that an earlier request with the same key left incomplete."""
     batch = _begin_batch(submission, upload, claim)
     options = TrackOptions(batch_id=batch.id, model_version=upload.options.model_version)
-    n_existing = len(submission.services.batches.items(batch))
+    n_existing = submission.services.batches.n_items(batch)
     for file in upload.files[n_existing:]:
         if problem := _create_job(submission, file.outcome, options):
             _reject(submission, batch, problem)

@@ -17,7 +17,7 @@ RECORD_VERSION = 1
 #: The one event that does not end a job.
 PROGRESS = "job.progress"
 
-#: Reading a batch counts all of its jobs, so their number is limited.
+#: A script that notes the states of a batch anew reads the records of all of its jobs, so their number is limited.
 MAX_BATCH_ITEMS = 10_000
 
 

@@ -204,4 +204,5 @@ def job_keys(job: Job) -> list[str]:
         redis_keys.batch(*batch),
         redis_keys.batch_items(*batch),
         redis_keys.batch_unfinished(*batch),
+        redis_keys.batch_states(*batch),
     ]

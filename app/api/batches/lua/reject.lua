@@ -1,8 +1,9 @@
 -- Add an item that came to no job. `core/jobs/lua/batch.lua` precedes.
 --
--- KEYS: the batch's record, its items, its unfinished jobs.
+-- KEYS: the batch's record, its items, its unfinished jobs, the states of its jobs.
 -- Arguments: problem (JSON text), ttl_s.
-local batch, batch_items, batch_unfinished = unpack(KEYS)
+local batch, batch_items, batch_unfinished, batch_states = unpack(KEYS)
 redis.call('RPUSH', batch_items, args.problem)
-keep_batch(batch, batch_items, batch_unfinished, args.ttl_s)
+redis.call('HINCRBY', batch, 'rejected', 1)
+keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
 return 1

@@ -11,18 +11,18 @@
 --   deadlines           sorted set: ids of unfinished jobs that have a deadline, by it
 --   running             hash: id -> start and length of a run in progress, as JSON
 --   tenant_queues       hash: tenant -> jobs and audio_ms that wait, and next_tag, as JSON; under '' those of all
---   batch, batch_items, batch_unfinished
---                       the batch's record, list and set; names of nothing for a job without a batch
+--   batch, batch_items, batch_unfinished, batch_states
+--                       the batch's record, list and sets; names of nothing for a job without a batch
 --   rq_queues, rq_queue, rq_job
 --                       RQ's set of queues, list of ids, and hash of this job
 --   cached_result ?     string: id of the job whose scores answer the same bytes and model
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel.
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
-  batch, batch_items, batch_unfinished, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
+  batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
 set_aside_wrong_types({'hash', 'stream', 'string', 'zset', 'zset', 'zset', 'zset', 'zset', 'hash', 'hash',
-  'hash', 'list', 'set', 'set', 'list', 'hash', 'string'})
+  'hash', 'list', 'set', 'zset', 'set', 'list', 'hash', 'string'})
 
 local TOMBSTONE_TTL_S = 30 * 24 * 60 * 60
 local MAX_EVENTS = 256
@@ -81,7 +81,7 @@ end
 
 local function leave_batch()
   if redis.call('SREM', batch_unfinished, args.id) == 1 then
-    keep_batch(batch, batch_items, batch_unfinished, args.ttl_s)
+    keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
   end
 end
 
@@ -89,6 +89,7 @@ end
 local function finish(state)
   redis.call('HSET', record, 'status', '"' .. state .. '"', 'finished_at', format_time(now()))
   remove_from_indexes()
+  change_state(batch_states, args.id, state, now() + args.ttl_s)
   leave_batch()
   publish_event('job.' .. state, '{}')
   expire()

@@ -38,9 +38,10 @@ for _, oldest in ipairs(redis.call('ZRANGE', by_created, 0, 3)) do
   if redis.call('EXISTS', args.record_prefix .. oldest) == 0 then redis.call('ZREM', by_created, oldest) end
 end
 if args.joins_batch then
-  redis.call('RPUSH', batch_items, '"' .. args.id .. '"')
+  local index = redis.call('RPUSH', batch_items, '"' .. args.id .. '"') - 1
+  note_state(batch_states, args.id, cjson.decode(fields.status), to_queue and index or now() + args.ttl_s)
   if to_queue then redis.call('SADD', batch_unfinished, args.id) end
-  keep_batch(batch, batch_items, batch_unfinished, args.ttl_s)
+  keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
 end
 if not to_queue then
   publish_event('job.' .. cjson.decode(fields.status), '{}')

@@ -17,7 +17,7 @@ local MAX_NEIGHBOURS = 8
 local function format_tag(tag) return string.format('%.6f', tag) end
 
 local function read_count(tenant)
-  local readable, count = pcall(cjson.decode, redis.pcall('HGET', tenant_queues, tenant))
+  local readable, count = pcall(cjson.decode, redis.call('HGET', tenant_queues, tenant))
   if readable and type(count) == 'table' and tonumber(count.jobs) and tonumber(count.audio_ms) then return count end
   return {jobs = 0, audio_ms = 0}
 end
@@ -29,12 +29,11 @@ local function add(count, jobs, audio_s, next_tag)
   return count
 end
 
--- What cannot be counted is queued and served all the same.
 local function write_count(tenant, count)
   if count.jobs > 0 then
-    redis.pcall('HSET', tenant_queues, tenant, cjson.encode(count))
+    redis.call('HSET', tenant_queues, tenant, cjson.encode(count))
   else
-    redis.pcall('HDEL', tenant_queues, tenant)
+    redis.call('HDEL', tenant_queues, tenant)
   end
 end
 

@@ -25,6 +25,7 @@ redis.call('HSET', record, 'status', '"running"', 'started_at', started_at,
   'lease_until', format_time(now() + args.lease_s))
 set_fields(record, args.fields)
 redis.call('HINCRBY', record, 'attempt', 1)
+change_state(batch_states, args.id, 'running')
 local run = '{"started_at": ' .. started_at .. ', "audio_s": ' .. field('estimated_s', '0') .. '}'
 redis.call('HSET', running, args.id, run)
 return started()

@@ -76,7 +76,7 @@ async def test_a_file_that_is_too_large_takes_no_other_with_it(small: FastAPI) -
         batch = await send(client, wav(1), too_large, wav(2))
     assert [item["status"] for item in batch["items"]] == [202, 413, 202]
     assert batch["items"][1]["problem"]["limit_bytes"] == 8 * KIB
-    assert len(left_behind(small)) == 2 * 3 + 3  # file, open job, queued id; batch, items, open
+    assert len(left_behind(small)) == 2 * 3 + 4  # file, open job, queued id; batch, items, open, states
 
 
 async def test_files_larger_than_memory_blocks_are_on_disk_before_the_form_ends(app: FastAPI) -> None:

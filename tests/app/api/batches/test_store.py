@@ -1,11 +1,14 @@
 """Batches in Redis: which jobs can join, in which order, and how long a batch is kept."""
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from redis import Redis
 
-from app.api.batches.store import Batch, BatchStore, counts, new_batch_id
+from app.api.batches.store import Batch, BatchStore, new_batch_id
 from app.core.jobs.models import (
     MAX_BATCH_ITEMS,
     BatchFull,
@@ -24,7 +27,7 @@ TTL_S = 60  # that of the `store` fixture
 
 @pytest.fixture
 def batches(redis: Redis, machine: JobStateMachine) -> BatchStore:
-    return BatchStore(redis, machine.store, result_ttl_s=TTL_S)
+    return BatchStore(redis, result_ttl_s=TTL_S)
 
 
 @pytest.fixture
@@ -77,7 +80,11 @@ def test_items_keep_the_order_in_which_they_came(batches: BatchStore, machine: J
     assert batches.items(batch) == [first.id, {"code": "unsupported_media_type"}, second.id]
 
 
-def test_counts_are_what_the_jobs_say(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
+STATES = ["queued", "running", "succeeded", "failed", "canceled", "expired", "rejected"]
+
+
+def one_of_each(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> list[Job]:
+    """A job in every state of STATES, and a rejected item."""
     jobs = [joined(machine, batch) for _ in range(6)]
     batches.reject(batch, {"code": "unsupported_media_type"})
     started(machine, jobs[1])
@@ -85,10 +92,134 @@ def test_counts_are_what_the_jobs_say(batches: BatchStore, machine: JobStateMach
     machine.fail(started(machine, jobs[3]), error={})
     machine.cancel(jobs[4])
     machine.purge(jobs[5])
-    items = batches.items(batch)
-    states = ["queued", "running", "succeeded", "failed", "canceled", "expired", "rejected"]
-    assert batches.states(items) == states
-    assert counts(batches.states(items)) == {"total": 7, **dict.fromkeys(states, 1)}
+    return jobs
+
+
+def test_counts_are_what_the_jobs_say(batches: BatchStore, machine: JobStateMachine, batch: Batch) -> None:
+    jobs = one_of_each(batches, machine, batch)
+    joined(machine, batch, JobState.SUCCEEDED)
+    status = batches.status(batch)
+    assert status.counts == {**dict.fromkeys(STATES, 1), "succeeded": 2, "total": 8}
+    assert (status.last_open, status.done) == (jobs[0].id, False)
+
+
+def test_whatever_happens_the_counts_are_those_of_the_records(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
+    chance, jobs, runs = random.Random(7), list[Job](), list[Job]()
+
+    def begin() -> None:
+        waiting = [job for job in machine.store.get_many(job.id for job in jobs) if job and job.status == "queued"]
+        if waiting and (run := machine.start(chance.choice(waiting).id, max_attempts=99, lease_s=60)):
+            runs.append(run)
+
+    ends: list[Callable[[Job], object]] = [machine.succeed, partial(machine.fail, error={}), machine.requeue]
+
+    def finish() -> None:
+        if runs:
+            chance.choice(ends)(runs.pop())
+
+    for _ in range(300):
+        match chance.randrange(7):
+            case 0 | 1:
+                jobs.append(joined(machine, batch))
+            case 2:
+                batches.reject(batch, {})
+            case 3:
+                begin()
+            case 4:
+                finish()
+            case 5 if jobs:
+                machine.cancel(chance.choice(jobs))
+            case 6 if jobs:
+                machine.purge(jobs.pop(chance.randrange(len(jobs))))
+        status = batches.status(batch)
+        redis.delete(f"{batch.key}:states")
+        assert status == batches.status(batch)
+
+
+def test_a_job_that_has_expired_is_counted_as_such(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
+    over, _ = joined(machine, batch, JobState.SUCCEEDED), joined(machine, batch)
+    redis.zincrby(f"{batch.key}:states", -TTL_S - 1, over.id)
+    assert batches.status(batch).counts["expired"] == 1
+    assert batches.status(batch).counts["succeeded"] == 0
+
+
+@pytest.mark.parametrize("lost", [["states"], ["states", "open"]])
+def test_a_batch_of_an_older_version_is_counted_by_its_records(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch, lost: list[str]
+) -> None:
+    one_of_each(batches, machine, batch)
+    before = batches.status(batch)
+    redis.delete(*(f"{batch.key}:{name}" for name in lost))
+    redis.hdel(batch.key, "rejected", "deleted")
+    assert batches.status(batch) == before
+    assert redis.ttl(f"{batch.key}:states") == -1
+    assert redis.exists(f"{batch.key}:open")
+
+
+@pytest.mark.parametrize("name", ["states", "open", "items"])
+def test_a_key_of_another_type_stops_neither_jobs_nor_readers(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch, name: str
+) -> None:
+    job = joined(machine, batch)
+    redis.set(f"{batch.key}:{name}", "text")
+    assert batches.status(batch).counts["queued"] == (0 if name == "items" else 1)
+    if name == "states":
+        redis.set(f"{batch.key}:{name}", "text")
+    machine.succeed(started(machine, job), result={})
+    assert batches.status(batch).counts["succeeded"] == (0 if name == "items" else 1)
+
+
+def test_a_job_that_an_older_worker_ends_is_counted(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
+    """It does not know that states are kept."""
+    run = started(machine, joined(machine, batch))
+    as_before = redis.dump(f"{batch.key}:states")
+    assert isinstance(as_before, bytes)
+    machine.succeed(run, result={})
+    redis.restore(f"{batch.key}:states", 0, as_before, replace=True)
+    assert batches.status(batch).counts["succeeded"] == 1
+    assert batches.status(batch).done
+
+
+def test_reading_a_finished_batch_of_an_older_version_does_not_keep_it_longer(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
+    machine.cancel(joined(machine, batch))
+    redis.delete(f"{batch.key}:states")
+    redis.expire(batch.key, 5)
+    assert batches.status(batch).counts["canceled"] == 1
+    assert redis.ttl(batch.key) <= 5
+    assert 0 < redis.ttl(f"{batch.key}:states") <= TTL_S
+
+
+def test_an_expired_batch_is_not_brought_back_by_counting(redis: Redis, batches: BatchStore, batch: Batch) -> None:
+    redis.delete(batch.key)
+    assert batches.status(batch).counts["total"] == 0
+    assert redis.keys("apex:*") == []
+
+
+def commands(redis: Redis) -> int:
+    """How many commands Redis has carried out, those of scripts among them."""
+    return sum(stats["calls"] for stats in redis.info("commandstats").values())
+
+
+def test_a_batch_of_any_size_is_counted_at_the_same_cost(
+    redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
+) -> None:
+    costs = []
+    for n in (1, 300):
+        for _ in range(n):
+            joined(machine, batch)
+        batches.status(batch)
+        before = commands(redis)
+        assert batches.status(batch).counts["total"] >= n
+        costs.append(commands(redis) - before)
+    assert costs[0] == costs[1]
 
 
 def test_a_batch_without_jobs_expires_like_a_finished_one(redis: Redis, batches: BatchStore, batch: Batch) -> None:
