@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Ids that RQ holds beside the queue, of all unfinished jobs, oldest first, and in the queue."""
+    """Ids that RQ holds beside the queue, of all unfinished jobs, those that wait in their order, and in the queue."""
 
     held_by_rq: set[str]
     unfinished: list[str]

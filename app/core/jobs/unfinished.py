@@ -39,8 +39,9 @@ class UnfinishedJobs:
         self.store = JobStore(redis)
 
     def ids(self) -> list[str]:
-        """Ids of all unfinished jobs, oldest first."""
-        return self._members(redis_keys.UNFINISHED, 0, -1)
+        """Ids of all unfinished jobs: those that wait in their order, so that a lost queue is filled from its front."""
+        indexes = (redis_keys.WAITING, redis_keys.UNFINISHED)
+        return list(dict.fromkeys(job_id for index in indexes for job_id in self._members(index, 0, -1)))
 
     def restore(self) -> None:
         """Put back ids that the index has lost: every unfinished job waits or runs, and there it is known too."""

@@ -14,6 +14,7 @@ from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
 from tests.app.records import queued
@@ -175,6 +176,7 @@ def test_a_lost_list_comes_back_in_the_same_order(machine: JobStateMachine, reco
     send(machine, "heavy", 20)
     send(machine, "light", 3)
     before = machine.queue.rq.job_ids
+    assert UnfinishedJobs(machine.redis).ids() == before  # the order in which they are queued again
     lose_list(machine)
     reconciler.run()
     reconciler.run()
