@@ -40,7 +40,7 @@ class World:
     data_dir: Path
 
     def __post_init__(self) -> None:
-        batches = BatchStore(self.redis, self.machine.store, result_ttl_s=60)
+        batches = BatchStore(self.redis, result_ttl_s=60)
         for tenant in (VICTIM, OTHER):
             batches.create(Batch(f"bat_{tenant}", tenant))
         self.damaged = running(self.machine, tenant=VICTIM, batch_id=f"bat_{VICTIM}", deadline=4e9)
