@@ -105,7 +105,7 @@ def test_a_batch_is_refused_by_its_declared_length_when_the_disk_cannot_hold_it(
 def test_uploads_in_flight_and_the_decoders_keep_the_room_that_they_may_need(
     data_dir: Path, redis_url: str, redis: Redis
 ) -> None:
-    head = b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: %d\r\n\r\n" % MIB
+    head = b"POST /score HTTP/1.1\r\nHost: localhost\r\nContent-Type: audio/wav\r\nContent-Length: %d\r\n\r\n" % MIB
     with (
         small_disk(data_dir, 6 * MIB - 64 * KIB),
         live(app_on(data_dir, redis_url, upload_idle_timeout_s=60.0, **SHORT_TRACKS)) as serving,
