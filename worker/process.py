@@ -18,7 +18,7 @@ from app.core.logging import configure_logging
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
-from app.core.worker_info import WorkerInfo
+from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
 from model.domain import ApexError
 from worker.machine_faults import Pause
@@ -71,6 +71,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         pause=Pause(partial(probe, storage, decoder)),
         worker=os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8),
     )
+    published = Published(asdict(scorer.card), tuple(decoder.missing_layers))
     worker = ScoringWorker(
         settings.queue_name,
         connection=redis,
@@ -78,10 +79,9 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         job_timeout_s=settings.job_timeout_s,
         heartbeat_ttl_s=settings.heartbeat_ttl_s,
         grace_s=GRACE_S,
+        published=published,
     )
-    info = WorkerInfo(redis)
-    info.publish_model(asdict(scorer.card))
-    info.publish_missing_sandbox_layers(decoder.missing_layers)
+    WorkerInfo(redis).publish(published)
     log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
     log.info("sandbox layers", extra={"applied": decoder.layers, "missing": decoder.missing_layers})
     worker.work(logging_level="WARNING")

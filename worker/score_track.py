@@ -167,7 +167,7 @@ class ScoreTrack:
             "progress": progress("scoring", total, total),
             "result": {"scores": scores, "ranges": ranges, "warnings": warnings},
             "model": self.scorer.card.identity(),
-            "timings": timings(job, decode_s=decode_s, inference_s=clock.lap_s()),
+            "timings": self._timings(job, decode_s=decode_s, inference_s=clock.lap_s()),
         }
 
     def _report(self, job: Job, **changes: Any) -> None:
@@ -188,12 +188,15 @@ class ScoreTrack:
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         error = problem_object(code, detail, attempts=job.attempt, request_id=job.request_id)
-        if self.machine.fail(job, error=error, model=self.scorer.card.identity(), timings=timings(job)):
+        if self.machine.fail(job, error=error, model=self.scorer.card.identity(), timings=self._timings(job)):
             self.storage.delete(job.storage_key)
             log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
 
+    def _timings(self, job: Job, **stages_s: float) -> dict[str, Any]:
+        return timings(job, now=self.queue_status.now_s(), **stages_s)
+
     def _stop(self, job: Job, signal: RunSignal) -> None:
-        if signal is not RunSignal.LOST and self.machine.stop(job, reason=signal, timings=timings(job)):
+        if signal is not RunSignal.LOST and self.machine.stop(job, reason=signal, timings=self._timings(job)):
             self.storage.delete(job.storage_key)
         log.info("run stopped: %s", signal, extra={"job_id": job.id, "attempt": job.attempt})
 
@@ -242,10 +245,10 @@ def progress(stage: str, done: int, total: int | None) -> dict[str, Any]:
     return {"stage": stage, "segments_done": done, "segments_total": total}
 
 
-def timings(job: Job, **stages_s: float) -> dict[str, Any]:
-    """How long each stage took; the queue's share runs from acceptance to the start of this run."""
+def timings(job: Job, *, now: float, **stages_s: float) -> dict[str, Any]:
+    """How long each stage took; the queue's share runs from acceptance to the start of this run. `now` is Redis's."""
     queue_s = round((job.started_at or job.created_at) - job.created_at, 3)
-    total_s = round(time.time() - job.created_at, 3)
+    total_s = round(now - job.created_at, 3)
     return job.timings | {"queue_s": max(queue_s, 0.0), **stages_s, "total_s": max(total_s, 0.0)}
 
 

@@ -20,9 +20,7 @@ MODEL = {"name": "apex", "version": "apex-1.0.0", "trained": True}
 
 def queued(jobs: JobStateMachine, **values: Any) -> Job:
     job_id = new_job_id()
-    job = Job(id=job_id, storage_key=job_id, **values)
-    jobs.create(job)
-    return job
+    return jobs.create(Job(id=job_id, storage_key=job_id, **values))[0]
 
 
 def running(jobs: JobStateMachine, **values: Any) -> Job:

@@ -104,9 +104,8 @@ def accepted(machine: JobStateMachine, data_dir: Path, **values: Any) -> Job:
     with AudioStorage(data_dir / "audio").receive() as part:
         part.append(b"audio")
         part.commit(job_id)
-    job = Job(id=job_id, storage_key=job_id, audio={"bytes": 5, "container": "wav"}, request_id="r1", **values)
-    machine.create(job)
-    return job
+    audio = {"bytes": 5, "container": "wav"}
+    return machine.create(Job(id=job_id, storage_key=job_id, audio=audio, request_id="r1", **values))[0]
 
 
 def outcome(machine: JobStateMachine, job: Job) -> Job:

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import StopRequested
@@ -22,7 +23,9 @@ from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker, WorkerStatus
+from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from app.core.worker_info import Published, WorkerInfo
 from worker.rq.job import JobIdQueue, job_class_for
 from worker.score_track import ScoreTrack
 
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 DEQUEUE_S = 3
 #: Between the heartbeats of a worker that pauses.
 PAUSE_HEARTBEAT_S = 1.0
+#: RQ sends three heartbeats for each job, however short it is.
+MIN_HEARTBEAT_GAP_S = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -40,6 +45,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
 
     #: RQ's maintenance would fail, or run again, jobs that its own state takes for lost.
     should_run_maintenance_tasks = False
+    _next_heartbeat = float("-inf")
 
     def __init__(
         self,
@@ -50,6 +56,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         job_timeout_s: int,
         heartbeat_ttl_s: int,
         grace_s: float,
+        published: Published | None = None,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -63,11 +70,23 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             **options,
         )
         self.task = task
+        self.info = WorkerInfo(connection)
+        self.published = published
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.grace_s = grace_s
 
     def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:  # noqa: ARG002
         return self.heartbeat_ttl_s
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """As RQ does it, by this machine's clock; and by Redis's, once a second at most."""
+        super().heartbeat(timeout, pipeline=pipeline)
+        if time.monotonic() < self._next_heartbeat:
+            return
+        self._next_heartbeat = time.monotonic() + MIN_HEARTBEAT_GAP_S
+        keys = [self.key, self.redis_workers_keys, *(WORKERS_BY_QUEUE_KEY % name for name in self.queue_names())]
+        fields = {name: str(value or "") for name, value in self.serialize().items()} | {"state": str(self.get_state())}
+        self.info.heartbeat(keys, rq_fields=fields, ttl_s=self.worker_ttl + 60, info=self.published)
 
     def subscribe(self) -> None:
         """Do not listen for remote commands: nothing here sends them."""

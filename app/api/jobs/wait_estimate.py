@@ -111,4 +111,5 @@ class QueueLoad:
         # Busy workers have together worked since the mean of their starts; an idle one would start now.
         if not self.running or len(self.running) < self.n_workers:
             return self.now
-        return sum(run.started_at for run in self.running) / len(self.running)
+        # None can have begun in the future: then the clock was set back.
+        return sum(min(run.started_at, self.now) for run in self.running) / len(self.running)

@@ -23,7 +23,6 @@ from app.core.jobs.models import (
     TooManyJobsInFlight,
     UnknownBatch,
     new_job_id,
-    now_s,
 )
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.json_types import Json
@@ -57,24 +56,22 @@ class JobCreator:
         Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
         or a batch that cannot be joined, `idempotency_in_flight` and `idempotency_key_reused`.
         """
-        job = self._build_job(upload, caller, cancel_after_s, claim)
+        job = self._build_job(upload, caller, claim)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
         self._check_model_version(upload.options.model_version)
         job = self._with_cached_result(job)
         if not job.status.done:
             upload.part.commit(job.storage_key)
-        return job, self._write(job, caller)
+        return self._write(job, caller, cancel_after_s)
 
-    def _build_job(self, upload: Upload, caller: Caller, cancel_after_s: int | None, claim: Claim | None) -> Job:
+    def _build_job(self, upload: Upload, caller: Caller, claim: Claim | None) -> Job:
         job_id = claim.job_id if claim else new_job_id()
-        part, options, created_at = upload.part, upload.options, now_s()
+        part, options = upload.part, upload.options
         return Job(
             id=job_id,
             storage_key=job_id,
             tenant=caller.tenant,
-            created_at=created_at,
-            deadline=created_at + cancel_after_s if cancel_after_s else None,
             request_id=REQUEST_ID.get(),
             trace_id=TRACE_ID.get(),
             external_id=options.external_id,
@@ -113,13 +110,14 @@ class JobCreator:
         scored = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
         return _finished_like(job, scored) if scored and _can_be_shown(scored) else job
 
-    def _write(self, job: Job, caller: Caller) -> QueuePosition | None:
+    def _write(self, job: Job, caller: Caller, cancel_after_s: int | None) -> tuple[Job, QueuePosition | None]:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
         queued = not job.status.done
         max_in_flight = caller.limits.jobs_in_flight if queued else None
         backlog = self.admission.limits_of(caller) if queued else None
+        after_s = cancel_after_s if queued else None
         try:
-            return self.machine.create(job, max_in_flight=max_in_flight, backlog=backlog)
+            return self.machine.create(job, cancel_after_s=after_s, max_in_flight=max_in_flight, backlog=backlog)
         except RECORD_MAY_EXIST:
             raise
         except BaseException as error:
@@ -157,8 +155,6 @@ def _finished_like(job: Job, scored: Job) -> Job:
     return replace(
         job,
         status=JobState.SUCCEEDED,
-        finished_at=job.created_at,
-        deadline=None,
         audio=scored.audio,
         progress=scored.progress,
         result=scored.result,

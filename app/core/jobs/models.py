@@ -56,9 +56,10 @@ def now_s() -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """One request and what came of it. Times are epoch seconds; `attempt` counts the runs begun.
+    """One request and what came of it. Times are epoch seconds by Redis's clock; `attempt` counts the runs begun.
 
-    `lease_until`: a running job whose lease is over has lost its worker. `worker` names the process that runs it.
+    `created_at` is 0 until the record is written. `lease_until`: a running job whose lease is over has lost its worker;
+    so has one whose lease ends further off than its length, `lease_s`. `worker` names the process that runs it.
     `preemptions` counts the runs that ended early through no fault of the job; `machine_fault_at`: when a fault of a
     worker's machine first ended one. `deadline`: not run after this.
     `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
@@ -73,7 +74,7 @@ class Job:
     status: JobState = JobState.QUEUED
     status_reason: str | None = None
     attempt: int = 0
-    created_at: EpochSeconds = field(default_factory=now_s)
+    created_at: EpochSeconds = 0.0
     started_at: EpochSeconds | None = None
     finished_at: EpochSeconds | None = None
     deadline: EpochSeconds | None = None
@@ -94,6 +95,7 @@ class Job:
     fingerprint: str | None = None
     idempotency: str | None = None
     lease_until: EpochSeconds = 0.0
+    lease_s: float | None = None
     worker: str | None = None
     preemptions: int = 0
     machine_fault_at: EpochSeconds | None = None

@@ -1,8 +1,7 @@
 """The queue of RQ. It carries job ids and nothing else."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import cast
+from datetime import UTC, datetime
 
 from redis import Redis
 from rq import Queue
@@ -26,13 +25,19 @@ STALE_RQ_STATE_TTL_S = 300
 
 #: A worker sends a heartbeat every few seconds, busy or not.
 HEARTBEAT_MAX_AGE_S = 20
+#: The field of RQ's hash of a worker with the time of its last heartbeat by Redis's clock.
+HEARTBEAT_AT = "heartbeat_at"
 
 
-def _time(beat: bytes) -> datetime:
+def beat_at(by_redis: bytes | None, by_worker: bytes | None) -> float:
+    """When a worker last gave a sign of life; an older version knows only its own clock. Long ago where neither is."""
+    at = stored.number(HEARTBEAT_AT, by_redis)
+    if at is not None:
+        return at
     try:
-        return cast(datetime, utcparse(text(beat)))
+        return float(utcparse(text(by_worker or b"")).timestamp())
     except (ValueError, OverflowError):
-        return datetime.min.replace(tzinfo=UTC)
+        return 0.0
 
 
 class ScoreQueue:
@@ -66,16 +71,18 @@ class ScoreQueue:
         return self.workers().active
 
     def workers(self) -> "Workers":
-        """The workers whose last heartbeat is recent."""
-        # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most.
-        oldest = datetime.now(UTC) - timedelta(seconds=HEARTBEAT_MAX_AGE_S)
+        """The workers whose last heartbeat is recent, by Redis's clock."""
         redis: Redis = self.rq.connection
         keys = [text(key) for key in stored.read(redis.smembers, WORKERS_BY_QUEUE_KEY % self.rq.name) or ()]
         with redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hmget(key, "last_heartbeat", "state")
-            found = [beat_and_state or (None, None) for beat_and_state in stored.read_all(pipe, keys)]
-        alive = [state for beat, state in found if beat and _time(beat) > oldest]
+                pipe.hmget(key, HEARTBEAT_AT, "last_heartbeat", "state")
+            pipe.time()
+            *found, (seconds, microseconds) = stored.read_all(pipe, [*keys, "TIME"])
+        now = seconds + microseconds / 1e6
+        # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most. One
+        # of the future was sent before Redis's clock was set back.
+        alive = [worker[2] for worker in found if worker and abs(now - beat_at(*worker[:2])) < HEARTBEAT_MAX_AGE_S]
         n_paused = alive.count(WorkerStatus.SUSPENDED.encode())
         return Workers(active=len(alive) - n_paused, paused=n_paused)
 

@@ -12,7 +12,9 @@ attempt loses every write. A step that is repeated because its answer was lost c
 job for RQ; `purge` deletes a job in any state. Nothing here touches audio.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis import Redis
@@ -71,18 +73,26 @@ class JobStateMachine:
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
-        self, job: Job, *, max_in_flight: int | None = None, backlog: BacklogLimits | None = None
-    ) -> QueuePosition | None:
-        """Write a new record and queue it; where it stands. A job that is finished already is only written.
+        self,
+        job: Job,
+        *,
+        cancel_after_s: float | None = None,
+        max_in_flight: int | None = None,
+        backlog: BacklogLimits | None = None,
+    ) -> tuple[Job, QueuePosition | None]:
+        """Write a new record and queue it; the job with its times, and where it stands.
 
+        A job that is finished already is only written. With `cancel_after_s` the job's deadline is so long after its
+        creation.
         Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
         """
-        answer, *position = self._run(
+        answer, *rest = self._run(
             "create",
             job,
             fields=job.to_fields(),
+            cancel_after_s=cancel_after_s,
             rq_fields=self.queue.job_fields(job.id),
             record_prefix=redis_keys.record(""),
             joins_batch=job.batch_id is not None,
@@ -93,7 +103,10 @@ class JobStateMachine:
         )
         if error := CREATE_ERRORS.get(text(answer)):
             raise error(job.id)
-        return QueuePosition(int(position[0]), float(position[1])) if position else None
+        created_at, finished_at, deadline, *position = rest
+        times = {"created_at": created_at, "finished_at": finished_at, "deadline": deadline}
+        created = replace(job, **{name: json.loads(value) for name, value in times.items()})
+        return created, QueuePosition(int(position[0]), float(position[1])) if position else None
 
     def start(self, job_id: str, *, max_attempts: int, lease_s: float, worker: str = "") -> Job | None:
         """Begin a run: the next attempt's record, or None when there is nothing to do.

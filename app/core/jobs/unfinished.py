@@ -12,11 +12,15 @@ from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.redis_client import text
 
+#: The lease of a record that an older version wrote, which does not tell its length, is no longer than this.
+LONGEST_LEASE_S = 3600.0
+#: How far Redis's clock may be set back before a lease of the future is taken for one that is over.
+CLOCK_TOLERANCE_S = 1.0
 #: Records that are read in one round trip.
 SLICE = 1000
 
 #: What tells that there is a record, and whether a worker has the job.
-FIELDS = ("id", "status", "lease_until", "worker")
+FIELDS = ("id", "status", "lease_until", "lease_s", "worker")
 
 
 @dataclass
@@ -98,8 +102,9 @@ class UnfinishedJobs:
 
 
 def leased(fields: Json, now: float) -> bool:
-    """Whether a run's lease holds."""
-    return _seconds(fields, "lease_until") >= now
+    """Whether a lease holds, as `is_ahead` of `app/core/lua/prelude.lua` says: for no longer than its own length."""
+    left_s = _seconds(fields, "lease_until") - now
+    return 0 < left_s <= (_seconds(fields, "lease_s") or LONGEST_LEASE_S) + CLOCK_TOLERANCE_S
 
 
 def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -2,6 +2,9 @@
 -- ARGV: one JSON object, the script's named arguments. A file lists its own; one that is marked `?` may be absent.
 local args = cjson.decode(ARGV[1])
 
+-- How far Redis's clock may be set back before a time of the future is taken for one that is over.
+local CLOCK_TOLERANCE_S = 1
+
 -- Seconds since the epoch by Redis's clock, so that the clocks of several machines need not agree.
 local function now()
   local clock = redis.call('TIME')
@@ -12,6 +15,12 @@ end
 local function to_number(value)
   local number = tonumber(value or '') or 0
   return number == number and math.abs(number) < math.huge and number or 0
+end
+
+-- Whether a lease holds. It never holds for longer than its own length: the clock may have been set back.
+local function is_ahead(lease_until, lease_s)
+  local left_s = to_number(lease_until) - now()
+  return left_s > 0 and left_s <= lease_s + CLOCK_TOLERANCE_S
 end
 
 -- A key of another type than expected would fail a script halfway, again and again. Such a key gets another name, under

@@ -12,7 +12,6 @@ import re
 import secrets
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
@@ -68,12 +67,17 @@ class AudioStorage:
 
         The caller finds out whether a job still needs one.
         """
-        now = time.time()
+        now = self._now()
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # deleted by a worker meanwhile
                     if _NAME.fullmatch(entry.name) and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s):
                         yield entry.name
+
+    def _now(self) -> float:
+        """The time by the clock of the file system, which the times of files are by."""
+        os.utime(self.directory)
+        return self.directory.stat().st_mtime
 
     def free_bytes(self) -> int:
         """Bytes free on the disk, less the scratch room of the decoders."""

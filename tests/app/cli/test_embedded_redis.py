@@ -128,8 +128,7 @@ def test_the_socket_folder_of_a_killed_service_is_deleted_by_the_next(tmp_path: 
 
 
 def test_a_full_server_refuses_and_keeps_what_it_has(redis: Redis, machine: JobStateMachine) -> None:
-    kept = Job(id=new_job_id(), storage_key="key")
-    machine.create(kept)
+    kept, _ = machine.create(Job(id=new_job_id(), storage_key="key"))
     redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(ResponseError, match="maxmemory"):

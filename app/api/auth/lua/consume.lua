@@ -14,7 +14,8 @@ local at = now()
 local reached, retry_s = {}, 0
 
 local function read(name, key, limit)
-  local empty_at = math.max(to_number(redis.call('GET', key)), at)
+  -- Never further off than an empty meter needs to drain: the clock may have been set back.
+  local empty_at = math.min(math.max(to_number(redis.call('GET', key)), at), at + limit.window_s)
   local per_unit_s = limit.window_s / limit.limit
   local after = math.max(empty_at + limit.cost * per_unit_s, at)
   if limit.cost > 0 and after - at > limit.window_s + 0.001 then
@@ -31,7 +32,7 @@ if args.inflight.cost > 0 and jobs + args.inflight.cost > args.inflight.limit th
   retry_s = math.max(retry_s, args.inflight.retry_s)
 end
 
-if args.use and at - to_number(redis.call('HGET', KEYS[4], args.use.key_id)) >= args.use.every_s then
+if args.use and math.abs(at - to_number(redis.call('HGET', KEYS[4], args.use.key_id))) >= args.use.every_s then
   redis.call('HSET', KEYS[4], args.use.key_id, string.format('%.3f', at))
 end
 

@@ -45,6 +45,17 @@ local function format_time(seconds) return string.format('%.3f', seconds) end
 
 local function is_unfinished(status) return status == '"queued"' or status == '"running"' end
 
+-- Whether a worker has the job. A record that an older version wrote does not tell the length of its lease.
+local LONGEST_LEASE_S = 60 * 60
+local function is_leased()
+  return is_ahead(field('lease_until'), number('lease_s') or LONGEST_LEASE_S)
+end
+
+-- What gives a run its lease: names and values.
+local function lease(lease_s)
+  return 'lease_until', format_time(now() + lease_s), 'lease_s', tostring(lease_s)
+end
+
 -- Whether the record is still that of the run which calls.
 local function is_current_run() return field('status') == '"running"' and number('attempt') == args.attempt end
 

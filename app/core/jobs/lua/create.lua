@@ -1,7 +1,8 @@
 -- Create a job, and queue it unless it is finished already.
 --
 -- Arguments:
---   fields             the record, each value as JSON text
+--   fields             the record, each value as JSON text; the times of a job that has none yet are set here
+--   cancel_after_s ?   how long after its creation the job is canceled
 --   rq_fields          what RQ keeps of a queued job
 --   record_prefix      what stands before a job's id in the name of its record
 --   joins_batch        whether the job belongs to a batch
@@ -10,7 +11,8 @@
 --   max_backlog_s ?    seconds of audio that may wait
 --   tenant_share       how much of it one tenant may take while no other waits, as `BacklogLimits` says
 -- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
--- {'queue_share_exceeded'}, and nothing was written; or {'created'} for a finished job; or {'created', position, tag less the first one's} for a queued one.
+-- {'queue_share_exceeded'}, and nothing was written; or {'created', created_at, finished_at, deadline} as JSON text, and
+-- for a queued job its position and its tag less the first one's.
 if redis.call('EXISTS', record) == 1 then return {'exists'} end
 if args.joins_batch then
   if redis.call('EXISTS', batch) == 0 then return {'unknown_batch'} end
@@ -27,6 +29,10 @@ end
 
 local fields = args.fields
 local to_queue, tag, audio_s = is_unfinished(fields.status), next_tag(), tonumber(fields.estimated_s)
+if tonumber(fields.created_at) == 0 then fields.created_at = format_time(now()) end
+if not to_queue and fields.finished_at == 'null' then fields.finished_at = fields.created_at end
+if args.cancel_after_s then fields.deadline = format_time(fields.created_at + args.cancel_after_s) end
+local times = {fields.created_at, fields.finished_at, fields.deadline}
 if to_queue then
   -- Before the record: an id without a record does no harm, should a write fail in between.
   enqueue(tag)  -- unless a client's retry claimed the id again, and RQ has it already
@@ -46,10 +52,11 @@ end
 if not to_queue then
   publish_event('job.' .. cjson.decode(fields.status), '{}')
   expire()
-  return {'created'}
+  return {'created', unpack(times)}
 end
 redis.call('ZADD', unfinished, fields.created_at, args.id)
 redis.call('ZADD', in_flight, fields.created_at, args.id)
 wait_in_turn(tag, audio_s)
 if fields.deadline ~= 'null' then redis.call('ZADD', deadlines, fields.deadline, args.id) end
-return {'created', redis.call('ZRANK', waiting, args.id) + 1, format_tag(tag - first_tag())}
+local position = {redis.call('ZRANK', waiting, args.id) + 1, format_tag(tag - first_tag())}
+return {'created', times[1], times[2], times[3], unpack(position)}

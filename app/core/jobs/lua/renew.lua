@@ -3,5 +3,5 @@
 -- Arguments: attempt, lease_s.
 -- Returns 1, or 0 when the run has lost its job.
 if not is_current_run() then return 0 end
-redis.call('HSET', record, 'lease_until', format_time(now() + args.lease_s))
+redis.call('HSET', record, lease(args.lease_s))
 return 1

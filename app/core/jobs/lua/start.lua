@@ -7,7 +7,7 @@ local function started() return {'started', unpack(redis.call('HGETALL', record)
 
 local status = field('status')
 if not is_unfinished(status) then return {'nothing'} end
-if status == '"running"' and (number('lease_until') or 0) > now() then
+if status == '"running"' and is_leased() then
   -- Its own worker asks again when the first answer was lost on the way.
   local is_own = args.fields.worker ~= '""' and holds(args.fields)
   return is_own and started() or {'nothing'}
@@ -21,8 +21,7 @@ end
 if number('attempt') - (number('handed_back') or 0) >= args.max_attempts then return {'attempts_exhausted'} end
 local started_at = format_time(now())
 leave_queue()
-redis.call('HSET', record, 'status', '"running"', 'started_at', started_at,
-  'lease_until', format_time(now() + args.lease_s))
+redis.call('HSET', record, 'status', '"running"', 'started_at', started_at, lease(args.lease_s))
 set_fields(record, args.fields)
 redis.call('HINCRBY', record, 'attempt', 1)
 change_state(batch_states, args.id, 'running')

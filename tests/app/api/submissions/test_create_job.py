@@ -70,10 +70,10 @@ async def test_a_request_cancelled_while_its_job_is_created_still_returns_the_jo
     began = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def slow(machine: JobStateMachine, job: Job, **limits: Any) -> None:
+    def slow(machine: JobStateMachine, job: Job, **limits: Any) -> Any:
         loop.call_soon_threadsafe(began.set)
         time.sleep(0.1)
-        create(machine, job, **limits)
+        return create(machine, job, **limits)
 
     monkeypatch.setattr(JobStateMachine, "create", slow)
     answering = asyncio.create_task(Client(app, body_messages([WAV])).post("/score", RAW))

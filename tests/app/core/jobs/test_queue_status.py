@@ -28,10 +28,10 @@ def test_waiting_audio_is_bounded_and_places_are_told(machine: JobStateMachine) 
 
 def test_a_new_record_tells_its_place_in_the_queue(machine: JobStateMachine) -> None:
     jobs = [Job(id=f"job_{number}", storage_key="x", estimated_s=10.5) for number in range(3)]
-    positions = [machine.create(job) for job in jobs]
+    positions = [machine.create(job)[1] for job in jobs]
     assert (
         positions
         == QueueStatus(machine.redis).positions(jobs)
         == [QueuePosition(1, 0.0), QueuePosition(2, 10.5), QueuePosition(3, 21.0)]
     )
-    assert machine.create(Job(id="job_3", storage_key="x", status=JobState.FAILED)) is None
+    assert machine.create(Job(id="job_3", storage_key="x", status=JobState.FAILED))[1] is None

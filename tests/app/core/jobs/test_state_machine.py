@@ -26,9 +26,7 @@ EXPIRED = -1.0
 
 def queued(machine: JobStateMachine, **values: Any) -> Job:
     job_id = new_job_id()
-    job = Job(id=job_id, storage_key=job_id, **values)
-    machine.create(job)
-    return job
+    return machine.create(Job(id=job_id, storage_key=job_id, **values))[0]
 
 
 def started(machine: JobStateMachine, job: Job, *, lease_s: float = 60) -> Job:

@@ -22,7 +22,7 @@ def test_a_record_of_a_later_version_is_still_read(machine: JobStateMachine, red
 
 
 def test_a_tenants_jobs_are_listed_newest_first(machine: JobStateMachine) -> None:
-    jobs = [queued(machine, tenant="a", created_at=float(at)) for at in range(450)]
+    jobs = [queued(machine, tenant="a", created_at=float(at)) for at in range(1, 451)]
     queued(machine, tenant="b")
     assert [job_id for _, job_id in machine.store.list_by_created("a")] == [job.id for job in reversed(jobs)]
     assert [at for at, _ in machine.store.list_by_created("a", newest=3, oldest=2)] == [3, 2]
