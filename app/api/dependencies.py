@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis import Redis
 
-from app.api.auth.api_keys import KeyFile, KeyStore
+from app.api.auth.api_keys import MARK, KeyFile, KeyStore
 from app.api.auth.authentication import Authenticator
 from app.api.auth.cross_site import CrossSiteCheck
 from app.api.auth.rate_limits import Quotas
@@ -115,7 +115,8 @@ class Services:
 
 def _authenticator(settings: ApiSettings, redis: Redis) -> Authenticator:
     files = [KeyFile.load(settings.api_keys_file)] if settings.api_keys_file else []
-    return Authenticator(KeyStore(redis), *files, required=settings.require_api_keys, limits=settings.key_limits)
+    store = KeyStore(redis, mark=settings.data_dir / MARK)
+    return Authenticator(store, *files, required=settings.require_api_keys, limits=settings.key_limits)
 
 
 # A coroutine although it awaits nothing: FastAPI would run a plain function in a thread, for each request.

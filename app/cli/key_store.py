@@ -8,7 +8,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.api.auth.api_keys import KeyStore
+from app.api.auth.api_keys import MARK, KeyStore
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.cli.settings import load_settings
 from app.core.callers import ANONYMOUS_TENANT
@@ -29,9 +29,15 @@ def key_store() -> Iterator[KeyStore]:
     settings = load_settings(ServiceSettings)
     try:
         with _named_or_private(settings) as url, Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S) as redis:
-            yield KeyStore(redis)
+            yield KeyStore(redis, mark=_mark(settings))
     except (RedisError, EmbeddedRedisError) as error:
         raise NoRedis(f"the keys cannot be reached: {error}") from error
+
+
+def _mark(settings: ServiceSettings) -> Path | None:
+    """Where the service remembers that there was a key; None where only its Redis is known."""
+    names_folder = "redis_url" not in settings.model_fields_set or "data_dir" in settings.model_fields_set
+    return settings.data_dir / MARK if names_folder and settings.data_dir.is_dir() else None
 
 
 def count_anonymous_jobs(redis: Redis) -> int:

@@ -7,6 +7,7 @@ Keys are in Redis, where `apex keys` creates and revokes them while the service 
 import hashlib
 import hmac
 import json
+import logging
 import re
 import secrets
 import string
@@ -22,6 +23,13 @@ from app.core.callers import SCOPES, Limits
 from app.core.printable import printable
 from app.core.redis_client import text
 from model.domain import ApexError
+from model.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+#: In the data folder, once there was a key.
+MARK = "api-keys-required"
+MARK_TEXT = "This service had API keys, so it asks for one even if Redis has lost them. Delete this file to open it.\n"
 
 PREFIX = "msk_live"
 ID_CHARS = 12
@@ -65,10 +73,15 @@ class KeyLookup(Protocol):
 
 
 class KeyStore:
-    """The keys in Redis. A revoked key is kept, so that the service goes on requiring keys. Blocking."""
+    """The keys in Redis. A revoked key is kept, so that the service goes on requiring keys. Blocking.
 
-    def __init__(self, redis: Redis) -> None:
+    `mark` is a file that says that there was a key: a Redis that has lost its data must not open the service. Deleting
+    the file opens a service without keys again.
+    """
+
+    def __init__(self, redis: Redis, *, mark: Path | None = None) -> None:
         self.redis = redis
+        self._mark = mark
 
     def create(
         self, *, tenant: str, name: str = "", scopes: Iterable[str] = SCOPES, limits: Limits | None = None
@@ -88,6 +101,7 @@ class KeyStore:
             limits=limits or Limits(),
         )
         self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
+        self._write_mark()
         return key, f"{PREFIX}_{key.id}_{secret}"
 
     def list_all(self) -> list[ApiKey]:
@@ -121,8 +135,17 @@ class KeyStore:
         return key
 
     def any(self) -> bool:
-        """Whether a key was ever created."""
-        return bool(self.redis.exists(redis_keys.API_KEYS))
+        """Whether a key was ever created, as far as Redis knows or the mark tells."""
+        if self._is_marked():
+            return True
+        exists = bool(self.redis.exists(redis_keys.API_KEYS))
+        if exists:
+            self._write_mark()
+        return exists
+
+    def are_lost(self) -> bool:
+        """Whether there was a key, and Redis has none any more."""
+        return self._is_marked() and not stored.read(self.redis.hlen, redis_keys.API_KEYS)
 
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
@@ -131,6 +154,18 @@ class KeyStore:
         key = _key(key_id, raw or DUMMY_KEY) or NOBODY
         matches = hmac.compare_digest(_sha256(secret).encode(), key.sha256.encode())
         return key if matches and key.revoked_at is None else None
+
+    def _is_marked(self) -> bool:
+        return self._mark is not None and self._mark.exists()
+
+    def _write_mark(self) -> None:
+        if self._mark is None or self._mark.exists():
+            return
+        try:
+            with atomic_write(self._mark, durable=True) as partial:
+                partial.write_text(MARK_TEXT, "utf-8")
+        except OSError as error:
+            log.warning("a loss of Redis's data would open this service: %s cannot be written: %s", self._mark, error)
 
     def _now(self) -> float:
         seconds, microseconds = self.redis.time()

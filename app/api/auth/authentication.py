@@ -3,8 +3,10 @@
 Routes take a caller as `ReadJobs`, `WriteScores`, `DeleteJobs` or `ReadOps`, by the scope that its key needs.
 """
 
+import logging
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -20,6 +22,11 @@ from app.core.callers import Caller as Caller
 from app.core.callers import Limits
 from app.core.problems import Problem
 
+log = logging.getLogger(__name__)
+
+KEYS_LOST = "This server requires API keys and has lost those that it knew; its operator must make new ones."
+#: What proxies add to a request.
+FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 #: A service without keys checks this often whether one was created.
 RECHECK_INTERVAL_S = 1.0
 
@@ -48,8 +55,15 @@ class Authenticator:
         matches = [keys.find(presented) for keys in self._keys] if presented else []
         key = next(filter(None, matches), None)
         if key is None:
-            raise Problem("unauthorized", headers={"WWW-Authenticate": "Bearer"})
+            raise Problem("unauthorized", self._keys_lost(), headers={"WWW-Authenticate": "Bearer"})
         return self._caller(key)
+
+    def _keys_lost(self) -> str | None:
+        """Why no key is accepted at all, where that is so."""
+        if len(self._keys) > 1 or not self._store.are_lost():
+            return None
+        log.error("Redis has lost the API keys: nobody gets in until 'apex keys create' makes new ones")
+        return KEYS_LOST
 
     def _requires_key(self) -> bool:
         if not self._key_required:
@@ -116,10 +130,21 @@ def presented_key(request: Request) -> str | None:
 def _authenticate(request: Request, authenticator: Authenticator, presented: str | None) -> Caller:
     context, quotas = RequestContext.of(request), cast(Quotas, request.app.state.services.quotas)
     context.caller = caller = authenticator.caller(presented)
+    if caller.key_id is None and any(name in request.headers for name in FORWARDED_HEADERS):
+        _warn_of_proxy()
     if status := quotas.consume(caller, requests=1):
         context.headers.update(status.headers())
         status.raise_if_exceeded()
     return caller
+
+
+@cache
+def _warn_of_proxy() -> None:
+    """Warn once that everybody whom a proxy lets through may do everything."""
+    log.warning(
+        "requests come through a proxy, and there are no API keys: whoever reaches the proxy may do everything. "
+        "Set APEX_REQUIRE_API_KEYS=true and make keys with 'apex keys create', unless the proxy admits nobody else"
+    )
 
 
 WriteScores = Annotated[Caller, Depends(RequireScope("score:write"))]

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
+from rq import Worker
 from rq.worker import SimpleWorker, WorkerStatus
 
+from app.core import redis_keys
 from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq
 from tests.worker.fakes import accepted, outcome, raising, score_track, stored
@@ -198,3 +201,29 @@ def test_rq_still_has_the_methods_that_we_override_or_call(method: str, paramete
 
 def test_rq_still_asks_whether_maintenance_is_due() -> None:
     assert isinstance(inspect.getattr_static(SimpleWorker, "should_run_maintenance_tasks"), property)
+
+
+def test_what_a_redis_without_its_keys_has_forgotten_is_said_again_with_the_next_heartbeat(
+    machine: JobStateMachine, redis: Redis, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.rq.worker.MIN_HEARTBEAT_GAP_S", 0.0)
+    living, info = worker(score_track(machine, data_dir)), WorkerInfo(redis)
+    living.published = Published({"name": "apex", "version": "1"}, ("network",))
+    living.register_birth()
+    redis.flushall()
+    assert (machine.queue.n_workers(), info.model()) == (0, None)
+    living.heartbeat()
+    assert (machine.queue.n_workers(), info.model()) == (1, living.published.model)
+    assert redis.get(redis_keys.MISSING_SANDBOX_LAYERS) == b'["network"]'
+    assert [found.hostname for found in Worker.all(queue=machine.queue.rq)] == [living.hostname]
+
+
+def test_a_heartbeat_leaves_what_the_worker_that_started_last_published(
+    machine: JobStateMachine, redis: Redis, data_dir: Path
+) -> None:
+    older, info = worker(score_track(machine, data_dir)), WorkerInfo(redis)
+    older.published = Published({"version": "1"})
+    older.register_birth()
+    info.publish(Published({"version": "2"}))
+    older.heartbeat()
+    assert info.model() == {"version": "2"}

@@ -14,8 +14,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from redis import Redis
 
-from app.api.auth.api_keys import KeyStore
-from app.api.auth.authentication import RECHECK_INTERVAL_S, Authenticator
+from app.api.auth import authentication
+from app.api.auth.api_keys import MARK, KeyStore
+from app.api.auth.authentication import FORWARDED_HEADERS, KEYS_LOST, RECHECK_INTERVAL_S, Authenticator
 from app.api.dependencies import Services
 from app.core.callers import SCOPES, Limits
 from app.core.problems import Problem
@@ -261,6 +262,51 @@ def steps(store: KeyStore, presented: str) -> list[str]:
     finally:
         sys.setprofile(None)
     return called
+
+
+async def test_a_service_that_had_keys_stays_closed_when_redis_loses_them(
+    settings: ApiSettings, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also after a restart of the front end, which knows only what is in the data folder."""
+    headers = key_of(redis, "acme")
+    assert (await get(create_app(settings, redis=redis), headers)).status_code == 200
+    assert (await get(create_app(settings, redis=redis), {})).status_code == 401
+    redis.flushall()
+    for shown in (headers, {}):
+        answer = await get(create_app(settings, redis=redis), shown)
+        assert (answer.status_code, answer.json()["detail"]) == (401, KEYS_LOST)
+    assert "apex keys create" in caplog.text
+    assert (await get(create_app(settings, redis=redis), key_of(redis, "acme"))).status_code == 200
+
+
+async def test_a_service_is_opened_again_by_its_operator(settings: ApiSettings, redis: Redis) -> None:
+    key_of(redis, "acme")
+    assert (await get(create_app(settings, redis=redis), {})).status_code == 401
+    redis.flushall()
+    (settings.data_dir / MARK).unlink()
+    assert (await get(create_app(settings, redis=redis), {})).status_code == 200
+
+
+async def test_a_data_folder_that_cannot_be_written_closes_the_service_all_the_same(
+    settings: ApiSettings, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    (settings.data_dir / f".{MARK}.partial").mkdir(parents=True)  # where the mark would be written
+    key_of(redis, "acme")
+    assert (await get(create_app(settings, redis=redis), {})).status_code == 401
+    assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("header", FORWARDED_HEADERS)
+async def test_an_open_service_behind_a_proxy_says_so_once(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, header: str
+) -> None:
+    authentication._warn_of_proxy.cache_clear()
+    monkeypatch.setattr(authentication, "RECHECK_INTERVAL_S", 0.0)
+    await client.get("/model")
+    assert "proxy" not in caplog.text
+    for _ in range(3):
+        await client.get("/model", headers={header: "192.0.2.1"})
+    assert caplog.text.count("APEX_REQUIRE_API_KEYS") == 1
 
 
 async def test_no_log_line_holds_a_key(guarded: FastAPI, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:

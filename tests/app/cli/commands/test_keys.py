@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from app.api.auth.api_keys import KeyStore
+from app.api.auth.api_keys import MARK, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.cli.commands.keys import LIMITS
 from app.cli.embedded_redis import EmbeddedRedis, running_url
@@ -128,6 +128,15 @@ def test_the_private_redis_of_a_service_is_found_while_it_runs_and_started_when_
     second = created("--tenant", "acme", "--data-dir", str(tmp_path))
     with EmbeddedRedis(directory) as server, Redis.from_url(server.url) as redis:
         assert all(KeyStore(redis).find(key) for key in (first, second))
+
+
+def test_the_first_key_is_noted_in_the_data_folder_of_the_service(tmp_path: Path, redis: Redis, redis_url: str) -> None:
+    with EmbeddedRedis(tmp_path / "redis"):
+        created("--tenant", "acme", "--data-dir", str(tmp_path))
+    assert (tmp_path / MARK).exists()
+    (tmp_path / "elsewhere").mkdir()
+    created("--tenant", "acme", "--redis-url", redis_url, "--data-dir", str(tmp_path / "elsewhere"))
+    assert (tmp_path / "elsewhere" / MARK).exists()
 
 
 def test_a_folder_without_a_service_gets_no_key(tmp_path: Path) -> None:
