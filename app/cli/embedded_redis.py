@@ -6,6 +6,7 @@ It writes every command to disk before answering, because a job that was answere
 import fcntl
 import importlib.util
 import logging
+import os
 import shutil
 import subprocess
 import time
@@ -48,14 +49,20 @@ def find_server() -> str:
 
 
 def running_url(directory: Path) -> str | None:
-    """Where the private Redis of a folder answers, None when it does not run."""
+    """Where the private Redis of a folder answers, None when it does not run.
+
+    A copy of a running service's folder names that service's socket. So what a folder says is believed only while its
+    own lock is held, by a server that works in this folder: a copy made of hard links shares the lock.
+    """
     try:
+        if not _is_locked(directory):
+            return None
         url = (directory / URL_FILE).read_text()
         with Redis.from_url(url) as redis:
-            redis.ping()
-    except (OSError, ValueError, RedisError):
+            works_in = redis.config_get("dir")["dir"]
+        return url if os.path.samefile(works_in, directory) else None
+    except (OSError, ValueError, KeyError, RedisError):
         return None
-    return url
 
 
 class EmbeddedRedis:
@@ -144,6 +151,15 @@ class EmbeddedRedis:
             "maxmemory-policy": "noeviction",
         }
         return [item for name, value in options.items() for item in (f"--{name}", value)]
+
+
+def _is_locked(directory: Path) -> bool:
+    with (directory / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _locked(directory: Path) -> IO[str]:

@@ -139,6 +139,16 @@ def test_the_first_key_is_noted_in_the_data_folder_of_the_service(tmp_path: Path
     assert (tmp_path / "elsewhere" / MARK).exists()
 
 
+@pytest.mark.parametrize("copy", [["cp", "-a"], ["cp", "-al"]], ids=["copied", "hard-linked"])
+def test_a_copy_of_a_running_services_folder_does_not_reach_that_service(tmp_path: Path, copy: list[str]) -> None:
+    with EmbeddedRedis(tmp_path / "data" / "redis") as server, Redis.from_url(server.url) as redis:
+        created("--tenant", "acme", "--data-dir", str(tmp_path / "data"))
+        subprocess.run([*copy, tmp_path / "data", tmp_path / "copy"], check=True)
+        assert (tmp_path / "copy" / "redis" / "url").read_text() == server.url
+        apex_keys("create", "--tenant", "other", "--data-dir", str(tmp_path / "copy"))
+        assert [key.tenant for key in KeyStore(redis).list_all()] == ["acme"]
+
+
 def test_a_folder_without_a_service_gets_no_key(tmp_path: Path) -> None:
     done = apex_keys("create", "--tenant", "acme", "--data-dir", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
