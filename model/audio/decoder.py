@@ -28,6 +28,12 @@ _DECODERS = ("ffmpeg", "libsndfile")
 _STORAGE_ERRNOS = frozenset(
     [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN]
 )
+#: A decoder that was busy for less of its time than this has waited for something that is not the track.
+_MIN_BUSY_SHARE = 0.1
+
+
+class DecodeStalled(OSError):
+    """A decoder did next to nothing until its deadline: the disk does not answer, or the machine is far too busy."""
 
 
 class DecodedTrack:
@@ -106,7 +112,7 @@ class Decoder:
         """Decodes the whole of a regular file, given by its path or open (whatever its position), in its own child.
 
         Raises an AudioError that says why the track cannot be scored, be it broken, hostile, too long or too slow;
-        OSError when this machine is at fault (no file, no process, a full disk): then trying again may help.
+        OSError when this machine is at fault (no file, no process, a full disk, a stall): then trying again may help.
         """
         with ExitStack() as on_failure:
             pcm = on_failure.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir))
@@ -155,11 +161,13 @@ class Decoder:
         self.close()
 
     def _exchange(self, source_fd: int, sink_fd: int) -> bytes:
-        try:
-            with self._server.fork(self._request, source_fd, sink_fd) as child:
+        with self._server.fork(self._request, source_fd, sink_fd) as child:
+            try:
                 reply = child.reply(self._timeout_s)
-        except TimeoutError:
-            raise decode_error("time", self._limits) from None
+            except TimeoutError:
+                if child.cpu_s() < _MIN_BUSY_SHARE * self._timeout_s:
+                    raise DecodeStalled("the decoder got no processor time, or waited for the disk") from None
+                raise decode_error("time", self._limits) from None
         if not reply and not self._server.is_alive():
             raise ForkServerError("the fork server died, and the decoding child with it")
         return reply

@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
 from model.parent_death import tied_to_this_process
@@ -59,6 +60,12 @@ class Child:
         with suppress(ConnectionError):
             return self._connection.recv(MAX_MESSAGE_BYTES)
         return b""
+
+    def cpu_s(self) -> float:
+        """Processor time that it has used so far. Raises OSError for a child that is gone."""
+        pid = Path(f"/proc/self/fdinfo/{self._pidfd}").read_text().partition("Pid:")[2].split()[0]
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self) -> Self:
         return self

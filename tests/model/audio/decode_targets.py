@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import itertools
 import os
 import socket
 import sys
@@ -45,6 +46,7 @@ leave = _in_trouble(lambda: os._exit(0))
 bug = _in_trouble(lambda: _raise(TypeError("a fault of ours")))
 shout = _in_trouble(lambda: [os.write(stream, b"shout\n" * 10_000) for stream in (1, 2)])
 eat_memory = _in_trouble(_allocate)
+spin = _in_trouble(lambda: sum(itertools.repeat(0)))
 hang = _in_trouble(lambda: time.sleep(600))
 need_a_file = _in_trouble(lambda: Path("/etc/hostname").read_bytes())
 fill_disk = _in_trouble(lambda: _raise(OSError(errno.ENOSPC, "disk full")))

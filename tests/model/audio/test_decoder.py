@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.audio.decode_errors import DECODE_ERRORS
-from model.audio.decoder import DecodedTrack, Decoder
+from model.audio.decoder import DecodedTrack, Decoder, DecodeStalled
 from model.audio.pcm import mono
 from model.audio.resampling import resample
 from model.audio.sandbox import forkserver
@@ -335,7 +335,7 @@ def test_a_mutated_file_decodes_or_ends_in_an_audio_error(
     ("target", "reason"),
     [
         ("segfault", "crash"), ("abort", "crash"), ("leave", "crash"), ("bug", "crash"),
-        ("eat_memory", "memory"), ("hang", "time"), ("shout", "container"),
+        ("eat_memory", "memory"), ("spin", "time"), ("shout", "container"),
     ],
 )  # fmt: skip
 def test_a_child_that_goes_wrong_fails_its_track_and_no_other(
@@ -386,6 +386,11 @@ def test_a_full_disk_is_no_fault_of_the_track(strange: Callable[..., Decoder]) -
 def test_an_error_that_is_the_sandbox_refusing_the_track_is_the_tracks(strange: Callable[..., Decoder]) -> None:
     with pytest.raises(AudioUndecodable, match="crashed"):
         decode(strange("need_a_file"), TROUBLE)
+
+
+def test_a_decoder_that_only_waits_is_no_fault_of_the_track(strange: Callable[..., Decoder]) -> None:
+    with pytest.raises(DecodeStalled):
+        decode(strange("hang", timeout_s=1.5), TROUBLE)
 
 
 def test_a_decoder_that_cannot_start_says_so(
