@@ -1,6 +1,7 @@
 """Real worker processes under a supervisor, and the jobs that take them down."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -15,8 +16,10 @@ from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import WorkerSettings
 from app.core.storage.local import AudioStorage
+from tests.app.api.live import eventually
 from tests.chaos import process
 from tests.chaos.scripted import Script, scores
+from tests.service.test_disk import failing
 from tests.worker.fakes import outcome, stored
 from worker.main import processes, supervised
 from worker.supervisor import Supervisor
@@ -54,10 +57,14 @@ class Bench:
     def over(self, job: Job) -> Job:
         return self.wait(job, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELED)
 
-    def pid(self) -> int:
+    def child_pid(self) -> int | None:
         [child] = self.supervisor.children
-        assert child.process
-        return child.process.pid
+        return child.process.pid if child.process else None
+
+    def pid(self) -> int:
+        pid = self.child_pid()
+        assert pid
+        return pid
 
 
 @pytest.fixture
@@ -93,6 +100,18 @@ def test_the_job_of_a_killed_worker_runs_again_before_its_lease_ends(bench: Benc
     assert over.result
     assert over.result["scores"] == scores(Script("long", run_s=3.0, n_segments=30).track())
     assert stored(data_dir) == []
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_a_worker_that_gets_no_thread_for_its_heartbeat_charges_no_job(bench: Bench) -> None:
+    """It ends, and the supervisor starts it again."""
+    bench.over(bench.submit(Script("before")))
+    refused = bench.pid()
+    with failing(refused, "clone,clone3:error=EAGAIN"):
+        job = bench.submit(Script("without a heartbeat"))
+        eventually(lambda: bench.child_pid() not in (None, refused))
+    over = bench.over(job)
+    assert (over.status, over.attempts_used) == (JobState.SUCCEEDED, 1)
 
 
 POISON = {
