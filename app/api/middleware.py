@@ -54,8 +54,10 @@ class RequestMiddleware:
             cycle.status = STATUS_CLIENT_CLOSED_REQUEST
         except asyncio.CancelledError:
             # The server cancels requests that outlast its shutdown. The task ends here either way; raised further, the
-            # cancellation would only log a traceback for every open upload.
-            await cycle.respond(Problem("shutting_down"))
+            # cancellation would only log a traceback for every open upload. A response that has begun is cut by the
+            # server, because it is not complete.
+            if cycle.status is None:
+                await cycle.respond(Problem("shutting_down"))
         except Exception:
             log.exception("unexpected error")
             await cycle.respond(Problem("internal_error"))

@@ -182,9 +182,17 @@ def test_a_request_without_an_answer_is_cut_and_logged(app: FastAPI, caplog: pyt
     with live(app, hurried(Phase.ANSWER)) as served:
         assert exchange(served, LIVEZ.replace(b"/livez", b"/never")) == b""
         eventually(lambda: not served.server.server_state.connections)
-        for task in list(served.server.server_state.tasks):
-            served.server.servers[0].get_loop().call_soon_threadsafe(task.cancel)
+        cancel_requests(served)
     assert "no answer for" in caplog.text
+
+
+def test_an_answer_that_is_cancelled_halfway_is_cut_without_a_traceback(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    with live(app) as served, following(served) as connection:
+        cancel_requests(served)
+        assert not rest_of(connection).endswith(b"0\r\n\r\n")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_an_answer_that_has_begun_may_take_its_time(app: FastAPI) -> None:
@@ -264,6 +272,12 @@ def leave(served: Live, request: bytes, *, politely: bool) -> None:
         time.sleep(SOON_S)
         if not politely:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def cancel_requests(served: Live) -> None:
+    """What the server does with requests that outlast its shutdown."""
+    for task in list(served.server.server_state.tasks):
+        served.server.servers[0].get_loop().call_soon_threadsafe(task.cancel)
 
 
 @contextmanager
