@@ -42,6 +42,7 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
         contact=document.CONTACT,
         license_info=document.LICENCE,
         servers=document.servers(settings.root_path),
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         openapi_tags=document.TAGS,

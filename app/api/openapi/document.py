@@ -1,10 +1,10 @@
 """The OpenAPI document as it is served: the one that FastAPI generates, completed with what concerns all routes."""
 
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from app.api.openapi import examples
 from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
@@ -61,14 +61,30 @@ def servers(root_path: str) -> list[Json]:
 
 
 def install(app: FastAPI) -> None:
-    """Serve the completed document, and a copy of it for generators that know only OpenAPI 3.0."""
+    """Serve the completed document, and a copy of it for generators that know only OpenAPI 3.0.
+
+    Each is written once. FastAPI would write its own for each request, which anybody may send.
+    """
     generated = app.openapi
     document = cache(lambda: complete(generated()))
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+    texts = {"/openapi.json": cache(lambda: text(document())), "/openapi-3.0.json": cache(lambda: text_30(document()))}
+    for path, written in texts.items():
+        app.add_api_route(path, partial(serve, written), include_in_schema=False)
 
-    @app.get("/openapi-3.0.json", include_in_schema=False)
-    async def openapi_30() -> JSONResponse:
-        return JSONResponse(downgrade(document()))
+
+async def serve(written: Callable[[], bytes]) -> Response:
+    return Response(written(), media_type="application/json")
+
+
+def text(document: Json) -> bytes:
+    """A document as JSON."""
+    return bytes(JSONResponse(document).body)
+
+
+def text_30(document: Json) -> bytes:
+    """The same in OpenAPI 3.0."""
+    return text(downgrade(document))
 
 
 def complete(document: Json) -> Json:

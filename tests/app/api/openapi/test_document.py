@@ -67,6 +67,17 @@ async def test_the_committed_document_is_the_served_one(client: httpx.AsyncClien
     assert (await client.get("/openapi.json")).json() == json.loads(COMMITTED.read_text())
 
 
+async def test_it_is_written_once_however_often_it_is_asked_for(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in ("/openapi.json", "/openapi-3.0.json"):
+        first = (await client.get(path)).content
+        with monkeypatch.context() as patch:
+            patch.setattr("starlette.responses.json", None)
+            patch.setattr("fastapi.responses.JSONResponse.render", None)
+            assert (await client.get(path)).content == first
+
+
 async def test_both_versions_of_the_document_are_valid(client: httpx.AsyncClient) -> None:
     for path, version in (("/openapi.json", "3.1"), ("/openapi-3.0.json", "3.0")):
         served = (await client.get(path)).json()
