@@ -10,7 +10,7 @@
 --   waiting             sorted set: ids of queued jobs, by their tags (queue.lua)
 --   deadlines           sorted set: ids of unfinished jobs that have a deadline, by it
 --   running             hash: id -> start and length of a run in progress, as JSON
---   tenant_queues       hash: tenant -> jobs and audio_ms that wait, and next_tag, as JSON; under '' those of all
+--   tenant_queues       hash: tenant -> jobs and audio_ms that wait, next_tag and debt_s, as JSON; under '' the sums
 --   batch, batch_items, batch_unfinished, batch_states
 --                       the batch's record, list and sets; names of nothing for a job without a batch
 --   rq_queues, rq_queue, rq_job

@@ -8,6 +8,10 @@ local status = field('status')
 if status == '"' .. args.state .. '"' then return holds(args.fields) and 1 or 0 end
 if status ~= '"running"' and not (status == '"queued"' and args.allow_queued) then return 0 end
 set_fields(record, args.fields)
+local readable, audio = pcall(cjson.decode, field('audio', '{}'))
+if readable and type(audio) == 'table' and type(audio.duration_s) == 'number' then
+  charge(audio.duration_s - to_number(field('estimated_s')))
+end
 if cached_result then redis.call('SET', cached_result, args.id, 'EX', args.ttl_s) end
 finish(args.state)
 return 1

@@ -5,6 +5,8 @@
 -- tenants take turns by seconds of audio, and a tenant alone is served in the order in which its jobs came. RQ's list is
 -- kept in the order of the tags.
 --
+-- Lengths are estimates. What a job proves longer than estimated is its tenant's debt, by which its next job comes later.
+--
 -- What waits is counted beside `waiting`, which is the truth. An older version does not count: `check_counts`, which every
 -- reconciler runs, repairs that.
 
@@ -25,12 +27,13 @@ end
 local function add(count, jobs, audio_s, next_tag)
   count.jobs = count.jobs + jobs
   count.audio_ms = math.max(count.audio_ms + math.floor(audio_s * 1000 + 0.5), 0)
-  count.next_tag = next_tag and format_tag(next_tag) or count.next_tag
+  if next_tag then count.next_tag, count.debt_s = format_tag(next_tag), nil end
+  if count.jobs <= 0 then count.jobs, count.next_tag = 0, nil end
   return count
 end
 
 local function write_count(tenant, count)
-  if count.jobs > 0 then
+  if count.jobs > 0 or count.debt_s then
     redis.call('HSET', tenant_queues, tenant, cjson.encode(count))
   else
     redis.call('HDEL', tenant_queues, tenant)
@@ -61,8 +64,8 @@ local function first_tag() return tonumber(redis.call('ZRANGE', waiting, 0, 0, '
 
 -- The tag of the tenant's next job.
 local function next_tag()
-  local from = first_tag() or 0
-  local tag = math.max(tonumber(read_count(args.tenant).next_tag) or from, from)
+  local from, count = first_tag() or 0, read_count(args.tenant)
+  local tag = math.max(tonumber(count.next_tag) or from, from) + (tonumber(count.debt_s) or 0)
   local same_time = redis.call('ZRANGE', waiting, '(' .. format_tag(tag + SAME_TIME_S), format_tag(tag), 'BYSCORE', 'REV',
     'LIMIT', 0, 1, 'WITHSCORES')
   return same_time[2] and same_time[2] + STEP_S or tag
@@ -107,6 +110,15 @@ end
 
 -- Have the job wait behind those of its tenant.
 local function wait_in_turn(tag, audio_s) wait(tag, audio_s, tag + audio_s) end
+
+-- Note by how much a finished job was longer than estimated, if its tenant has others to share the workers with.
+local function charge(underestimate_s)
+  if redis.call('EXISTS', waiting) == 0 then return end
+  local count = read_count(args.tenant)
+  local debt_s = (tonumber(count.debt_s) or 0) + underestimate_s
+  count.debt_s = debt_s > 0 and debt_s or nil  -- a credit would have the next job overtake the tenant's own
+  write_count(args.tenant, count)
+end
 
 function leave_queue()
   if redis.call('ZREM', waiting, args.id) == 0 then return end

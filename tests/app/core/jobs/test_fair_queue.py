@@ -105,6 +105,29 @@ def test_turns_are_by_seconds_of_audio(machine: JobStateMachine) -> None:
         assert abs(run_s["short"] - run_s["long"]) <= SHORT_S + LONG_S
 
 
+def test_a_tenant_whose_tracks_are_longer_than_they_look_pays_with_later_turns(machine: JobStateMachine) -> None:
+    estimated_s, run_s = {"dense": 10.0, "plain": 100.0}, {"dense": 200.0, "plain": 100.0}
+    total_s = {"dense": 0.0, "plain": 0.0}
+    for tenant in total_s:
+        send(machine, tenant, 5, estimated_s[tenant])
+    for _ in range(200):
+        run = begin(machine)
+        machine.succeed(run, result={}, audio={"duration_s": run_s[run.tenant]})
+        total_s[run.tenant] += run_s[run.tenant]
+        send(machine, run.tenant, 1, estimated_s[run.tenant])
+        assert machine.queue.rq.job_ids == waiting(machine)
+    # What waited before the first debt was known runs by the estimates.
+    assert abs(total_s["dense"] - total_s["plain"]) <= 6 * (run_s["dense"] + run_s["plain"])
+
+
+def test_debts_are_forgotten_when_nobody_waits(machine: JobStateMachine) -> None:
+    send(machine, "dense", 2, 10.0)
+    first, last = begin(machine), begin(machine)
+    for run in (first, last):
+        machine.succeed(run, result={}, audio={"duration_s": 900.0})
+    assert not machine.redis.exists(redis_keys.TENANT_QUEUES)
+
+
 def test_a_tenant_alone_is_served_in_the_order_in_which_its_jobs_came(machine: JobStateMachine) -> None:
     jobs = [job for audio_s in (5.0, 0.0, 0.0, 900.0, 1.0) for job in send(machine, "one", audio_s=audio_s)]
     assert machine.queue.rq.job_ids == waiting(machine) == ids(*jobs)
