@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 ANSWER_SLACK_S = 60
 BODY_SLACK_BYTES = MIB
 #: Files that are open for other reasons, most of them connections to Redis; and a connection with its upload's file.
-OTHER_DESCRIPTORS = 128
+#: With these, 2000 connections fit into 4096, which is all that many a system allows.
+OTHER_DESCRIPTORS = 96
 DESCRIPTORS_PER_CONNECTION = 2
 MIN_CONNECTIONS = 16
 

@@ -13,9 +13,10 @@ from functools import partial
 import anyio
 import pytest
 from fastapi import FastAPI, Request
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
-from app.api.server.protocol import MAX_FRAMING_BYTES, MAX_PIPELINED
+from app.api.server.protocol import MAX_FRAMING_BYTES, MAX_PIPELINED, Protocol
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -152,6 +153,14 @@ def test_what_follows_a_stream_of_events_is_not_answered_within_it(served: Live)
 
 
 # Phases that do not end by themselves
+
+
+def test_what_the_protocol_overrides_is_there_in_uvicorn() -> None:
+    """Some of it is private there: a new version may call it otherwise."""
+    overridden = {"_start_asgi_task", "_unset_keepalive_if_required", "on_response_complete", "send_400_response"}
+    overridden |= {name for name in vars(Protocol) if re.fullmatch("on_.*|.*_(made|lost|received|writing)", name)}
+    assert len(overridden) > 10
+    assert overridden <= set(vars(HttpToolsProtocol))
 
 
 def test_empty_lines_do_not_keep_an_idle_connection(app: FastAPI) -> None:
