@@ -36,7 +36,7 @@ from app.main import create_app
 
 async def main():
     app = create_app(ApiSettings())
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         headers = {"Content-Type": "audio/wav", "Cancel-After": "600"}
         job = (await client.post("/score", content=sys.stdin.buffer.read(), headers=headers)).json()
         capacity = (await client.get("/capacity")).json()
