@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from app.cli.embedded_redis import EmbeddedRedis
@@ -19,6 +20,12 @@ from tests.e2e.service import Json, Service, running
 def state_machine(redis: Redis, *, result_ttl_s: int = 60) -> JobStateMachine:
     """The jobs of a Redis, queued where every test looks for them."""
     return JobStateMachine(redis, queue=ScoreQueue(redis, name="scores"), result_ttl_s=result_ttl_s)
+
+
+def pytest_configure() -> None:
+    """Judge no generated example by its time: the machine may be busy."""
+    settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
