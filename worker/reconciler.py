@@ -6,8 +6,9 @@ reconcilers may run at once: each repair is a compare-and-set or a unique enqueu
 """
 
 import logging
+import time
 import traceback
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
@@ -19,9 +20,9 @@ from rq.job import Job as RqJob
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
 from app.core import redis_keys
-from app.core.jobs.models import Job, JobState, RunSignal
+from app.core.jobs.models import Job, JobState, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import UnfinishedJobs, slices
+from app.core.jobs.unfinished import SLICE, Standings, UnfinishedJobs, slices
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis_client import text
@@ -32,6 +33,11 @@ log = logging.getLogger(__name__)
 
 #: Audio younger than this may belong to an upload whose record is being written.
 ORPHAN_GRACE_S = 3600.0
+#: How long a repair may take in one pass, before the others have their turn; the next pass goes on.
+BUDGET_S = 2.0
+SWEEP_EVERY_S = 60.0
+#: Ids of a log line about many jobs.
+SHOWN = 10
 FINAL_STATES = [state for state in JobState if state.done]
 #: Errors after which nothing else can be repaired either.
 AWAY = (ConnectionError, TimeoutError)
@@ -60,7 +66,9 @@ class Reconciler:
     max_attempts: int
     orphan_grace_s: float = ORPHAN_GRACE_S
     ended: Container[str] = ()
-    _orphan_candidates: set[str] = field(default_factory=set, init=False)
+    budget_s: float = BUDGET_S
+    _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
+    _next_sweep: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
@@ -88,7 +96,7 @@ class Reconciler:
             return []
         requeued = self._try("orphaned jobs", lambda: self._requeue_orphaned(snapshot)) or []
         self._try("state of RQ", lambda: self._drop_stale_rq_state(snapshot))
-        self._try("orphaned audio", self._delete_orphaned_audio)
+        self._try("orphaned audio", lambda: self._delete_orphaned_audio(snapshot))
         return requeued
 
     def _try(self, what: str, repair: Callable[[], T]) -> T | None:
@@ -128,44 +136,68 @@ class Reconciler:
         return {text(entry).partition(":")[0] for entry in (*taken, *broken_off)}
 
     def _requeue_orphaned(self, snapshot: Snapshot) -> list[str]:
-        requeued, candidates = list[str](), set[str]()
-        for ids in slices([job_id for job_id in snapshot.unfinished if job_id not in snapshot.queued]):
-            found = self.unfinished.standings(ids)
-            for job_id in found.absent:
-                self._try(job_id, partial(self.unfinished.forget, job_id))
-            orphaned = [*found.orphaned, *self._taken_back(found.workers)]
-            done = self._requeue([job_id for job_id in orphaned if job_id in self._orphan_candidates])
-            candidates.update(job_id for job_id in orphaned if job_id not in done)
+        requeued, candidates = list[str](), dict[str, Orphan]()
+        missing = [job_id for job_id in snapshot.unfinished if job_id not in snapshot.queued]
+        deadline = time.monotonic() + self.budget_s
+        for n_seen, ids in enumerate(slices(missing), 1):
+            done, left = self._requeue(self.unfinished.standings(ids, self.queue))
             requeued += done
-        self._orphan_candidates = candidates
+            candidates |= left
+            if time.monotonic() > deadline:
+                rest = missing[n_seen * SLICE :]
+                candidates |= {job_id: self._candidates[job_id] for job_id in rest if job_id in self._candidates}
+                break
+        self._candidates = candidates
         return requeued
 
-    def _taken_back(self, workers: Mapping[str, str]) -> list[str]:
+    def _requeue(self, found: Standings) -> tuple[list[str], dict[str, Orphan]]:
+        """Queue again what the pass before has found orphaned too; the ids, and the rest of those that are orphaned."""
+        for job_id in found.absent:
+            self._try(job_id, partial(self.unfinished.forget, job_id))
+        orphans = {orphan.id: orphan for orphan in found.orphaned}
+        spent = [orphan.id for orphan in found.orphaned if orphan.attempts_used >= self.max_attempts]
+        for job_id in spent:
+            if job_id in self._candidates:
+                self._try(job_id, partial(self._give_up, job_id))
+        # As the pass before has seen them: another reconciler may have queued them since.
+        due = [self._candidates[job_id] for job_id in orphans if job_id in self._candidates and job_id not in spent]
+        due += self._taken_back(found.workers)
+        done = self._enqueue(due) if due else []
+        return done, {job_id: orphan for job_id, orphan in orphans.items() if job_id not in set(done)}
+
+    def _enqueue(self, due: Sequence[Orphan]) -> list[str]:
+        done = self.machine.enqueue(due)
+        self._forget_runs(done)
+        if done:
+            log.warning("orphaned jobs requeued", extra={"n_jobs": len(done), "job_ids": done[:SHOWN]})
+        return done
+
+    def _taken_back(self, workers: Mapping[str, str]) -> list[Orphan]:
         """Take jobs back from workers that are known to be gone."""
         ended = [job_id for job_id, worker in workers.items() if worker in self.ended]
         jobs = [job for job in self.store.get_many(ended) if job]
-        taken = [job.id for job in jobs if self._try(job.id, partial(self.machine.requeue, job))]
-        self._orphan_candidates.update(taken)
-        return taken
+        taken = [job for job in jobs if self._try(job.id, partial(self.machine.requeue, job))]
+        enqueued_at = self.queue.enqueued_at([job.id for job in taken])
+        return [Orphan(job.id, job.tenant, job.attempts_used, at) for job, at in zip(taken, enqueued_at, strict=True)]
 
-    def _requeue(self, ids: Sequence[str]) -> list[str]:
-        jobs = [job for job in self.store.get_many(ids) if job]
-        return [job.id for job in jobs if self._try(job.id, partial(self._repair, job))]
+    def _forget(self, job_ids: Collection[str]) -> None:
+        """Delete all that RQ keeps of jobs that have finished."""
+        if job_ids:
+            self._redis.delete(*map(RqJob.key_for, job_ids))
+        self._forget_runs(job_ids)
 
-    def _repair(self, job: Job) -> bool:
-        if job.attempts_used >= self.max_attempts:
-            self._give_up(job)
-            return False
-        self._forget(job.id)
-        log.warning("orphaned job requeued", extra={"job_id": job.id, "attempt": job.attempt})
-        return self.machine.enqueue(job)
+    def _forget_runs(self, job_ids: Collection[str]) -> None:
+        """Delete what RQ keeps of runs that have ended."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.delete(ExecutionRegistry(job_id, connection=self._redis).key)
+                pipe.lrem(self._intermediate, 0, job_id)
+            pipe.execute()
 
-    def _forget(self, job_id: str) -> None:
-        """Delete what RQ keeps of a run: the id can be queued again, or has finished."""
-        self._redis.delete(RqJob.key_for(job_id), ExecutionRegistry(job_id, connection=self._redis).key)
-        self._redis.lrem(self._intermediate, 0, job_id)
-
-    def _give_up(self, job: Job) -> None:
+    def _give_up(self, job_id: str) -> None:
+        job = self.store.get(job_id)
+        if job is None:
+            return
         detail = f"Each of {job.attempts_used} runs ended with its worker."
         error = problem_object("worker_lost", detail, attempts=job.attempt, request_id=job.request_id)
         if self.machine.fail(job, error=error):
@@ -173,8 +205,11 @@ class Reconciler:
 
     def _stop_overdue(self) -> None:
         """A worker drops an overdue job when it comes to it; a long queue must not make that late."""
+        deadline = time.monotonic() + self.budget_s
         for job in self.unfinished.overdue():
             self._try(job.id, partial(self._stop, job))
+            if time.monotonic() > deadline:
+                break
 
     def _stop(self, job: Job) -> None:
         if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
@@ -182,15 +217,20 @@ class Reconciler:
 
     def _drop_stale_rq_state(self, snapshot: Snapshot) -> None:
         """Drop what RQ keeps of runs that have ended: it has no maintenance of its own here."""
-        for job_id in snapshot.held_by_rq - set(snapshot.unfinished):
-            self._forget(job_id)
+        self._forget(snapshot.held_by_rq - set(snapshot.unfinished))
         for job_id in snapshot.held_by_rq & snapshot.queued:
             self._redis.lrem(self._intermediate, 0, job_id)
         self._redis.zremrangebyscore(self._started, 0, self._redis.time()[0])
         clean_worker_registry(self.queue.rq)
 
-    def _delete_orphaned_audio(self) -> None:
-        for keys in slices(list(self.storage.orphans(older_than_s=self.orphan_grace_s))):
+    def _delete_orphaned_audio(self, snapshot: Snapshot) -> None:
+        """Once a minute, because every file of the folder is looked at."""
+        if time.monotonic() < self._next_sweep:
+            return
+        self._next_sweep = time.monotonic() + SWEEP_EVERY_S
+        unfinished = set(snapshot.unfinished)
+        old = self.storage.orphans(older_than_s=self.orphan_grace_s)
+        for keys in slices([key for key in old if key not in unfinished]):
             for key, record in zip(keys, self.store.get_fields(keys, ["id", "status"]), strict=True):
                 if record is None or record["status"] in FINAL_STATES:
                     self._try(key, partial(self.storage.delete, key))

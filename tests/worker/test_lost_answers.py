@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import ConnectionError
 from rq.job import Job as RqJob
 
-from app.core.jobs.models import Job, JobState, new_job_id
+from app.core.jobs.models import Job, JobState, Orphan, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import connect
 from app.core.storage.local import AudioStorage
@@ -66,7 +66,7 @@ def test_an_enqueue_sent_again_makes_one_job(machine: JobStateMachine, between: 
     machine.redis.delete(machine.queue.rq.key, *(RqJob.key_for(lost.id) for lost in (job, other)))
     with connect(between.url, max_retries=5) as client:
         far = state_machine(client)
-        far.enqueue(other)  # so that Redis knows the script
+        far.enqueue([Orphan(other.id, other.tenant, 0, "")])  # so that Redis knows the script
         between.lose_answer_to = job.id.encode()
-        assert not far.enqueue(job)
+        assert far.enqueue([Orphan(job.id, job.tenant, 0, "")]) == []
     assert machine.queue.rq.job_ids == [job.id, other.id]

@@ -11,10 +11,10 @@ from redis import Redis
 
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.jobs.unfinished import SLICE, UnfinishedJobs
 from app.core.storage.local import AudioStorage
 from model.domain import AudioSilent
-from tests.app.records import enqueue_by_rq
+from tests.app.records import enqueue_by_rq, queued
 from tests.conftest import state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
@@ -267,3 +267,57 @@ def test_nothing_is_reconciled_while_redis_is_away(data_dir: Path) -> None:
         max_attempts=3,
     )
     assert reconciler.run() == []
+
+
+def test_a_lost_queue_is_filled_in_slices_and_other_repairs_come_in_between(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+) -> None:
+    """Each pass takes one slice here, because its time is over at once."""
+    jobs = [queued(machine) for _ in range(2 * SLICE + 1)]
+    redis, rq = machine.redis, machine.queue.rq
+    redis.delete(rq.key, *(machine.queue.keys(job.id)[-1] for job in jobs))
+    reconciler.run()
+    late = accepted(machine, data_dir, deadline=1.0)
+    reconciler.budget_s = 0.0
+    passes = [len(reconciler.run()) for _ in range(3)]
+    assert passes == [SLICE, SLICE, 1]
+    assert outcome(machine, late).status is JobState.CANCELED
+    assert [job_id for job_id in rq.job_ids if job_id != late.id] == [job.id for job in jobs]
+
+
+def test_round_trips_grow_by_slices_and_not_by_jobs(reconciler: Reconciler, machine: JobStateMachine) -> None:
+    def n_round_trips(n_jobs: int) -> int:
+        jobs = [queued(machine) for _ in range(n_jobs)]
+        machine.redis.delete(machine.queue.rq.key, *(machine.queue.keys(job.id)[-1] for job in jobs))
+        reconciler.run()
+        machine.redis.config_resetstat()
+        assert len(reconciler.run()) == n_jobs
+        return sum(calls["calls"] for name, calls in machine.redis.info("commandstats").items() if "eval" in name)
+
+    few = n_round_trips(SLICE // 5)
+    machine.redis.flushall()
+    assert n_round_trips(SLICE) <= few + 1
+
+
+def test_old_audio_of_unfinished_jobs_costs_no_read(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+) -> None:
+    for job in [accepted(machine, data_dir) for _ in range(20)]:
+        os.utime(data_dir / "audio" / job.id, (1, 1))
+    machine.redis.config_resetstat()
+    reconciler.run()
+    stats = machine.redis.info("commandstats")
+    assert stats.get("cmdstat_hmget", {"calls": 0})["calls"] == 0
+    assert len(stored(data_dir)) == 20
+
+
+def test_the_folder_is_swept_once_a_minute(reconciler: Reconciler, data_dir: Path) -> None:
+    reconciler.run()
+    old = data_dir / "audio" / "old"
+    old.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    reconciler.run()
+    assert old.exists()
+    reconciler._next_sweep = 0.0
+    reconciler.run()
+    assert not old.exists()

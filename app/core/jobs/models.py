@@ -166,6 +166,16 @@ class Run:
     audio_s: float
 
 
+@dataclass(frozen=True)
+class Orphan:
+    """An unfinished job that no worker runs: its attempts that are used, and when RQ was given it last, or ''."""
+
+    id: str
+    tenant: str
+    attempts_used: int
+    enqueued_at: str
+
+
 class AttemptsExhausted(Exception):
     """The job has been started as often as it may be; every run died before its end."""
 

@@ -1,5 +1,6 @@
 """The queue of RQ. It carries job ids and nothing else."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,6 +66,14 @@ class ScoreQueue:
             "data": TASK_CALL,
             "timeout": str(Queue.DEFAULT_TIMEOUT),
         }
+
+    def enqueued_at(self, job_ids: Iterable[str]) -> list[str]:
+        """When RQ was given each job, as it keeps it; '' for one of which it keeps nothing. In one round trip."""
+        keys = [RqJob.key_for(job_id) for job_id in job_ids]
+        with self.rq.connection.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(key, "enqueued_at")
+            return [text(at or b"") for at in stored.read_all(pipe, keys)]
 
     def n_workers(self) -> int:
         """Workers that take jobs."""

@@ -28,6 +28,7 @@ from app.core.jobs.models import (
     Job,
     JobExists,
     JobState,
+    Orphan,
     QueueFull,
     QueuePosition,
     QueueShareExceeded,
@@ -157,9 +158,17 @@ class JobStateMachine:
         """
         return bool(self._run("requeue", job, attempt=job.attempt, counted=counted, machine_fault=machine_fault))
 
-    def enqueue(self, job: Job) -> bool:
-        """Give an unfinished job to RQ again, at its place in the queue; False when RQ has it already."""
-        return bool(self._run("enqueue", job, rq_fields=self.queue.job_fields(job.id)))
+    def enqueue(self, orphans: Sequence[Orphan]) -> list[str]:
+        """Give unfinished jobs to RQ again, each at its place in the queue; the ids of those that it had not.
+
+        One step for all: a few hundred at a time keep Redis for some 20 ms from its other clients.
+        """
+        jobs = [{"id": job.id, "tenant": job.tenant, "enqueued_at": job.enqueued_at} for job in orphans]
+        prefixes = {"record_prefix": redis_keys.record(""), "rq_job_prefix": self.queue.keys("")[-1]}
+        return [
+            text(job_id)
+            for job_id in self._run("enqueue", NO_JOB, jobs=jobs, rq_fields=self.queue.job_fields(""), **prefixes)
+        ]
 
     def check_counts(self) -> None:
         """Count anew what waits, if the counts and the queue disagree: an older version, say, does not count."""

@@ -7,7 +7,8 @@ from typing import Any, cast
 from redis import Redis
 
 from app.core import redis_keys, stored
-from app.core.jobs.models import Job, JobState
+from app.core.jobs.models import Job, JobState, Orphan
+from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.redis_client import text
@@ -17,21 +18,21 @@ LONGEST_LEASE_S = 3600.0
 #: How far Redis's clock may be set back before a lease of the future is taken for one that is over.
 CLOCK_TOLERANCE_S = 1.0
 #: Records that are read in one round trip.
-SLICE = 1000
+SLICE = 500
 
 #: What tells that there is a record, and whether a worker has the job.
-FIELDS = ("id", "status", "lease_until", "lease_s", "worker")
+FIELDS = ("id", "tenant", "status", "attempt", "handed_back", "lease_until", "lease_s", "worker")
 
 
 @dataclass
 class Standings:
-    """What became of some unfinished jobs: ids without a record; of jobs that nobody runs; of those that a worker runs.
+    """What became of some unfinished jobs: ids without a record, those that nobody runs, the workers of those that run.
 
     A job whose record cannot be read is in none of them.
     """
 
     absent: list[str] = field(default_factory=list)
-    orphaned: list[str] = field(default_factory=list)
+    orphaned: list[Orphan] = field(default_factory=list)
     workers: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,24 +61,25 @@ class UnfinishedJobs:
         running = stored.read(self.redis.hgetall, redis_keys.RUNNING) or {}
         for ids in slices([*self._members(redis_keys.WAITING, 0, -1), *map(text, running)]):
             found = zip(ids, self.store.get_fields(ids, ["created_at"]), strict=True)
-            self.redis.zadd(redis_keys.UNFINISHED, {job_id: _seconds(fields, "created_at") for job_id, fields in found})
+            self.redis.zadd(redis_keys.UNFINISHED, {job_id: _number(fields, "created_at") for job_id, fields in found})
 
-    def overdue(self) -> list[Job]:
-        """Queued jobs whose deadline has passed."""
+    def overdue(self) -> Iterator[Job]:
+        """Queued jobs whose deadline has passed, read a slice at a time."""
         seconds, _ = self.redis.time()
         ids = self._members(redis_keys.DEADLINES, 0, seconds, byscore=True)
         jobs = (job for some in slices(ids) for job in self.store.get_many(some))
-        return [job for job in jobs if job and job.status is JobState.QUEUED]
+        return (job for job in jobs if job and job.status is JobState.QUEUED)
 
-    def standings(self, ids: Sequence[str]) -> Standings:
-        """Which of some unfinished jobs nobody runs; in two round trips."""
+    def standings(self, ids: Sequence[str], queue: ScoreQueue) -> Standings:
+        """Which of some unfinished jobs nobody runs; in a few round trips."""
         now, found = self._now(), Standings()
-        for job_id, fields in zip(ids, self.store.get_fields(ids, FIELDS), strict=True):
+        records, enqueued_at = self.store.get_fields(ids, FIELDS), queue.enqueued_at(ids)
+        for job_id, fields, at in zip(ids, records, enqueued_at, strict=True):
             status = fields["status"] if fields else None
             if fields is None:
                 found.absent.append(job_id)
             elif status == JobState.QUEUED or (status == JobState.RUNNING and not leased(fields, now)):
-                found.orphaned.append(job_id)
+                found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
                 found.workers[job_id] = fields["worker"]
         return found
@@ -103,8 +105,8 @@ class UnfinishedJobs:
 
 def leased(fields: Json, now: float) -> bool:
     """Whether a lease holds, as `is_ahead` of `app/core/lua/prelude.lua` says: for no longer than its own length."""
-    left_s = _seconds(fields, "lease_until") - now
-    return 0 < left_s <= (_seconds(fields, "lease_s") or LONGEST_LEASE_S) + CLOCK_TOLERANCE_S
+    left_s = _number(fields, "lease_until") - now
+    return 0 < left_s <= (_number(fields, "lease_s") or LONGEST_LEASE_S) + CLOCK_TOLERANCE_S
 
 
 def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -112,6 +114,10 @@ def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     return (ids[start : start + SLICE] for start in range(0, len(ids), SLICE))
 
 
-def _seconds(fields: Json | None, name: str) -> float:
+def _attempts_used(fields: Json) -> int:
+    return int(_number(fields, "attempt") - _number(fields, "handed_back"))
+
+
+def _number(fields: Json | None, name: str) -> float:
     value: Any = (fields or {}).get(name)
     return float(value) if isinstance(value, (int, float)) else 0.0

@@ -1,16 +1,35 @@
--- Give an unfinished job to RQ that has lost it, at its place in the queue. One that is not queued is put before all.
+-- Give unfinished jobs to RQ that has lost them, each at its place in the queue. One that is not queued is put before all.
 --
--- Arguments: rq_fields.
--- Returns 1, or 0 when RQ has the job.
-local tag = tonumber(redis.call('ZSCORE', waiting, args.id) or nil)
-if not tag and field('status') == '"queued"' then
-  local audio_s = tonumber(field('estimated_s', '0')) or 0
-  if (number('attempt') or 0) > 0 then
-    tag = front_tag(audio_s)
-    wait(tag, audio_s)
-  else
-    tag = next_tag()
-    wait_in_turn(tag, audio_s)
+-- Arguments:
+--   jobs            a list of {id, tenant, enqueued_at}: what RQ's hash of the job said when the queue was found to lack
+--                   it, or ''. A hash that says anything else is of somebody who has queued the job since.
+--   record_prefix, rq_job_prefix   what stands before an id in the names of these keys
+--   rq_fields       what RQ keeps of a queued job, less its id
+-- Returns the ids that were queued: not those that RQ or a worker has.
+local function enqueue_lost(job)
+  args.id, args.tenant, args.rq_fields.description = job.id, job.tenant, job.id
+  record, rq_job = args.record_prefix .. job.id, args.rq_job_prefix .. job.id
+  local status = field('status')
+  if not is_unfinished(status) or status == '"running"' and is_leased() then return false end
+  if (redis.call('HGET', rq_job, 'enqueued_at') or '') ~= job.enqueued_at then return false end
+  redis.call('DEL', rq_job)
+  local tag = tonumber(redis.call('ZSCORE', waiting, job.id) or nil)
+  if not tag and status == '"queued"' then
+    local audio_s = tonumber(field('estimated_s', '0')) or 0
+    if (number('attempt') or 0) > 0 then
+      tag = front_tag(audio_s)
+      wait(tag, audio_s)
+    else
+      tag = next_tag()
+      wait_in_turn(tag, audio_s)
+    end
   end
+  return enqueue(tag)
 end
-return enqueue(tag) and 1 or 0
+
+local queued = {}
+for _, job in ipairs(args.jobs) do
+  local done, is_queued = pcall(enqueue_lost, job)  -- one that fails keeps no other from being queued
+  if done and is_queued then table.insert(queued, job.id) end
+end
+return queued

@@ -11,7 +11,7 @@ from rq.job import Job as RqJob
 
 from app.core import redis_keys
 from app.core.jobs.backlog import Backlog
-from app.core.jobs.models import Job, new_job_id
+from app.core.jobs.models import Job, Orphan, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
@@ -271,8 +271,18 @@ def test_redis_users_of_an_older_release_queue_jobs_all_the_same(redis: Redis, r
         redis.acl_deluser("older")
 
 
-def test_an_unknown_id_is_given_to_rq_only_once(machine: JobStateMachine) -> None:
-    job = Job(id=new_job_id(), storage_key="x")
-    assert machine.enqueue(job)
-    assert not machine.enqueue(job)
+def test_a_lost_id_is_given_to_rq_only_once(machine: JobStateMachine) -> None:
+    """By the first of two reconcilers that have seen that RQ lacks it."""
+    [job] = send(machine, "a")
+    lose_list(machine)
+    lost = Orphan(job.id, job.tenant, 0, "")
+    assert machine.enqueue([lost]) == [job.id]
+    assert machine.enqueue([lost]) == []
     assert len(machine.queue.rq) == 1
+
+
+def test_an_id_of_no_unfinished_job_is_not_given_to_rq(machine: JobStateMachine) -> None:
+    [over] = send(machine, "a")
+    machine.cancel(over)
+    assert machine.enqueue([Orphan(over.id, "a", 0, ""), Orphan(new_job_id(), "a", 0, "")]) == []
+    assert len(machine.queue.rq) == 0
