@@ -1,23 +1,54 @@
 """strace, attached to a process that runs: it notes what the process asks the kernel for, or has it refused."""
 
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
 
+class CannotTrace(Exception):
+    """Nobody may trace here, or the process has ended."""
+
+
 @contextmanager
-def attached(pid: int, *options: str) -> Iterator[None]:
-    """Follows a process and its children as long as the block; skips the test where nobody may."""
+def tracing(pid: int, *options: str) -> Iterator[None]:
+    """Follows a process and its children as long as the block. Raises `CannotTrace`."""
     command = ["strace", "-f", "-qq", *options, "-p", str(pid)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
         time.sleep(0.5)
         try:
             if tracer.poll() is not None:
-                pytest.skip("this machine lets nobody trace")
+                raise CannotTrace
             yield
         finally:
             tracer.send_signal(signal.SIGINT)
+
+
+@contextmanager
+def attached(pid: int, *options: str) -> Iterator[None]:
+    """The same for a test, which is skipped where nobody may trace."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(tracing(pid, *options))
+        except CannotTrace:
+            pytest.skip("this machine lets nobody trace")
+        yield
+
+
+def may_trace() -> bool:
+    """Whether a process that runs can be traced here."""
+    if not shutil.which("strace"):
+        return False
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle:
+        try:
+            with tracing(idle.pid, "-o", "/dev/null"):
+                return True
+        except CannotTrace:
+            return False
+        finally:
+            idle.kill()

@@ -1,5 +1,6 @@
 """One chaos run: a service, its clients, its faults, and the judgement at the end."""
 
+import json
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
 from app.core import redis_keys
+from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
@@ -24,7 +26,6 @@ from tests.chaos.faults import Family, Injector
 from tests.chaos.history import History, Json, Verdict, judge
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
-from tests.model import tracks
 from worker.reconciler import Reconciler
 
 #: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
@@ -98,7 +99,7 @@ def run(plan: Plan, directory: Path, on_progress: OnProgress) -> Report:
         http_client(service.url) as http,
     ):
         history = History()
-        clients = Clients(http, history, track=real_track if plan.real else Script.track)
+        clients = Clients(http, history)
         injector = Injector(Family(service.pid), seed=plan.seed, every_s=plan.every_s, redis_every_s=plan.redis_every_s)
         with threads(injector.run, *readers(plan, clients)), reporting(clients, injector, on_progress):
             pace = Pace(plan, injector)
@@ -162,12 +163,6 @@ def environment(plan: Plan, directory: Path) -> dict[str, str]:
     }
 
 
-def real_track(script: Script) -> bytes:
-    """A few seconds of sound, different for each script, that the real decoder reads."""
-    number = int(script.name.rsplit("-", 1)[1])
-    return tracks.wav(tracks.ramp(8_000 * 2 + number), 8_000)
-
-
 def readers(plan: Plan, clients: Clients) -> list[Callable[[threading.Event], None]]:
     return [
         lambda stop, seed=plan.seed + at: clients.read_until(stop, seed=seed)  # type: ignore[misc]
@@ -201,8 +196,10 @@ def reporting(clients: Clients, injector: Injector, on_progress: OnProgress) -> 
         yield
 
 
-def settle(service: Running, clients: Clients) -> tuple[dict[str, Json], dict[str, int]]:
-    """Wait until all is over and nothing is left, or nothing moves any more; the jobs and the residue then."""
+def settle(
+    service: Running, clients: Clients, *, tenant: str = ANONYMOUS_TENANT
+) -> tuple[dict[str, Json], dict[str, int]]:
+    """Wait until all is over and nothing is left, or nothing moves; the jobs of the tenant, and the residue."""
     with Redis.from_url(redis_url(service.pid), retry_on_error=[ConnectionError], retry=Retry(NoBackoff(), 3)) as redis:
         left, moved_at = -1, time.monotonic()
         while left and time.monotonic() < moved_at + SETTLE_S:
@@ -215,7 +212,7 @@ def settle(service: Running, clients: Clients) -> tuple[dict[str, Json], dict[st
             time.sleep(0.5)
         for job_id in clients.history.job_ids():  # everything once more: nothing may have changed since
             clients.read(job_id)
-        return ledger(redis, clients), residue(redis, service.data_dir)
+        return ledger(redis, clients, tenant), residue(redis, service.data_dir)
 
 
 def sweep(redis: Redis, data_dir: Path) -> None:
@@ -228,12 +225,15 @@ def sweep(redis: Redis, data_dir: Path) -> None:
     ).run()
 
 
-def ledger(redis: Redis, clients: Clients) -> dict[str, Json]:
-    """Every job that the service holds, as its API shows it."""
-    ids = [
-        key.decode().removeprefix(redis_keys.record("")) for key in redis.scan_iter(redis_keys.record("*"), count=1000)
-    ]
-    return {job_id: clients.insist("GET", f"/jobs/{job_id}", 200).json() for job_id in ids}
+def ledger(redis: Redis, clients: Clients, tenant: str) -> dict[str, Json]:
+    """Every job that the service holds of the tenant, as its API shows it."""
+    keys = [key for key in redis.scan_iter(redis_keys.record("*"), count=1000) if owner(redis, key) == tenant]
+    ids = [key.decode().removeprefix(redis_keys.record("")) for key in keys]
+    return {job_id: clients.insist("GET", f"/jobs/{job_id}").json() for job_id in ids}
+
+
+def owner(redis: Redis, key: bytes) -> str:
+    return str(json.loads(redis.hget(key, "tenant") or "null"))
 
 
 def residue(redis: Redis, data_dir: Path) -> dict[str, int]:

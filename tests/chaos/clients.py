@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,24 +13,32 @@ from tests.chaos.scripted import Script
 
 #: Longer than the service needs to come back from anything.
 GIVE_UP_S = 180.0
+#: 200: the job is over by the time when the answer, which was lost before, is given again.
+ACCEPTED = (200, 202)
 
 
 class CannotReach(Exception):
     """The service did not answer as it should for minutes."""
 
 
-def http_client(url: str) -> httpx.Client:
+def http_client(url: str, *, key: str | None = None) -> httpx.Client:
     """What all clients of a run share."""
-    return httpx.Client(base_url=url, timeout=httpx.Timeout(10.0), limits=httpx.Limits(max_connections=64))
+    limits = httpx.Limits(max_connections=64)
+    return httpx.Client(base_url=url, timeout=httpx.Timeout(10.0), limits=limits, headers=authorization(key))
+
+
+def authorization(key: str | None) -> dict[str, str]:
+    """The header that presents a key, if there is one."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class Clients:
     """Senders and readers of one service."""
 
-    def __init__(self, http: httpx.Client, history: History, track: Callable[[Script], bytes] = Script.track) -> None:
+    def __init__(self, http: httpx.Client, history: History, *, give_up_s: float = GIVE_UP_S) -> None:
         self.history = history
-        self.track = track
         self.http = http
+        self.give_up_s = give_up_s
         self.refusals = 0
 
     def send_all(self, scripts: Iterable[Script], *, n_clients: int) -> None:
@@ -38,15 +46,15 @@ class Clients:
             list(pool.map(self.send, scripts))
 
     def send(self, script: Script) -> None:
-        """Send a track under one idempotency key until a 202 comes, and again now and then after that."""
+        """Send a track under one idempotency key until it is accepted, and again now and then after that."""
         self.history.sent(script)
         for _ in range(2 if script.name.endswith("0") else 1):
-            job = self.insist("POST", "/score", 202, script)
+            job = self.insist("POST", "/score", ACCEPTED, script)
             self.history.acked(script, job.json()["id"])
 
     def read(self, job_id: str) -> bool:
         """Read a job once; whether it is over."""
-        answer = self.insist("GET", f"/jobs/{job_id}", 200)
+        answer = self.insist("GET", f"/jobs/{job_id}")
         done = bool(answer.json()["done"])
         if done:
             self.history.ended(job_id, answer.content)
@@ -62,11 +70,14 @@ class Clients:
             if pool:
                 self.read(dice.choice(pool))
 
-    def insist(self, method: str, path: str, status: int, script: Script | None = None) -> httpx.Response:
-        deadline = time.monotonic() + GIVE_UP_S
+    def insist(
+        self, method: str, path: str, statuses: Container[int] = (200,), script: Script | None = None
+    ) -> httpx.Response:
+        """The answer once it has one of the statuses."""
+        deadline = time.monotonic() + self.give_up_s
         while True:
             answer = self._try(method, path, script)
-            if answer is not None and answer.status_code == status:
+            if answer is not None and answer.status_code in statuses:
                 return answer
             if time.monotonic() > deadline:
                 raise CannotReach(f"{method} {path}: {answer.text if answer else 'no answer'}")
@@ -82,4 +93,4 @@ class Clients:
 
     def _upload(self, script: Script) -> dict[str, object]:
         headers = {"Content-Type": "audio/wav", "Idempotency-Key": script.name}
-        return {"content": self.track(script), "params": {"external_id": script.name}, "headers": headers}
+        return {"content": script.track(), "params": {"external_id": script.name}, "headers": headers}

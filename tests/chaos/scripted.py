@@ -1,24 +1,28 @@
 """Tracks that say what their run shall do: score after a while, or take the worker down with it.
 
-A track is a WAV header and a JSON text, so that the front end takes it; `tests.chaos.process` plays it.
+A track is a second of noise as a WAV file, which any decoder takes, with its script in a chunk of its own;
+`tests.chaos.process` plays it.
 """
 
 import ctypes
 import hashlib
 import json
 import os
+import random
 import signal
+import struct
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from model.audio.containers import SNIFF_BYTES
 from model.domain import SCORE_RANGES
 
 #: The name of the model that plays scripts.
 SCRIPTED = "scripted"
-HEADER = b"RIFF\0\0\0\0WAVEfmt ".ljust(SNIFF_BYTES)
+RATE_HZ = 8_000
+FORMAT = struct.pack("<HHIIHH", 1, 1, RATE_HZ, RATE_HZ, 1, 8)
+NOISE_S = 1.1
 
 
 class Unpicklable(Exception):
@@ -73,16 +77,26 @@ class Script:
     end: str = "score"
 
     def track(self) -> bytes:
-        return HEADER + json.dumps(asdict(self)).encode()
+        noise = random.Random(self.name).randbytes(int(NOISE_S * RATE_HZ))
+        script = json.dumps(asdict(self)).encode()
+        body = b"WAVE" + chunk(b"fmt ", FORMAT) + chunk(b"json", script) + chunk(b"data", noise)
+        return chunk(b"RIFF", body)
 
     @classmethod
     def of(cls, track: bytes) -> "Script":
-        return cls(**json.loads(track[len(HEADER) :]))
+        at = track.index(b"json")
+        (size,) = struct.unpack_from("<I", track, at + 4)
+        return cls(**json.loads(track[at + 8 : at + 8 + size]))
 
     def play(self) -> None:
         """One segment of the run."""
         time.sleep(self.run_s / self.n_segments)
         ENDS[self.end]()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a RIFF file, of an even length."""
+    return name + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
 
 
 def scores(track: bytes) -> dict[str, float]:

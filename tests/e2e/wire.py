@@ -91,13 +91,14 @@ class Growth:
 @contextmanager
 def growing(pid: int) -> Iterator[Growth]:
     """Measures the growth over the block."""
-    growth, before = Growth(), _memory_bytes(pid, "VmRSS")
+    growth, before = Growth(), memory_bytes(pid, "VmRSS")
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak counts from now
     yield growth
-    growth.peak_bytes = _memory_bytes(pid, "VmHWM") - before
+    growth.peak_bytes = memory_bytes(pid, "VmHWM") - before
 
 
-def _memory_bytes(pid: int, name: str) -> int:
+def memory_bytes(pid: int, name: str = "VmRSS") -> int:
+    """How much memory a process has, or had at its peak (`VmHWM`)."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [line] = [line for line in lines if line.startswith(name)]
     return int(line.split()[1]) * 1024

@@ -3,7 +3,6 @@
 import os
 import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -18,9 +17,11 @@ from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
+from tests import mounts
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually, live
 from tests.app.test_main import environment, serving
+from tests.mounts import CannotMount, filled
 from tests.strace import attached
 
 KIB, MIB = 1024, 1024 * 1024
@@ -30,28 +31,12 @@ TRACK = WAV + os.urandom(500 * KIB)
 @contextmanager
 def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
     """A file system of its own in memory; the test is skipped where mounting one is not permitted."""
-    directory.mkdir(parents=True, exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(directory)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(mounts.small_disk(directory, size_bytes))
+        except CannotMount:
+            pytest.skip("this machine lets nobody mount a file system")
         yield directory
-    finally:
-        subprocess.run(["umount", "--lazy", str(directory)], check=True)
-
-
-@contextmanager
-def filled(directory: Path) -> Iterator[None]:
-    """The disk without a byte of room, until the block ends."""
-    filler = directory / "filler"
-    try:
-        with filler.open("wb", buffering=0) as file:
-            while file.write(bytes(64 * KIB)):
-                pass
-    except OSError:
-        yield
-    finally:
-        filler.unlink()
 
 
 def app_on(data_dir: Path, redis_url: str, **settings: object) -> FastAPI:
