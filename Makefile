@@ -12,13 +12,14 @@
 #   contract   Schemathesis at full size: some ten minutes
 #   fuzz       mutated audio of every format against the decoder: some ten minutes
 #   chaos      kill workers, API and Redis at random under load, then look for what was lost: some twenty minutes
+#   attack     an hour of attacks on a service on this machine, as root: HTTP, Redis, disks, clocks, limits, system calls
 #   bench      measure, and write benchmarks/results
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos bench
+.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos attack bench
 
 setup: $(VENV)/.installed
 
@@ -70,6 +71,10 @@ fuzz: $(VENV)/.installed-dev
 # `make chaos CHAOS="--jobs 100 --faults 40 --seed 7"` is quicker; `CHAOS=--help` says more.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# `make attack ATTACK="--minutes 5 --seed 7 --phase floods"` is quicker; `ATTACK=--help` says more.
+attack: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.attack $(ATTACK)
 
 licences: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.licences > docs/licences.md.new

@@ -21,7 +21,8 @@ from model.domain import AudioLimits
 from tests.app.api.live import eventually
 from tests.e2e.service import children, command
 from tests.model import tracks
-from tests.service.test_disk import MIB, failing, filled, small_disk
+from tests.mounts import filled
+from tests.service.test_disk import MIB, failing, small_disk
 from tests.worker.fakes import accepted, outcome, score_track, stored
 from tests.worker.workers import worker
 from worker.machine_faults import Pause
