@@ -120,6 +120,7 @@ KEYS: dict[str, Callable[[World], str]] = {
     "RQ's intermediate list": lambda _: "rq:queue:scores:intermediate",
     "RQ's runs": lambda _: "rq:wip:scores",
     "RQ's workers": lambda _: "rq:workers:scores",
+    "RQ's job": lambda world: world.machine.queue.keys(world.lost.id)[-1],
     "RQ's worker": lambda _: "rq:worker:test",
 }
 WRITE: dict[str, Callable[[Redis, str], object]] = {

@@ -11,7 +11,8 @@ local function enqueue_lost(job)
   record, rq_job = args.record_prefix .. job.id, args.rq_job_prefix .. job.id
   local status = field('status')
   if not is_unfinished(status) or status == '"running"' and is_leased() then return false end
-  if (redis.call('HGET', rq_job, 'enqueued_at') or '') ~= job.enqueued_at then return false end
+  local enqueued_at = redis.pcall('HGET', rq_job, 'enqueued_at')  -- an error where RQ's hash is no hash
+  if (type(enqueued_at) == 'string' and enqueued_at or '') ~= job.enqueued_at then return false end
   redis.call('DEL', rq_job)
   local tag = tonumber(redis.call('ZSCORE', waiting, job.id) or nil)
   if not tag and status == '"queued"' then
