@@ -40,7 +40,9 @@ async def main():
         headers = {"Content-Type": "audio/wav", "Cancel-After": "600"}
         job = (await client.post("/score", content=sys.stdin.buffer.read(), headers=headers)).json()
         capacity = (await client.get("/capacity")).json()
-    print(json.dumps({"now": time.time(), "job": job, "workers_alive": capacity["workers_alive"]}))
+        batch = (await client.post("/batches", files={"files": ("a", b"no audio")})).json()
+    said = {"now": time.time(), "job": job, "batch": batch, "workers_alive": capacity["workers_alive"]}
+    print(json.dumps(said))
 
 asyncio.run(main())
 """
@@ -93,6 +95,7 @@ def test_a_front_end_with_a_wrong_clock_makes_jobs_that_are_run(
     assert abs(job.created_at - time.time()) < DAY_S / 2
     assert job.deadline == pytest.approx(job.created_at + 600)
     assert datetime.fromisoformat(said["job"]["created_at"]).timestamp() == pytest.approx(job.created_at)
+    assert abs(datetime.fromisoformat(said["batch"]["created_at"]).timestamp() - time.time()) < DAY_S / 2
     reconciler(machine, data_dir).run()
     worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
     assert outcome(machine, job).status is JobState.SUCCEEDED

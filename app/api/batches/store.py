@@ -8,13 +8,13 @@ never changes.
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from redis import Redis
 
 from app.core import redis_keys, stored
-from app.core.jobs.models import JobState, now_s
+from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
@@ -36,7 +36,7 @@ class Batch:
     tenant: str
     external_id: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
-    created_at: stored.EpochSeconds = field(default_factory=now_s)
+    created_at: stored.EpochSeconds = 0.0
     fingerprint: str | None = None
     idempotency: str | None = None
 
@@ -89,13 +89,16 @@ class BatchStore:
         self._reject = LuaScript(redis, shared, "api/batches/lua/reject.lua")
         self._count = LuaScript(redis, shared, "api/batches/lua/count.lua")
 
-    def create(self, batch: Batch) -> None:
-        """Write a new record. It expires unless a job is added."""
+    def create(self, batch: Batch) -> Batch:
+        """Write a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
+        seconds, microseconds = self.redis.time()
+        batch = replace(batch, created_at=round(seconds + microseconds / 1e6, 3))
         record = {name: json.dumps(getattr(batch, name)) for name in FIELD_NAMES}
         with self.redis.pipeline() as pipe:
             pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
             pipe.expire(batch.key, self.result_ttl_s)
             pipe.execute()
+        return batch
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired."""

@@ -91,9 +91,7 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
         raise Problem("idempotency_key_reused")
     if claim and not submission.services.idempotency.renew(claim):
         raise Problem("idempotency_in_flight")
-    if not existing:
-        batches.create(batch)
-    return existing or batch
+    return existing or batches.create(batch)
 
 
 def _create_job(submission: Submission, outcome: Upload | Problem, options: TrackOptions) -> Problem | None:

@@ -32,9 +32,7 @@ def batches(redis: Redis, machine: JobStateMachine) -> BatchStore:
 
 @pytest.fixture
 def batch(batches: BatchStore) -> Batch:
-    batch = Batch(new_batch_id(), "acme", "album-17", {"genre": "folk"})
-    batches.create(batch)
-    return batch
+    return batches.create(Batch(new_batch_id(), "acme", "album-17", {"genre": "folk"}))
 
 
 def joined(machine: JobStateMachine, batch: Batch, status: JobState = JobState.QUEUED) -> Job:
