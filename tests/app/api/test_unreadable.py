@@ -16,7 +16,9 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.api.batches.store import Batch, BatchStore
+from app.api.jobs.events import EventStream, JobEventFeed
 from app.core import redis_keys, stored
+from app.core.callers import Caller
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
@@ -140,6 +142,18 @@ async def test_a_key_of_any_type_costs_only_what_it_holds(
     WRITE[kind](redis, key)
     await world.is_served(client)
     world.is_repaired_and_worked_off()
+
+
+async def test_a_stream_ends_when_its_job_cannot_be_read_any_more(app: FastAPI, world: World) -> None:
+    """Its status was sent long ago, so that an error could only cut the connection."""
+    feed = JobEventFeed(app.state.services, world.damaged, after=None)
+    stream = EventStream(feed, Caller(VICTIM), reauthenticate=lambda: None)
+    assert len(await stream._read()) == 1
+    world.machine.report(world.damaged, progress={"stage": "embedding", "segments_done": 1, "segments_total": 2})
+    world.machine.fail(world.damaged, error={"code": "internal_error"})
+    world.redis.hset(redis_keys.record(world.damaged.id), "status", '"paused"')
+    assert await stream._read() == []
+    assert feed.finished
 
 
 def record(**fields: str) -> Callable[[World], object]:
