@@ -22,7 +22,14 @@ from model.audio.decoder import Decoder
 from model.domain import AudioError, AudioLimits
 from tests.fuzz.mutations import mutated
 from tests.model import tracks
-from tests.model.audio.files.channels import custom_layout, many_channels
+from tests.model.audio.files.channels import (
+    PCE_LAYOUTS,
+    ambisonic,
+    custom_layout,
+    custom_layout_in_mp4,
+    described_by_itself,
+    many_channels,
+)
 from tests.model.audio.files.odd import ODD_FILES
 
 LIMITS = AudioLimits(min_duration_s=0.1, max_duration_s=60.0)
@@ -100,6 +107,9 @@ def _many_channels() -> list[bytes]:
     ]
     vorbis = [tracks.track_file("ogg-vorbis", tracks.music(0.2, _RATE_HZ, channels), _RATE_HZ) for channels in (8, 24)]
     custom = [custom_layout(*kind, 6, 0.2) for kind in (("mov", "pcm_s16le"), ("aiff", "pcm_s16be"))]
+    custom += [custom_layout_in_mp4(channels, 0.2) for channels in (3, 6)]
+    custom += [described_by_itself(muxer, layout, 0.2) for muxer in ("ipod", "adts") for layout in PCE_LAYOUTS]
+    custom += [ambisonic(muxer, 0.2) for muxer in ("ogg", "webm")]
     return interleaved + planar + vorbis + custom
 
 

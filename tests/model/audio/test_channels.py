@@ -10,7 +10,14 @@ from model.audio.pcm import Samples, mono
 from model.audio.resampling import resample
 from model.domain import AudioLimits
 from tests.model import tracks
-from tests.model.audio.files.channels import custom_layout, many_channels
+from tests.model.audio.files.channels import (
+    PCE_LAYOUTS,
+    ambisonic,
+    custom_layout,
+    custom_layout_in_mp4,
+    described_by_itself,
+    many_channels,
+)
 from tests.model.audio.test_odd_files import decode, samples
 
 
@@ -55,3 +62,25 @@ def test_a_layout_that_is_no_usual_one_is_freed_once(decoder: Decoder, muxer: st
     track = decode(decoder, custom_layout(muxer, codec, channels))
     assert track.facts.channels == channels
     np.testing.assert_allclose(samples(track), mean(channels), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 6])
+def test_a_layout_of_an_mp4_that_is_no_usual_one_is_freed_once(decoder: Decoder, channels: int) -> None:
+    track = decode(decoder, custom_layout_in_mp4(channels))
+    np.testing.assert_allclose(samples(track), mean(channels), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", PCE_LAYOUTS)
+@pytest.mark.parametrize("muxer", ["ipod", "adts"])
+def test_aac_that_describes_its_channels_itself_is_averaged(decoder: Decoder, muxer: str, layout: str) -> None:
+    track = decode(decoder, described_by_itself(muxer, layout))
+    assert track.facts.channels == PCE_LAYOUTS[layout]
+    # A channel for low frequencies has nothing else.
+    assert np.std(samples(track)) == pytest.approx(np.std(mean(PCE_LAYOUTS[layout])), rel=0.25)
+
+
+@pytest.mark.parametrize("muxer", ["ogg", "webm"])
+def test_an_ambisonic_opus_is_averaged(decoder: Decoder, muxer: str) -> None:
+    track = decode(decoder, ambisonic(muxer))
+    assert track.facts.channels == 6
+    assert np.std(samples(track)) == pytest.approx(np.std(mean(6)), rel=0.25)
