@@ -48,7 +48,8 @@ class AdmissionControl:
         Raises `queue_full`, `queue_share_exceeded` or `quota_exceeded`. With `jobs=0`, for a repeated request, only
         bytes are limited.
         """
-        declared, context = declared_bytes(request), RequestContext.of(request)
+        # Without a declared length it is charged for one byte first, which a limit of bytes that is reached refuses.
+        declared, context = max(declared_bytes(request), 1), RequestContext.of(request)
         if jobs:
             await self._check_backlog(caller)
         if caller.key_id is not None:
