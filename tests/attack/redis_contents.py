@@ -70,6 +70,8 @@ BAD_FIELDS: tuple[tuple[str, bytes], ...] = (
     ("of_a_newer_version", b'{"any": "thing"}'),
     ("of_a_newer_version", b"no JSON"),
 )
+#: The names of what belongs to one job.
+NAMES = (redis_keys.record, redis_keys.events, redis_keys.tombstone)
 #: Ids that a queue or an index must not hold.
 BAD_IDS = (b"", b"\xff\xfe", b"no job", b"job_" + b"0" * 32, b":", b"a:b", b"x" * 1_000_000)
 
@@ -96,12 +98,11 @@ def bad_record(attack: Attack) -> Iterator[None]:
 @contextmanager
 def record_of_another_type(attack: Attack) -> Iterator[None]:
     """The names of a job's keys with values of other types behind them."""
-    names = (redis_keys.record, redis_keys.events, redis_keys.tombstone, RqJob.key_for)
     with attack.target.redis() as redis:
         job_id = new_job_id()
         try:
             plant(redis, job_id, attack.dice, field=("version", b"1"))
-            key = attack.dice.choice(names)(job_id)
+            key = attack.dice.choice([*NAMES, RqJob.key_for])(job_id)
             redis.delete(key)
             write_other_type(redis, key, attack.dice)
             look_at(attack, [job_id])
@@ -242,8 +243,8 @@ def plant(redis: Redis, job_id: str, dice: Random, field: tuple[str, bytes] | No
 def uproot(redis: Redis, job_id: str) -> None:
     """What `plant` wrote, and what came of it."""
     queue = ScoreQueue(redis, name="scores").rq
-    redis.delete(redis_keys.record(job_id), redis_keys.events(job_id), redis_keys.tombstone(job_id))
-    redis.delete(RqJob.key_for(job_id))
+    for key in (*(name(job_id) for name in NAMES), RqJob.key_for(job_id)):
+        redis.delete(key, f"{key}:set_aside")  # where the service puts what has the wrong type
     for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES):
         redis.zrem(index, job_id)
     for index in (redis_keys.by_created(TENANT), redis_keys.in_flight(TENANT)):
