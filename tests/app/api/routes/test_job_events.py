@@ -11,6 +11,7 @@ from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
 from app.api.schemas.job import Job as JobBody
+from app.core import redis_keys
 from app.core.jobs.models import Job
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -196,6 +197,27 @@ def test_a_deleted_job_ends_its_streams(server: Live, jobs: JobStateMachine) -> 
         jobs.purge(run)
         assert next(events, None) is None
     assert over_for(server, run, None) == 410
+
+
+def test_a_record_that_becomes_unreadable_ends_its_streams_without_a_traceback(
+    server: Live, jobs: JobStateMachine, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = running(jobs)
+    with follow(server, job) as events:
+        assert next(events).name == "job.snapshot"
+        redis.hset(redis_keys.record(job.id), "metadata", "{")
+        redis.publish(redis_keys.updates_channel(job.id), "job.progress")
+        assert list(events) == []
+    assert not [entry for entry in caplog.records if entry.exc_info]
+
+
+def test_a_finished_job_that_cannot_be_shown_is_no_traceback(
+    server: Live, jobs: JobStateMachine, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = succeeded(jobs)
+    redis.hset(redis_keys.record(job.id), "audio", '{"bytes": "many"}')
+    assert all_of(server, job) == []
+    assert not [entry for entry in caplog.records if entry.exc_info]
 
 
 def test_silence_is_filled_with_comments(
