@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -20,13 +21,22 @@ def tracing(pid: int, *options: str) -> Iterator[None]:
     """Follows a process and its children as long as the block. Raises `CannotTrace`."""
     command = ["strace", "-f", "-qq", *options, "-p", str(pid)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracer:
-        time.sleep(0.5)
         try:
-            if tracer.poll() is not None:
-                raise CannotTrace
+            while not is_traced(pid):
+                if tracer.poll() is not None:
+                    raise CannotTrace
+                time.sleep(0.01)
             yield
         finally:
             tracer.send_signal(signal.SIGINT)
+
+
+def is_traced(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return "TracerPid:\t0\n" not in status
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class SandboxedDecoder:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self.layers, self.missing_layers = decoder.layers, decoder.missing_layers
+        self.check_works = decoder.check_works
 
     @contextmanager
     def decode(self, file: BinaryIO) -> Iterator[ScriptedTrack]:

@@ -120,6 +120,6 @@ def test_the_kernel_saw_no_child_reach_for_anything_outside(tmp_path: Path, cana
 
 
 def server_pid() -> int:
-    """The youngest child of this process: the fork server that was started last."""
+    """The fork server that was started last. The kernel lists children in the order of their start."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return max(int(child) for child in children if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes())
+    return [int(child) for child in children if b"forkserver" in Path(f"/proc/{child}/cmdline").read_bytes()][-1]
