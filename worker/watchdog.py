@@ -1,5 +1,6 @@
 """Ends a process whose work has stalled, which its heartbeat does not show."""
 
+import errno
 import faulthandler
 
 #: By its number, because `sys.stderr` may have been replaced by something without a file.
@@ -16,8 +17,11 @@ class Watchdog:
         self.timeout_s = timeout_s
 
     def reset(self) -> None:
-        """Start the timer again; the first call starts the watch."""
-        faulthandler.dump_traceback_later(self.timeout_s, exit=True, file=STDERR)
+        """Start the timer again; the first call starts the watch. Raises OSError when the system refuses a thread."""
+        try:
+            faulthandler.dump_traceback_later(self.timeout_s, exit=True, file=STDERR)
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "no thread for the watchdog") from error
 
     def disarm(self) -> None:
         """Stop watching until the next `reset`."""

@@ -1,6 +1,7 @@
 """One job's run: what it writes into the record, and what it leaves behind."""
 
 import errno
+import faulthandler
 import json
 import os
 import time
@@ -91,6 +92,19 @@ def test_a_fault_of_the_machine_is_not_charged_to_the_job(
     assert task.pause.active
     score_track(machine, data_dir)(job.id)
     assert outcome(machine, job).status is JobState.SUCCEEDED
+
+
+def test_a_watchdog_without_a_thread_is_a_fault_of_the_machine(
+    machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("unable to start watchdog thread")
+
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", refuse)
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir)(job.id)
+    found = outcome(machine, job)
+    assert (found.status, found.attempts_used) == (JobState.QUEUED, 0)
 
 
 def test_missing_audio_may_be_found_by_another_worker(machine: JobStateMachine, data_dir: Path, tmp_path: Path) -> None:
