@@ -20,6 +20,7 @@ from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue import HEARTBEAT_AT
+from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from tests.app.api.asgi import WAV
@@ -38,10 +39,15 @@ async def main():
     app = create_app(ApiSettings())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         headers = {"Content-Type": "audio/wav", "Cancel-After": "600"}
-        job = (await client.post("/score", content=sys.stdin.buffer.read(), headers=headers)).json()
+        track = sys.stdin.buffer.read()
+        job = (await client.post("/score", content=track, headers=headers)).json()
         capacity = (await client.get("/capacity")).json()
         batch = (await client.post("/batches", files={"files": ("a", b"no audio")})).json()
-    said = {"now": time.time(), "job": job, "batch": batch, "workers_alive": capacity["workers_alive"]}
+        own = await client.post("/batches", files={"files": ("a", track + bytes(2))})
+        paths = (job["links"]["self"], own.json()["links"]["self"])
+        retry_after_s = [int((await client.get(path)).headers["Retry-After"]) for path in paths]
+    said = {"now": time.time(), "job": job, "batch": batch, "workers_alive": capacity["workers_alive"],
+            "retry_after_s": retry_after_s}
     print(json.dumps(said))
 
 asyncio.run(main())
@@ -85,11 +91,14 @@ def test_a_front_end_with_a_wrong_clock_makes_jobs_that_are_run(
     elsewhere: Elsewhere, machine: JobStateMachine, redis: Redis, redis_url: str, data_dir: Path
 ) -> None:
     worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
+    QueueStatus(redis).record_throughput(1.0)
+    accepted(machine, data_dir, estimated_s=32.0)
     redis.sadd("rq:workers:scores", "rq:worker:alive")
     redis.hset("rq:worker:alive", HEARTBEAT_AT, str(time.time()))
     said = elsewhere(FRONT_END, sent=WAV, APEX_REDIS_URL=redis_url, APEX_DATA_DIR=str(data_dir))
     assert abs(said["now"] - time.time()) > DAY_S / 2
     assert said["workers_alive"] == 1
+    assert said["retry_after_s"] == [8, 8], "a fourth of the 32 s that both wait for the job before them"
     job = machine.store.get(said["job"]["id"])
     assert job
     assert abs(job.created_at - time.time()) < DAY_S / 2

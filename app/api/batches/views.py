@@ -3,20 +3,18 @@
 import logging
 import re
 from collections.abc import Sequence
-from datetime import datetime
 
 from app.api.batches.store import Batch as BatchRecord
 from app.api.batches.store import Item
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_LIMIT
-from app.api.jobs.wait_estimate import processing_time_s, retry_after_s
+from app.api.jobs.wait_estimate import QueueLoad, processing_time_s, retry_after_s
 from app.api.schemas.batch import Batch, BatchItem, BatchQuery
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
-from app.core.jobs.models import now_s
 from app.core.json_types import Json
 from app.core.problems import PROBLEMS, Problem, problem_object, under
 
@@ -42,6 +40,7 @@ def batch_view(
     start, root = _start(query.cursor), services.settings.root_path
     end = start + min(max(query.limit, 1), MAX_LIMIT)
     status, items = services.batches.status(batch), services.batches.items(batch, start, end)
+    done_at, done_in_s = _end(services, status.last_open)
     return Batch.model_validate(
         {
             "id": batch.id,
@@ -49,7 +48,8 @@ def batch_view(
             "batch_external_id": batch.external_id,
             "metadata": batch.metadata,
             "created_at": timestamp(batch.created_at),
-            "estimated_done_at": timestamp(_done_at(services, status.last_open)),
+            "estimated_done_at": timestamp(done_at),
+            "done_in_s": done_in_s,
             "counts": status.counts,
             "items": _items(services, items, start, filenames),
             "next_cursor": str(end) if end < status.counts["total"] else None,
@@ -62,9 +62,7 @@ def batch_headers(batch: Batch) -> dict[str, str]:
     """When to poll again. Never cached: a job may be added at any time."""
     if batch.done:
         return {"Cache-Control": "no-store"}
-    done_at = batch.estimated_done_at
-    wait_s = datetime.fromisoformat(done_at).timestamp() - now_s() if done_at else None
-    again_s = retry_after_s(wait_s, position=batch.counts.queued + batch.counts.running)
+    again_s = retry_after_s(batch.done_in_s, position=batch.counts.queued + batch.counts.running)
     return {"Cache-Control": "no-store", "Retry-After": str(again_s)}
 
 
@@ -100,21 +98,24 @@ def _expired() -> Json:
     return problem_object(kind.code, kind.meaning)
 
 
-def _done_at(services: Services, last_open: str | None) -> float | None:
+def _end(services: Services, last_open: str | None) -> tuple[float | None, float | None]:
     """When the last job should be done: the last of those that wait, or of those that run, as jobs start in order.
 
-    None when that cannot be told, which is not worth an error.
+    By Redis's clock, and in seconds from now; None when that cannot be told, which is not worth an error.
     """
     try:
         job = services.jobs.get(last_open) if last_open else None
-        return _job_done_at(services, job) if job else None
+        if job is None:
+            return None, None
+        load = services.job_service.queue_load()
+        done_at = _job_done_at(services, job, load)
+        return done_at, None if done_at is None else done_at - load.now
     except Exception:
         log.warning("the end of a batch cannot be estimated", exc_info=True)
-        return None
+        return None, None
 
 
-def _job_done_at(services: Services, job: JobRecord) -> float | None:
-    load = services.job_service.queue_load()
+def _job_done_at(services: Services, job: JobRecord, load: QueueLoad) -> float | None:
     position = services.queue_status.position(job)
     if position:
         return load.estimate(job, position).estimated_done_at

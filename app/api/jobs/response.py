@@ -2,13 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from datetime import datetime
 
 from fastapi import Response
 
 from app.api.jobs.wait_estimate import MIN_PACE_S, retry_after_s
-from app.api.schemas.job import Job, QueuePlace
-from app.core.jobs.models import now_s
+from app.api.schemas.job import Job
 
 #: A finished job never changes, but it can be deleted.
 CACHE_S = 300
@@ -34,11 +32,5 @@ def polling_headers(job: Job) -> dict[str, str]:
     """Whether the response may be cached, and when to poll again."""
     if job.done:
         return {"Cache-Control": f"private, max-age={CACHE_S}"}
-    wait_s = _queue_retry_after_s(job.queue) if job.queue else MIN_PACE_S
+    wait_s = retry_after_s(job.queue.starts_in_s, position=job.queue.position) if job.queue else MIN_PACE_S
     return {"Cache-Control": "no-store", "Retry-After": str(wait_s)}
-
-
-def _queue_retry_after_s(queue: QueuePlace) -> int:
-    start = queue.estimated_start_at
-    wait_s = datetime.fromisoformat(start).timestamp() - now_s() if start else None
-    return retry_after_s(wait_s, position=queue.position)

@@ -60,6 +60,7 @@ def _queue(estimate: QueueEstimate | None) -> Json | None:
     return {
         "position": estimate.position,
         "audio_seconds_ahead": estimate.audio_seconds_ahead,
+        "starts_in_s": estimate.starts_in_s,
         "estimated_start_at": timestamp(estimate.estimated_start_at),
         "estimated_done_at": timestamp(estimate.estimated_done_at),
     }

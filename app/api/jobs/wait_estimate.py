@@ -54,10 +54,11 @@ def retry_after_s(wait_s: float | None, *, position: int) -> int:
 
 @dataclass(frozen=True)
 class QueueEstimate:
-    """A queued job's position, and when it should start and end. Times are epoch seconds."""
+    """A queued job's position, and when it should start and end. Times are epoch seconds by Redis's clock."""
 
     position: int
     audio_seconds_ahead: float
+    starts_in_s: float | None
     estimated_start_at: int | None
     estimated_done_at: int | None
 
@@ -103,6 +104,7 @@ class QueueLoad:
         return QueueEstimate(
             position=position.position,
             audio_seconds_ahead=round(ahead_s, 1),
+            starts_in_s=None if start is None else start - self.now,
             estimated_start_at=None if start is None else math.ceil(start),
             estimated_done_at=None if start is None or own_s is None else math.ceil(start + own_s),
         )

@@ -17,7 +17,7 @@ UPLOADED = {"sha256": "5f8e" * 16, "bytes": 7_340_032, "container": "mp3"}
 DECODED = UPLOADED | {"codec": "mp3", "sample_rate_hz": 44_100, "channels": 2, "duration_s": 183.4, "decoder": "ffmpeg"}
 SCORES = dict(zip(SCORE_RANGES, (61.4213, 48.0687, 3.8142, 3.6603, 3.2178, 3.9421, 3.5816), strict=True))
 
-ESTIMATE = QueueEstimate(3, 512.0, 1_795_360_095, 1_795_360_099)
+ESTIMATE = QueueEstimate(3, 512.0, 60.0, 1_795_360_095, 1_795_360_099)
 
 _QUEUED = Job(
     id=JOB_ID,

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.fields import Omissible, Timestamp
+from app.api.schemas.fields import Omissible, SecondsFromNow, Timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem
 
@@ -53,6 +53,7 @@ class Batch(BaseModel):
     estimated_done_at: Timestamp | None = Field(
         description="When the last job should be done. Null once all are, and while there is nothing to estimate from."
     )
+    done_in_s: SecondsFromNow = None
     counts: BatchCounts
     items: list[BatchItem] = Field(description="In the order of `index`.")
     next_cursor: str | None = Field(description="Send it back as `cursor` for more items. Null on the last page.")

@@ -55,6 +55,8 @@ def _is_none(value: object) -> bool:
 T = TypeVar("T")
 #: A field of an answer that is left out where there is no value: never null. Its default is None.
 Omissible = Annotated[T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
+#: Seconds from the making of an answer, for its `Retry-After`, in no body: they change with each answer.
+SecondsFromNow = SkipJsonSchema[Annotated[float | None, Field(exclude=True)]]
 
 
 def or_else(fallback: object) -> WrapValidator:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
-from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, Timestamp, or_else
+from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, SecondsFromNow, Timestamp, or_else
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
 from app.api.schemas.scores import Ranges, Scores
@@ -91,6 +91,7 @@ class QueuePlace(BaseModel):
 
     position: int = Field(description="1 for the next to run.", examples=[3])
     audio_seconds_ahead: float = Field(description="Seconds of audio that wait before it.", examples=[512.0])
+    starts_in_s: SecondsFromNow = None
     estimated_start_at: Timestamp | None = Field(description="Null while no worker runs or none was measured.")
     estimated_done_at: Timestamp | None = Field(description="Null while no worker runs or none was measured.")
 

@@ -34,13 +34,13 @@ def test_without_a_rate_or_a_worker_there_is_no_estimate(rate: float | None, n_w
     load = QueueLoad(NOW, rate, n_workers, ())
     assert load.wait_s(10) is None
     job = Job(id="job_1", storage_key="1", estimated_s=30)
-    assert load.estimate(job, QueuePosition(2, 10.04)) == QueueEstimate(2, 10.0, None, None)
+    assert load.estimate(job, QueuePosition(2, 10.04)) == QueueEstimate(2, 10.0, None, None, None)
 
 
 def test_a_job_starts_when_what_runs_and_what_waits_before_it_is_done() -> None:
     one_busy = QueueLoad(NOW, rate=10.0, n_workers=1, running=[Run(started_at=NOW - 5, audio_s=300)])
     job = Job(id="job_1", storage_key="1", estimated_s=50)
-    assert one_busy.estimate(job, QueuePosition(3, 200.0)) == QueueEstimate(3, 200.0, 1045, 1050)
+    assert one_busy.estimate(job, QueuePosition(3, 200.0)) == QueueEstimate(3, 200.0, 45.0, 1045, 1050)
     assert one_busy.wait_s(200.0) == 45
 
 
