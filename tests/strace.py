@@ -28,15 +28,25 @@ def tracing(pid: int, *options: str) -> Iterator[None]:
                 time.sleep(0.01)
             yield
         finally:
-            tracer.send_signal(signal.SIGINT)
+            _end(tracer)
 
 
 def is_traced(pid: int) -> bool:
+    """Whether every thread of a process is traced."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        threads = [(task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return "TracerPid:\t0\n" not in status
+    return all("TracerPid:\t0\n" not in status for status in threads)
+
+
+def _end(tracer: subprocess.Popen[bytes]) -> None:
+    """Have strace let go. One whose process was killed while it attached may not hear of it."""
+    tracer.send_signal(signal.SIGINT)
+    try:
+        tracer.wait(10)
+    except subprocess.TimeoutExpired:
+        tracer.kill()
 
 
 @contextmanager
