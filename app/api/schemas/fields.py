@@ -25,8 +25,9 @@ MAX_METADATA_VALUE_CHARS = 512
 
 #: What ids of jobs and batches are made of. They are parts of Redis's keys, in which a colon begins another part: an id
 #: with one could name what belongs to a job or a batch instead of the job or the batch.
-ID_FORM = StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]*$")
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID_CHARS, _MAX_ID_CHARS = "[A-Za-z0-9_-]", 64
+ID_FORM = StringConstraints(min_length=1, max_length=_MAX_ID_CHARS, pattern=f"^{_ID_CHARS}*$")
+_ID = re.compile(f"{_ID_CHARS}{{1,{_MAX_ID_CHARS}}}")
 
 
 def known_form(noun: str) -> AfterValidator:
