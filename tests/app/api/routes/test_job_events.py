@@ -35,14 +35,22 @@ def jobs(server: Live) -> JobStateMachine:
 
 
 @contextmanager
-def follow(server: Live, job: Job, *, after: str | None = None) -> Iterator[Iterator[ReceivedEvent]]:
-    headers = {"Last-Event-ID": after} if after else {}
+def follow(
+    server: Live, job: Job, *, after: str | None = None, key: dict[str, str] | None = None
+) -> Iterator[Iterator[ReceivedEvent]]:
+    headers = ({"Last-Event-ID": after} if after else {}) | (key or {})
     with server.client() as client, client.stream("GET", f"/jobs/{job.id}/events", headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-request-id"]
         yield parse(answer.iter_lines())
+
+
+def revoke_keys(redis: Redis) -> None:
+    keys = KeyStore(redis)
+    for key in keys.list_all():
+        keys.revoke(key.id)
 
 
 def all_of(server: Live, job: Job, *, after: str | None = None) -> list[ReceivedEvent]:
@@ -312,15 +320,13 @@ def test_a_tenant_whose_share_is_used_up_is_told_so_and_others_are_served(settin
 
 
 def test_a_stream_ends_when_its_key_is_revoked(server: Live, jobs: JobStateMachine, redis: Redis) -> None:
-    key, secret = KeyStore(redis).create(tenant="alice")
-    run = running(jobs, tenant="alice")
-    headers = {"Authorization": f"Bearer {secret}"}
-    with server.client(headers=headers) as client, client.stream("GET", f"/jobs/{run.id}/events") as answer:
-        events = parse(answer.iter_lines())
+    run, key = running(jobs, tenant="alice"), key_of(redis, "alice")
+    with follow(server, run, key=key) as events:
         assert next(events).name == "job.snapshot"
-        KeyStore(redis).revoke(key.id)
+        revoke_keys(redis)
         report(jobs, run, 1)
         assert next(events, None) is None
+    with server.client(headers=key) as client:
         assert client.get(f"/jobs/{run.id}/events").status_code == 401
 
 
@@ -328,12 +334,10 @@ def test_a_silent_stream_ends_soon_after_its_key_is_revoked(
     server: Live, jobs: JobStateMachine, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.api.jobs.events.KEEP_ALIVE_S", 0.1)
-    key, secret = KeyStore(redis).create(tenant="alice")
     run = running(jobs, tenant="alice")
-    headers = {"Authorization": f"Bearer {secret}"}
-    with server.client(headers=headers) as client, client.stream("GET", f"/jobs/{run.id}/events") as answer:
-        KeyStore(redis).revoke(key.id)
-        assert {event.name for event in parse(answer.iter_lines())} <= {"job.snapshot", None}
+    with follow(server, run, key=key_of(redis, "alice")) as events:
+        revoke_keys(redis)
+        assert {event.name for event in events} <= {"job.snapshot", None}
 
 
 def test_a_stream_without_a_key_ends_when_the_first_key_is_created(
