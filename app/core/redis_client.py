@@ -31,6 +31,16 @@ def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
     )
 
 
+def epoch_s(seconds: int, microseconds: int) -> float:
+    """Redis's answer to TIME as seconds since the epoch, to the millisecond as times are stored."""
+    return round(seconds + microseconds / 1e6, 3)
+
+
+def redis_now_s(redis: Redis) -> float:
+    """Seconds since the epoch by Redis's clock, which all times of jobs are by. Blocking."""
+    return epoch_s(*redis.time())
+
+
 def text(value: bytes | str) -> str:
     """A reply of Redis as text; its client gives bytes or text by its own settings. What is no text is replaced."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -7,7 +7,8 @@ because a later version may have written it. Fields that this version does not k
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache, lru_cache
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
@@ -98,6 +99,25 @@ def value_of(kind: type[T], key: str, raw: bytes | str) -> T | None:
     except Unreadable as error:
         set_aside(key, str(error))
         return None
+
+
+def record_of(kind: type[T], key: str, raw: Mapping[Any, bytes | str], names: Mapping[Any, bytes]) -> T:
+    """The data class whose fields are stored as JSON in a hash. Raises `Unreadable`.
+
+    `names` has the field of each name under which one is stored; what is stored under others is ignored.
+    """
+    members = (b'"%s":%s' % (names[name], _bytes(value)) for name, value in raw.items() if name in names)
+    return parsed(kind, key, b"{%s}" % b",".join(members))
+
+
+def field_names(kind: Any, *, stored_as: Mapping[str, str] | None = None) -> dict[bytes | str, bytes]:
+    """The fields of a data class by the names under which they are stored, which Redis gives as bytes or text."""
+    names = {(stored_as or {}).get(field.name, field.name): field.name.encode() for field in fields(kind)}
+    return {form: field for name, field in names.items() for form in (name, name.encode())}
+
+
+def _bytes(value: bytes | str) -> bytes:
+    return value.encode() if isinstance(value, str) else value
 
 
 def parsed(kind: type[T], key: str, raw: bytes | str) -> T:

@@ -12,6 +12,7 @@ from app.core.callers import SCOPES
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue import TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.unfinished import UnfinishedJobs
 
 WORKER_KEY = "rq:worker:test"
 RESULT = {"scores": {"clarity": 3.1416}, "ranges": {"clarity": [1.0, 5.0]}}
@@ -72,6 +73,12 @@ def live_worker(redis: Redis, *, beat: str, name: str = WORKER_KEY, state: str =
     """What RQ keeps of a worker that listens to the queue."""
     redis.sadd("rq:workers:scores", name)
     redis.hset(name, mapping={"last_heartbeat": beat, "state": state})
+
+
+def is_orphaned(machine: JobStateMachine, job: Job) -> bool:
+    """Whether nobody runs an unfinished job, as the reconciler finds out."""
+    found = UnfinishedJobs(machine.redis).standings([job.id], machine.queue)
+    return [orphan.id for orphan in found.orphaned] == [job.id]
 
 
 def key_of(redis: Redis, tenant: str, *scopes: str) -> dict[str, str]:

@@ -21,7 +21,7 @@ from redis import Redis
 from app.core import redis_keys, stored
 from app.core.callers import SCOPES, Limits
 from app.core.printable import printable
-from app.core.redis_client import text
+from app.core.redis_client import redis_now_s, text
 from model.domain import ApexError
 from model.files import atomic_write
 
@@ -97,7 +97,7 @@ class KeyStore:
             sha256=_sha256(secret),
             name=name,
             scopes=checked_scopes(scopes),
-            created_at=self._now(),
+            created_at=redis_now_s(self.redis),
             limits=limits or Limits(),
         )
         self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
@@ -128,7 +128,7 @@ class KeyStore:
         if key is None:
             raise ApiKeysError("what is stored of that key cannot be read, so nobody gets in with it")
         if key.revoked_at is None:
-            key = replace(key, revoked_at=self._now())
+            key = replace(key, revoked_at=redis_now_s(self.redis))
             # Into what is there: a newer version may have written fields that this one does not know.
             fields = json.loads(raw) | {"revoked_at": key.revoked_at}
             self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(fields))
@@ -166,10 +166,6 @@ class KeyStore:
                 partial.write_text(MARK_TEXT, "utf-8")
         except OSError as error:
             log.warning("a loss of Redis's data would open this service: %s cannot be written: %s", self._mark, error)
-
-    def _now(self) -> float:
-        seconds, microseconds = self.redis.time()
-        return round(seconds + microseconds / 1e6, 3)
 
 
 class KeyFile:

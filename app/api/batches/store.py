@@ -18,7 +18,7 @@ from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
-from app.core.redis_client import text
+from app.core.redis_client import redis_now_s
 
 #: The id of a job, or the problem of a file that got none.
 Item = str | Json
@@ -71,7 +71,7 @@ class BatchStatus:
 
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
-FIELD_NAMES = frozenset(f.name for f in fields(Batch))
+FIELDS = stored.field_names(Batch)
 
 
 def new_batch_id() -> str:
@@ -91,9 +91,8 @@ class BatchStore:
 
     def create(self, batch: Batch) -> Batch:
         """Write a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
-        seconds, microseconds = self.redis.time()
-        batch = replace(batch, created_at=round(seconds + microseconds / 1e6, 3))
-        record = {name: json.dumps(getattr(batch, name)) for name in FIELD_NAMES}
+        batch = replace(batch, created_at=redis_now_s(self.redis))
+        record = {field.name: json.dumps(getattr(batch, field.name)) for field in fields(Batch)}
         with self.redis.pipeline() as pipe:
             pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
             pipe.expire(batch.key, self.result_ttl_s)
@@ -101,9 +100,9 @@ class BatchStore:
         return batch
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
-        """A tenant's batch, None when it is unknown, another tenant's, or has expired."""
+        """A tenant's batch, None when it is unknown, another tenant's, or has expired. Raises `Unreadable`."""
         raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, redis_keys.batch(tenant, batch_id)))
-        return _batch(batch_id, raw) if raw else None
+        return stored.record_of(Batch, batch_id, raw, FIELDS) if raw else None
 
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that got no job."""
@@ -126,12 +125,6 @@ class BatchStore:
         """
         found = self._count(batch.keys, record_prefix=redis_keys.record(""), ttl_s=self.result_ttl_s)
         return BatchStatus(**json.loads(found))
-
-
-def _batch(batch_id: str, raw: dict[bytes, bytes]) -> Batch:
-    """The batch of a record. Raises `Unreadable`."""
-    members = [b'"%s":%s' % (name, value) for name, value in raw.items() if text(name) in FIELD_NAMES]
-    return stored.parsed(Batch, batch_id, b"{%s}" % b",".join(members))
 
 
 def _item(key: str, raw: bytes) -> Item:

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.json_types import Json
-from app.core.stored import EpochSeconds, parsed
+from app.core.stored import EpochSeconds, field_names, record_of
 
 RECORD_VERSION = 1
 
@@ -116,24 +116,12 @@ class Job:
 
         Raises `Unreadable` for a record that is damaged, or has values that only a later version knows.
         """
-        members = [(FIELDS.get(name), value) for name, value in stored.items()]
-        document = b",".join(b'"%s":%s' % (name, _bytes(value)) for name, value in members if name)
-        return parsed(cls, "a job's record", b"{%s}" % document)
+        return record_of(cls, "a job's record", stored, FIELDS)
 
 
 #: Fields that are stored under another name than they have here: records outlive a release.
 STORED_NAMES = {"preemptions": "handed_back"}
-#: The field of each stored name, which comes from Redis as bytes or text.
-FIELDS: Mapping[bytes | str, bytes] = {
-    name: f.name.encode()
-    for f in fields(Job)
-    for stored_as in [STORED_NAMES.get(f.name, f.name)]
-    for name in (stored_as, stored_as.encode())
-}
-
-
-def _bytes(value: bytes | str) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+FIELDS = field_names(Job, stored_as=STORED_NAMES)
 
 
 def stored_fields(values: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.core import stored
-from app.core.redis_client import text
+from app.core.redis_client import epoch_s, text
 
 #: The one task there is. A name in the queue, not of a module: what an older version enqueued must still run.
 TASK_NAME = "worker.tasks.score_track"
@@ -87,8 +87,8 @@ class ScoreQueue:
             for key in keys:
                 pipe.hmget(key, HEARTBEAT_AT, "last_heartbeat", "state")
             pipe.time()
-            *found, (seconds, microseconds) = stored.read_all(pipe, [*keys, "TIME"])
-        now = seconds + microseconds / 1e6
+            *found, time = stored.read_all(pipe, [*keys, "TIME"])
+        now = epoch_s(*time)
         # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most. One
         # of the future was sent before Redis's clock was set back.
         alive = [worker[2] for worker in found if worker and abs(now - beat_at(*worker[:2])) < HEARTBEAT_MAX_AGE_S]

@@ -9,7 +9,7 @@ from redis import Redis
 from app.core import redis_keys, stored
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, QueuePosition, Run
-from app.core.redis_client import text
+from app.core.redis_client import redis_now_s, text
 
 #: Under which name the sum of all tenants is stored. No tenant has it.
 ALL_TENANTS = ""
@@ -54,8 +54,7 @@ class QueueStatus:
 
     def now_s(self) -> float:
         """Seconds since the epoch by Redis's clock, which all times of jobs are by."""
-        seconds, microseconds = self.redis.time()
-        return round(seconds + microseconds / 1e6, 3)
+        return redis_now_s(self.redis)
 
     def running(self) -> list[Run]:
         """The runs in progress, those of workers that died unnoticed among them."""

@@ -11,7 +11,7 @@ from app.core.jobs.models import Job, JobState, Orphan
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
-from app.core.redis_client import text
+from app.core.redis_client import redis_now_s, text
 
 #: The lease of a record that an older version wrote, which does not tell its length, is no longer than this.
 LONGEST_LEASE_S = 3600.0
@@ -72,7 +72,7 @@ class UnfinishedJobs:
 
     def standings(self, ids: Sequence[str], queue: ScoreQueue) -> Standings:
         """Which of some unfinished jobs nobody runs; in a few round trips."""
-        now, found = self._now(), Standings()
+        now, found = redis_now_s(self.redis), Standings()
         records, enqueued_at = self.store.get_fields(ids, FIELDS), queue.enqueued_at(ids)
         for job_id, fields, at in zip(ids, records, enqueued_at, strict=True):
             status = fields["status"] if fields else None
@@ -84,10 +84,6 @@ class UnfinishedJobs:
                 found.workers[job_id] = fields["worker"]
         return found
 
-    def is_orphaned(self, job: Job) -> bool:
-        """Whether no live worker runs the job: it is queued, or its worker's lease is over."""
-        return job.status is JobState.QUEUED or not leased(vars(job), self._now())
-
     def forget(self, job_id: str) -> None:
         """Drop an id without a record from the indexes of unfinished jobs."""
         for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES):
@@ -97,10 +93,6 @@ class UnfinishedJobs:
     def _members(self, index: str, first: int, last: int, *, byscore: bool = False) -> list[str]:
         found = cast(list[bytes], stored.read(self.redis.zrange, index, first, last, byscore=byscore) or [])
         return [text(job_id) for job_id in found]
-
-    def _now(self) -> float:
-        seconds, microseconds = self.redis.time()
-        return seconds + microseconds / 1e6
 
 
 def leased(fields: Json, now: float) -> bool:

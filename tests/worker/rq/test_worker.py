@@ -19,10 +19,9 @@ from app.core import redis_keys
 from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
-from tests.app.records import enqueue_by_rq
+from tests.app.records import enqueue_by_rq, is_orphaned
 from tests.worker.fakes import accepted, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker import machine_faults
@@ -87,7 +86,7 @@ def test_a_long_job_stays_in_the_hands_of_its_worker(machine: JobStateMachine, d
 
     def slow_segment() -> None:
         time.sleep(0.9)
-        held.append(not UnfinishedJobs(machine.redis).is_orphaned(outcome(machine, job)))
+        held.append(not is_orphaned(machine, job))
 
     task = score_track(machine, data_dir, on_segment=slow_segment, lease_s=1)
     worker(task).work(burst=True, logging_level="WARNING")

@@ -20,6 +20,7 @@ from app.core.jobs.models import (
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_keys import updates_channel
+from tests.app.records import is_orphaned
 
 EXPIRED = -1.0
 
@@ -84,11 +85,11 @@ def test_a_run_that_lost_its_lease_loses_every_write(machine: JobStateMachine) -
 
 def test_a_renewed_lease_keeps_the_job(machine: JobStateMachine) -> None:
     run = started(machine, queued(machine), lease_s=EXPIRED)
-    assert UnfinishedJobs(machine.redis).is_orphaned(run)
+    assert is_orphaned(machine, run)
     assert machine.renew(run, lease_s=60)
     held = machine.store.get(run.id)
     assert held
-    assert not UnfinishedJobs(machine.redis).is_orphaned(held)
+    assert not is_orphaned(machine, held)
     assert machine.start(run.id, max_attempts=3, lease_s=60) is None
 
 
