@@ -41,8 +41,8 @@ class Bench:
 
     def __init__(self, settings: WorkerSettings, supervisor: Supervisor) -> None:
         redis = connect(settings.redis_url, max_retries=3)
-        queue = ScoreQueue(redis, name=settings.queue_name)
-        self.machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
+        queue = ScoreQueue(redis, name=settings.rq_queue_name)
+        self.machine = JobStateMachine(redis, settings.redis_keys, queue=queue, result_ttl_s=settings.result_ttl_s)
         self.storage = AudioStorage(settings.audio_dir)
         self.supervisor = supervisor
 

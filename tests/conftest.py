@@ -14,12 +14,17 @@ from redis import Redis
 from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.redis_keys import RedisKeys
+from app.core.settings import DEFAULT_NAMESPACE
 from tests.e2e.service import Json, Service, running
+
+#: The names under which every test looks.
+KEYS = RedisKeys(DEFAULT_NAMESPACE)
 
 
 def state_machine(redis: Redis, *, result_ttl_s: int = 60) -> JobStateMachine:
     """The jobs of a Redis, queued where every test looks for them."""
-    return JobStateMachine(redis, queue=ScoreQueue(redis, name="scores"), result_ttl_s=result_ttl_s)
+    return JobStateMachine(redis, KEYS, queue=ScoreQueue(redis, name="scores"), result_ttl_s=result_ttl_s)
 
 
 def pytest_configure() -> None:

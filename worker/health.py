@@ -15,7 +15,7 @@ from app.core.settings import WorkerSettings
 def main() -> None:
     """Ask Redis, because the processes themselves listen on no port."""
     settings = WorkerSettings()
-    queue = Queue(settings.queue_name, connection=connect(settings.redis_url, max_retries=0))
+    queue = Queue(settings.rq_queue_name, connection=connect(settings.redis_url, max_retries=0))
     workers = Worker.all(queue=queue)
     sys.exit(0 if any(worker.hostname == socket.gethostname() for worker in workers) else 1)
 

@@ -44,9 +44,9 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
 
 def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
-    queue = ScoreQueue(redis, name=settings.queue_name)
+    queue = ScoreQueue(redis, name=settings.rq_queue_name)
     return Reconciler(
-        machine=JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s),
+        machine=JobStateMachine(redis, settings.redis_keys, queue=queue, result_ttl_s=settings.result_ttl_s),
         storage=AudioStorage(settings.audio_dir),
         max_attempts=settings.max_attempts,
         ended=ended,

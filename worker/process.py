@@ -57,11 +57,11 @@ def serve(
 
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
-    queue = ScoreQueue(redis, name=settings.queue_name)
+    keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
     storage = AudioStorage(settings.audio_dir)
     task = ScoreTrack(
-        machine=JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s),
-        queue_status=QueueStatus(redis),
+        machine=JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s),
+        queue_status=QueueStatus(redis, keys),
         storage=storage,
         decoder=decoder,
         scorer=scorer,
@@ -73,7 +73,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     )
     published = Published(asdict(scorer.card), tuple(decoder.missing_layers))
     worker = ScoringWorker(
-        settings.queue_name,
+        settings.rq_queue_name,
         connection=redis,
         task=task,
         job_timeout_s=settings.job_timeout_s,
@@ -81,7 +81,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         grace_s=GRACE_S,
         published=published,
     )
-    WorkerInfo(redis).publish(published)
+    WorkerInfo(redis, keys).publish(published)
     log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
     log.info("sandbox layers", extra={"applied": decoder.layers, "missing": decoder.missing_layers})
     worker.work(logging_level="WARNING")

@@ -19,7 +19,6 @@ from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
-from app.core import redis_keys
 from app.core.jobs.models import Job, JobState, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, Standings, UnfinishedJobs, slices
@@ -72,7 +71,7 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
-        self.unfinished = UnfinishedJobs(self._redis)
+        self.unfinished = UnfinishedJobs(self._redis, self.machine.keys)
         self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
 
     def run(self) -> list[str]:
@@ -112,7 +111,8 @@ class Reconciler:
 
     def _set_aside_keys(self) -> None:
         rq = self.queue.rq
-        types = redis_keys.SHARED_KEYS | {
+        types = {
+            **self.machine.keys.shared,
             rq.redis_queues_keys: "set",
             rq.key: "list",
             self._intermediate: "list",

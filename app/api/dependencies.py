@@ -58,9 +58,10 @@ class Services:
     @classmethod
     def build(cls, settings: ApiSettings, redis: Redis) -> "Services":
         """Create the storage directory and read the API keys; Redis is not asked yet."""
-        queue, queue_status = ScoreQueue(redis, name=settings.queue_name), QueueStatus(redis)
-        machine = JobStateMachine(redis, queue=queue, result_ttl_s=settings.result_ttl_s)
-        worker_info, quotas = WorkerInfo(redis), Quotas(redis)
+        keys = settings.redis_keys
+        queue, queue_status = ScoreQueue(redis, name=settings.rq_queue_name), QueueStatus(redis, keys)
+        machine = JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s)
+        worker_info, quotas = WorkerInfo(redis, keys), Quotas(redis, keys)
         queue_load = TtlCache(partial(measure_load, queue_status, queue))
         scratch_bytes = ScratchRoom(
             settings.audio_dir,
@@ -72,7 +73,7 @@ class Services:
         admission = AdmissionControl(
             queue_status, queue, quotas, settings.backlog_limits, backlog=TtlCache(queue_status.backlog)
         )
-        idempotency = IdempotencyKeys(redis, result_ttl_s=settings.result_ttl_s)
+        idempotency = IdempotencyKeys(redis, keys, result_ttl_s=settings.result_ttl_s)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
         return cls(
             settings=settings,
@@ -103,10 +104,11 @@ class Services:
                 queue_load=queue_load,
                 root_path=settings.root_path,
             ),
-            batches=BatchStore(redis, result_ttl_s=settings.result_ttl_s),
-            readiness=Readiness(redis, storage, max_upload_bytes=settings.max_upload_bytes),
+            batches=BatchStore(redis, keys, result_ttl_s=settings.result_ttl_s),
+            readiness=Readiness(redis, keys, storage, max_upload_bytes=settings.max_upload_bytes),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url),
+                keys,
                 max_listeners=settings.max_listeners,
                 max_per_tenant=settings.max_listeners_per_tenant,
             ),
@@ -115,7 +117,7 @@ class Services:
 
 def _authenticator(settings: ApiSettings, redis: Redis) -> Authenticator:
     files = [KeyFile.load(settings.api_keys_file)] if settings.api_keys_file else []
-    store = KeyStore(redis, mark=settings.data_dir / MARK)
+    store = KeyStore(redis, settings.redis_keys, mark=settings.namespace_dir / MARK)
     return Authenticator(store, *files, required=settings.require_api_keys, limits=settings.key_limits)
 
 

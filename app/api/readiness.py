@@ -14,9 +14,10 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from app.api.schemas.health import Check
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.json_types import Json
 from app.core.problems import Problem
+from app.core.redis_keys import RedisKeys
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
 
 Checks = dict[str, Check]
@@ -41,8 +42,8 @@ class Readiness:
     Each measurement writes a file and asks Redis, so without that limit anybody could keep the process busy.
     """
 
-    def __init__(self, redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> None:
-        self._measure = partial(measure, redis, storage, max_upload_bytes=max_upload_bytes)
+    def __init__(self, redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int) -> None:
+        self._measure = partial(measure, redis, keys, storage, max_upload_bytes=max_upload_bytes)
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0
@@ -67,9 +68,9 @@ class Readiness:
         return time.monotonic() - self._begun_at
 
 
-def measure(redis: Redis, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
+def measure(redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
     """Every check by its name. A few commands to Redis and one small file. Blocking."""
-    return {"storage": check_storage(storage, max_upload_bytes), **check_redis(redis)}
+    return {"storage": check_storage(storage, max_upload_bytes), **check_redis(redis, keys)}
 
 
 def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
@@ -83,32 +84,32 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
     return Check(status=status, detail=f"{free} bytes are free; more than {needed} are needed.")
 
 
-def check_redis(redis: Redis) -> Checks:
+def check_redis(redis: Redis, keys: RedisKeys) -> Checks:
     """Redis is reachable, takes writes and is durable, and does not drop jobs; no worker lacks a sandbox layer."""
     try:
-        refusal, info = _refusal(redis), _info(redis)
+        refusal, info = _refusal(redis, keys), _info(redis, keys)
     except RedisError:
         return dict.fromkeys(("redis", *REDIS_CHECKS), REDIS_DOWN)
     checks = {name: check(info) for name, check in REDIS_CHECKS.items()}
     return {"redis": check_writes(refusal), **checks}
 
 
-def _refusal(redis: Redis) -> ResponseError | None:
+def _refusal(redis: Redis, keys: RedisKeys) -> ResponseError | None:
     """Why Redis refuses to write; None when it does not."""
     try:
-        redis.set(redis_keys.WRITE_PROBE, "", ex=PROBE_TTL_S)
+        redis.set(keys.write_probe, "", ex=PROBE_TTL_S)
     except ResponseError as refusal:
         return refusal
     return None
 
 
-def _info(redis: Redis) -> Json:
+def _info(redis: Redis, keys: RedisKeys) -> Json:
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.info("persistence")
         pipeline.info("memory")
-        pipeline.get(redis_keys.MISSING_SANDBOX_LAYERS)
-        persistence, memory, raw = stored.read_all(pipeline, ["INFO", "INFO", redis_keys.MISSING_SANDBOX_LAYERS])
-    missing = stored.json_value(redis_keys.MISSING_SANDBOX_LAYERS, raw)
+        pipeline.get(keys.missing_sandbox_layers)
+        persistence, memory, raw = stored.read_all(pipeline, ["INFO", "INFO", keys.missing_sandbox_layers])
+    missing = stored.json_value(keys.missing_sandbox_layers, raw)
     return {**persistence, **memory, "missing_sandbox_layers": list(map(str, missing or []))}
 
 

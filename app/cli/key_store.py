@@ -29,7 +29,7 @@ def key_store() -> Iterator[KeyStore]:
     settings = load_settings(ServiceSettings)
     try:
         with _named_or_private(settings) as url, Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S) as redis:
-            yield KeyStore(redis, mark=_mark(settings))
+            yield KeyStore(redis, settings.redis_keys, mark=_mark(settings))
     except (RedisError, EmbeddedRedisError) as error:
         raise NoRedis(f"the keys cannot be reached: {error}") from error
 
@@ -37,12 +37,12 @@ def key_store() -> Iterator[KeyStore]:
 def _mark(settings: ServiceSettings) -> Path | None:
     """Where the service remembers that there was a key; None where only its Redis is known."""
     names_folder = "redis_url" not in settings.model_fields_set or "data_dir" in settings.model_fields_set
-    return settings.data_dir / MARK if names_folder and settings.data_dir.is_dir() else None
+    return settings.namespace_dir / MARK if names_folder and settings.data_dir.is_dir() else None
 
 
-def count_anonymous_jobs(redis: Redis) -> int:
+def count_anonymous_jobs(keys: KeyStore) -> int:
     """How many jobs there are that were made without a key."""
-    jobs = JobStore(redis)
+    jobs = JobStore(keys.redis, keys.keys)
     ids = (job_id for _, job_id in jobs.list_by_created(ANONYMOUS_TENANT))
     pages = iter(lambda: [*islice(ids, PAGE_SIZE)], [])
     return sum(state is not None for page in pages for state in jobs.states(page))

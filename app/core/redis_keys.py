@@ -4,110 +4,141 @@ Names outlive a release: some are older than the terms used here.
 """
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 
-def _key(*parts: str) -> str:
-    """A name with what precedes every key. No other code knows that part."""
-    return ":".join(("apex", *parts))
+@dataclass(frozen=True)
+class RedisKeys:
+    """The names of one namespace; two namespaces have no name in common, with RQ's names neither."""
 
+    namespace: str
 
-# Indexes of jobs.
-UNFINISHED = _key("jobs", "open")
-WAITING = _key("jobs", "waiting")
-DEADLINES = _key("jobs", "deadlines")
-RUNNING = _key("jobs", "running")
-TENANT_QUEUES = _key("queue", "tenants")
+    # Indexes of jobs.
 
-# What workers say of themselves.
-MODEL = _key("model")
-MISSING_SANDBOX_LAYERS = _key("missing_walls")
-THROUGHPUT = _key("rate")
+    @property
+    def unfinished(self) -> str:
+        return self._key("jobs", "open")
 
-# What a check of readiness writes.
-WRITE_PROBE = _key("probe")
+    @property
+    def waiting(self) -> str:
+        return self._key("jobs", "waiting")
 
-API_KEYS = _key("keys")
-API_KEY_LAST_USES = _key("keys", "used")
+    @property
+    def deadlines(self) -> str:
+        return self._key("jobs", "deadlines")
 
-#: The types of the keys that all jobs share, but for the API keys: without theirs a service would be open.
-SHARED_KEYS = {
-    UNFINISHED: "zset",
-    WAITING: "zset",
-    DEADLINES: "zset",
-    RUNNING: "hash",
-    TENANT_QUEUES: "hash",
-    MODEL: "string",
-    MISSING_SANDBOX_LAYERS: "string",
-    THROUGHPUT: "string",
-    API_KEY_LAST_USES: "hash",
-}
+    @property
+    def running(self) -> str:
+        return self._key("jobs", "running")
 
+    @property
+    def tenant_queues(self) -> str:
+        return self._key("queue", "tenants")
 
-def record(job_id: str) -> str:
-    """The hash that is a job's record."""
-    return _key("job", job_id)
+    # What workers say of themselves.
 
+    @property
+    def model(self) -> str:
+        return self._key("model")
 
-def events(job_id: str) -> str:
-    """The stream of what happened to a job."""
-    return _key("events", job_id)
+    @property
+    def missing_sandbox_layers(self) -> str:
+        return self._key("missing_walls")
 
+    @property
+    def throughput(self) -> str:
+        return self._key("rate")
 
-def tombstone(job_id: str) -> str:
-    """When a deleted or expired job went away, and which tenant owned it."""
-    return _key("gone", job_id)
+    @property
+    def write_probe(self) -> str:
+        """What a check of readiness writes."""
+        return self._key("probe")
 
+    @property
+    def api_keys(self) -> str:
+        return self._key("keys")
 
-def by_created(tenant: str) -> str:
-    """A tenant's jobs by their time of creation."""
-    return _key("jobs", "of", tenant)
+    @property
+    def api_key_last_uses(self) -> str:
+        return self._key("keys", "used")
 
+    @property
+    def shared(self) -> Mapping[str, str]:
+        """The types of the keys that all jobs share, but for the API keys: without theirs a service would be open."""
+        return {
+            self.unfinished: "zset",
+            self.waiting: "zset",
+            self.deadlines: "zset",
+            self.running: "hash",
+            self.tenant_queues: "hash",
+            self.model: "string",
+            self.missing_sandbox_layers: "string",
+            self.throughput: "string",
+            self.api_key_last_uses: "hash",
+        }
 
-def in_flight(tenant: str) -> str:
-    """A tenant's unfinished jobs."""
-    return _key("jobs", "held", tenant)
+    def record(self, job_id: str) -> str:
+        """The hash that is a job's record."""
+        return self._key("job", job_id)
 
+    def events(self, job_id: str) -> str:
+        """The stream of what happened to a job."""
+        return self._key("events", job_id)
 
-def cached_result(tenant: str, sha256: str, model_version: str) -> str:
-    """The id of a tenant's succeeded job with these bytes and this model."""
-    return _key("scored", tenant, sha256, model_version)
+    def tombstone(self, job_id: str) -> str:
+        """When a deleted or expired job went away, and which tenant owned it."""
+        return self._key("gone", job_id)
 
+    def by_created(self, tenant: str) -> str:
+        """A tenant's jobs by their time of creation."""
+        return self._key("jobs", "of", tenant)
 
-def updates_channel(job_id: str) -> str:
-    """The channel on which every change of a job is published; `*` is the pattern of all of them."""
-    return _key("moved", job_id)
+    def in_flight(self, tenant: str) -> str:
+        """A tenant's unfinished jobs."""
+        return self._key("jobs", "held", tenant)
 
+    def cached_result(self, tenant: str, sha256: str, model_version: str) -> str:
+        """The id of a tenant's succeeded job with these bytes and this model."""
+        return self._key("scored", tenant, sha256, model_version)
 
-def batch(tenant: str, batch_id: str) -> str:
-    """A batch's record. The tenant is part of the name, so that another tenant's batch is not found."""
-    return _key("batch", tenant, batch_id)
+    def updates_channel(self, job_id: str) -> str:
+        """The channel on which every change of a job is published; `*` is the pattern of all of them."""
+        return self._key("moved", job_id)
 
+    def batch(self, tenant: str, batch_id: str) -> str:
+        """A batch's record. The tenant is part of the name, so that another tenant's batch is not found."""
+        return self._key("batch", tenant, batch_id)
 
-def batch_items(tenant: str, batch_id: str) -> str:
-    """The list of what a batch holds."""
-    return f"{batch(tenant, batch_id)}:items"
+    def batch_items(self, tenant: str, batch_id: str) -> str:
+        """The list of what a batch holds."""
+        return f"{self.batch(tenant, batch_id)}:items"
 
+    def batch_unfinished(self, tenant: str, batch_id: str) -> str:
+        """The set of a batch's unfinished jobs."""
+        return f"{self.batch(tenant, batch_id)}:open"
 
-def batch_unfinished(tenant: str, batch_id: str) -> str:
-    """The set of a batch's unfinished jobs."""
-    return f"{batch(tenant, batch_id)}:open"
+    def batch_states(self, tenant: str, batch_id: str) -> str:
+        """The sorted set of the states of a batch's jobs."""
+        return f"{self.batch(tenant, batch_id)}:states"
 
+    def of_batch(self, tenant: str, batch_id: str) -> list[str]:
+        """All four of a batch, in the order of the scripts: record, items, unfinished jobs, states."""
+        names = (self.batch, self.batch_items, self.batch_unfinished, self.batch_states)
+        return [name(tenant, batch_id) for name in names]
 
-def batch_states(tenant: str, batch_id: str) -> str:
-    """The sorted set of the states of a batch's jobs."""
-    return f"{batch(tenant, batch_id)}:states"
+    def idempotency(self, tenant: str, route: str, key: str) -> str:
+        """An idempotency key's entry. Hashed, because what clients choose may be long or secret."""
+        return self._key("idempotency", hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest())
 
+    def request_quota(self, key_id: str) -> str:
+        """When an API key's requests will have drained."""
+        return self._key("quota", "requests", key_id)
 
-def idempotency(tenant: str, route: str, key: str) -> str:
-    """An idempotency key's entry. Hashed, because what clients choose may be long or secret."""
-    return _key("idempotency", hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest())
+    def byte_quota(self, key_id: str) -> str:
+        """When an API key's bytes will have drained."""
+        return self._key("quota", "bytes", key_id)
 
-
-def request_quota(key_id: str) -> str:
-    """When an API key's requests will have drained."""
-    return _key("quota", "requests", key_id)
-
-
-def byte_quota(key_id: str) -> str:
-    """When an API key's bytes will have drained."""
-    return _key("quota", "bytes", key_id)
+    def _key(self, *parts: str) -> str:
+        """A name with what precedes every key. No other code knows that part."""
+        return ":".join((self.namespace, *parts))

@@ -12,11 +12,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
 from app.core.jobs.backlog import BacklogLimits
+from app.core.redis_keys import RedisKeys
 from model.domain import AudioLimits
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 DAY_S = 24 * 60 * 60
+#: What the keys of a service began with before there were namespaces.
+DEFAULT_NAMESPACE = "apex"
 #: Settings that say how the model is run.
 ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "batch_segments"}
 
@@ -39,6 +42,10 @@ class ServiceSettings(BaseSettings):
 
     data_dir: Path = Path("apex-data")
     """Folder for uploaded audio, on a disk that the API and every worker share."""
+
+    namespace: str = Field(DEFAULT_NAMESPACE, pattern=r"^[a-z][a-z0-9-]{2,31}$")
+    """What the names of this service's keys, queue, channels and audio begin with: 3 to 32 lower-case letters, digits
+    and hyphens. Services that share a Redis or a data folder need one each."""
 
     queue_name: str = Field("scores", pattern=r"^[a-z0-9-]{1,32}$")
     """RQ queue that carries job ids."""
@@ -65,8 +72,22 @@ class ServiceSettings(BaseSettings):
     """Log lines as JSON objects (`json`) or for people (`text`); `auto` is text on a terminal and JSON elsewhere."""
 
     @property
+    def redis_keys(self) -> RedisKeys:
+        return RedisKeys(self.namespace)
+
+    @property
+    def rq_queue_name(self) -> str:
+        """The queue's name for RQ, whose keys do not begin with the namespace."""
+        return self.queue_name if self._has_old_names else f"{self.namespace}.{self.queue_name}"
+
+    @property
+    def namespace_dir(self) -> Path:
+        """What the namespace keeps in the data folder beside scratch files and a private Redis."""
+        return self.data_dir if self._has_old_names else self.data_dir / "namespaces" / self.namespace
+
+    @property
     def audio_dir(self) -> Path:
-        return self.data_dir / "audio"
+        return self.namespace_dir / "audio"
 
     @property
     def scratch_dir(self) -> Path:
@@ -75,6 +96,11 @@ class ServiceSettings(BaseSettings):
     @property
     def audio_limits(self) -> AudioLimits:
         return AudioLimits(min_duration_s=self.min_duration_s, max_duration_s=self.max_duration_s)
+
+    @property
+    def _has_old_names(self) -> bool:
+        """Names outside the service's own keys are older than namespaces, so the default one has none in them."""
+        return self.namespace == DEFAULT_NAMESPACE
 
 
 class ApiSettings(ServiceSettings):

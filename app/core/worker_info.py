@@ -7,10 +7,11 @@ from typing import Any
 
 from redis import Redis
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.jobs.queue import HEARTBEAT_AT
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
+from app.core.redis_keys import RedisKeys
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,9 @@ class Published:
 class WorkerInfo:
     """What the worker that started last published. Every method is blocking."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.redis = redis
+        self.keys = keys
         self._heartbeat = LuaScript(redis, "core/lua/heartbeat.lua")
 
     def publish(self, info: Published) -> None:
@@ -35,16 +37,16 @@ class WorkerInfo:
 
     def publish_model(self, info: dict[str, Any]) -> None:
         """Publish which model the workers run."""
-        self.redis.set(redis_keys.MODEL, _json(info))
+        self.redis.set(self.keys.model, _json(info))
 
     def model(self) -> dict[str, Any] | None:
         """The model that was loaded last, None when no worker ever started."""
-        found = stored.json_value(redis_keys.MODEL, stored.read(self.redis.get, redis_keys.MODEL))
+        found = stored.json_value(self.keys.model, stored.read(self.redis.get, self.keys.model))
         return found if isinstance(found, dict) else None
 
     def publish_missing_sandbox_layers(self, names: Iterable[str]) -> None:
         """Publish which layers of the decoder's sandbox this worker's machine cannot have."""
-        self.redis.set(redis_keys.MISSING_SANDBOX_LAYERS, _json(list(names)))
+        self.redis.set(self.keys.missing_sandbox_layers, _json(list(names)))
 
     def heartbeat(
         self, rq_keys: Sequence[str], *, rq_fields: Mapping[str, str], ttl_s: int, info: Published | None
@@ -54,7 +56,7 @@ class WorkerInfo:
         `rq_keys` are RQ's hash of the worker, and its sets of all workers and of those of the queue.
         """
         self._heartbeat(
-            [*rq_keys, redis_keys.MODEL, redis_keys.MISSING_SANDBOX_LAYERS],
+            [*rq_keys, self.keys.model, self.keys.missing_sandbox_layers],
             fields=rq_fields,
             heartbeat_field=HEARTBEAT_AT,
             ttl_s=ttl_s,

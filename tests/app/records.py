@@ -13,6 +13,7 @@ from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue import TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from tests.conftest import KEYS
 
 WORKER_KEY = "rq:worker:test"
 RESULT = {"scores": {"clarity": 3.1416}, "ranges": {"clarity": [1.0, 5.0]}}
@@ -77,11 +78,11 @@ def live_worker(redis: Redis, *, beat: str, name: str = WORKER_KEY, state: str =
 
 def is_orphaned(machine: JobStateMachine, job: Job) -> bool:
     """Whether nobody runs an unfinished job, as the reconciler finds out."""
-    found = UnfinishedJobs(machine.redis).standings([job.id], machine.queue)
+    found = UnfinishedJobs(machine.redis, KEYS).standings([job.id], machine.queue)
     return [orphan.id for orphan in found.orphaned] == [job.id]
 
 
 def key_of(redis: Redis, tenant: str, *scopes: str) -> dict[str, str]:
     """The headers of a new key."""
-    _, secret = KeyStore(redis).create(tenant=tenant, scopes=scopes or SCOPES)
+    _, secret = KeyStore(redis, KEYS).create(tenant=tenant, scopes=scopes or SCOPES)
     return {"Authorization": f"Bearer {secret}"}

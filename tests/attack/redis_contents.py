@@ -13,11 +13,11 @@ from typing import cast
 from redis import Redis
 from rq.job import Job as RqJob
 
-from app.core import redis_keys
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.queue import ScoreQueue
 from tests.attack.phase import Attack
 from tests.attack.target import ATTACKERS, NO_ANSWER
+from tests.conftest import KEYS
 
 #: What every damage is left to do; longer than two passes of the reconciler, now and then.
 DAMAGED_S = (0.3, 8.0)
@@ -71,7 +71,7 @@ BAD_FIELDS: tuple[tuple[str, bytes], ...] = (
     ("of_a_newer_version", b"no JSON"),
 )
 #: The names of what belongs to one job.
-NAMES = (redis_keys.record, redis_keys.events, redis_keys.tombstone)
+NAMES = (KEYS.record, KEYS.events, KEYS.tombstone)
 #: Ids that a queue or an index must not hold.
 BAD_IDS = (b"", b"\xff\xfe", b"no job", b"job_" + b"0" * 32, b":", b"a:b", b"x" * 1_000_000)
 
@@ -116,7 +116,7 @@ def bad_ids(attack: Attack) -> Iterator[None]:
     """Ids of nothing in the queue and in every index."""
     queue, at = ScoreQueue(Redis(), name="scores").rq, time.time()
     lists = (queue.key, queue.intermediate_queue_key)
-    indexes = (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES, queue.started_job_registry.key)
+    indexes = (KEYS.unfinished, KEYS.waiting, KEYS.deadlines, queue.started_job_registry.key)
     with attack.target.redis() as redis:
         try:
             for job_id in BAD_IDS:
@@ -124,7 +124,7 @@ def bad_ids(attack: Attack) -> Iterator[None]:
                     redis.lpush(name, job_id)
                 for name in indexes:
                     redis.zadd(name, {job_id: at})
-                redis.hset(redis_keys.RUNNING, job_id, attack.dice.choice(["", "{", "[]", '{"audio_s": "x"}', "{}"]))
+                redis.hset(KEYS.running, job_id, attack.dice.choice(["", "{", "[]", '{"audio_s": "x"}', "{}"]))
             look_at(attack, [])
             yield
         finally:
@@ -133,7 +133,7 @@ def bad_ids(attack: Attack) -> Iterator[None]:
                     redis.lrem(name, 0, cast(str, job_id))
                 for name in indexes:
                     redis.zrem(name, job_id)
-                redis.hdel(redis_keys.RUNNING, job_id)
+                redis.hdel(KEYS.running, job_id)
                 redis.delete(RqJob.key_for(job_id.decode("latin-1")))
 
 
@@ -141,7 +141,7 @@ def bad_ids(attack: Attack) -> Iterator[None]:
 def bad_batch(attack: Attack) -> Iterator[None]:
     """A batch whose record, items or set of unfinished jobs are none."""
     batch_id = f"bat_{secrets.token_hex(16)}"
-    keys = [name(TENANT, batch_id) for name in (redis_keys.batch, redis_keys.batch_items, redis_keys.batch_unfinished)]
+    keys = [name(TENANT, batch_id) for name in (KEYS.batch, KEYS.batch_items, KEYS.batch_unfinished)]
     with attack.target.redis() as redis:
         try:
             redis.hset(keys[0], mapping={"id": f'"{batch_id}"', "tenant": f'"{TENANT}"', "created_at": "1"})
@@ -162,12 +162,12 @@ def bad_key(attack: Attack) -> Iterator[None]:
     """An API key whose record cannot be read."""
     with attack.target.redis() as redis:
         try:
-            redis.hset(redis_keys.API_KEYS, "broken", attack.dice.choice(["{", "[]", "null", '{"id": 1}', "\xff"]))
+            redis.hset(KEYS.api_keys, "broken", attack.dice.choice(["{", "[]", "null", '{"id": 1}', "\xff"]))
             with attack.target.client(TENANT) as client, suppress(*NO_ANSWER):
                 client.get("/jobs", headers={"Authorization": "Bearer msk_live_broken_secret"})
             yield
         finally:
-            redis.hdel(redis_keys.API_KEYS, "broken")
+            redis.hdel(KEYS.api_keys, "broken")
 
 
 @contextmanager
@@ -175,16 +175,16 @@ def shared_key_of_another_type(attack: Attack) -> Iterator[None]:
     """A key that all tenants share, set aside, with a value of another type in its place."""
     queue = ScoreQueue(Redis(), name="scores").rq
     shared = (
-        redis_keys.MODEL,
-        redis_keys.MISSING_SANDBOX_LAYERS,
-        redis_keys.THROUGHPUT,
-        redis_keys.API_KEY_LAST_USES,
-        redis_keys.UNFINISHED,
-        redis_keys.WAITING,
-        redis_keys.DEADLINES,
-        redis_keys.RUNNING,
-        redis_keys.by_created(TENANT),
-        redis_keys.in_flight(TENANT),
+        KEYS.model,
+        KEYS.missing_sandbox_layers,
+        KEYS.throughput,
+        KEYS.api_key_last_uses,
+        KEYS.unfinished,
+        KEYS.waiting,
+        KEYS.deadlines,
+        KEYS.running,
+        KEYS.by_created(TENANT),
+        KEYS.in_flight(TENANT),
         queue.key,
         queue.intermediate_queue_key,
         queue.started_job_registry.key,
@@ -232,10 +232,10 @@ def plant(redis: Redis, job_id: str, dice: Random, field: tuple[str, bytes] | No
     status = dice.choice(list(JobState))
     at = time.time()
     job = Job(id=job_id, storage_key=job_id, tenant=TENANT, status=status, deadline=at + 3600, attempt=1)
-    redis.hset(redis_keys.record(job_id), mapping={**job.to_fields(), name: value})  # type: ignore[dict-item]
-    redis.zadd(redis_keys.by_created(TENANT), {job_id: at})
+    redis.hset(KEYS.record(job_id), mapping={**job.to_fields(), name: value})  # type: ignore[dict-item]
+    redis.zadd(KEYS.by_created(TENANT), {job_id: at})
     if not status.done:
-        for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.in_flight(TENANT), redis_keys.DEADLINES):
+        for index in (KEYS.unfinished, KEYS.waiting, KEYS.in_flight(TENANT), KEYS.deadlines):
             redis.zadd(index, {job_id: at})
         redis.rpush(ScoreQueue(redis, name="scores").rq.key, job_id)
 
@@ -245,11 +245,11 @@ def uproot(redis: Redis, job_id: str) -> None:
     queue = ScoreQueue(redis, name="scores").rq
     for key in (*(name(job_id) for name in NAMES), RqJob.key_for(job_id)):
         redis.delete(key, f"{key}:set_aside")  # where the service puts what has the wrong type
-    for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES):
+    for index in (KEYS.unfinished, KEYS.waiting, KEYS.deadlines):
         redis.zrem(index, job_id)
-    for index in (redis_keys.by_created(TENANT), redis_keys.in_flight(TENANT)):
+    for index in (KEYS.by_created(TENANT), KEYS.in_flight(TENANT)):
         redis.zrem(index, job_id)
-    redis.hdel(redis_keys.RUNNING, job_id)
+    redis.hdel(KEYS.running, job_id)
     for name in (queue.key, queue.intermediate_queue_key):
         redis.lrem(name, 0, job_id)
 

@@ -14,7 +14,6 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
-from app.core import redis_keys
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
@@ -26,6 +25,7 @@ from tests.chaos.faults import Family, Injector
 from tests.chaos.history import History, Json, Verdict, judge
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
+from tests.conftest import KEYS
 from worker.reconciler import Reconciler
 
 #: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
@@ -218,7 +218,7 @@ def settle(
 def sweep(redis: Redis, data_dir: Path) -> None:
     """Do now what the service does in an hour: delete the uploads that a killed front end left unfinished."""
     Reconciler(
-        machine=JobStateMachine(redis, queue=ScoreQueue(redis, name="scores"), result_ttl_s=60),
+        machine=JobStateMachine(redis, KEYS, queue=ScoreQueue(redis, name="scores"), result_ttl_s=60),
         storage=AudioStorage(data_dir / "audio"),
         max_attempts=MAX_ATTEMPTS,
         orphan_grace_s=0.0,
@@ -227,8 +227,8 @@ def sweep(redis: Redis, data_dir: Path) -> None:
 
 def ledger(redis: Redis, clients: Clients, tenant: str) -> dict[str, Json]:
     """Every job that the service holds of the tenant, as its API shows it."""
-    keys = [key for key in redis.scan_iter(redis_keys.record("*"), count=1000) if owner(redis, key) == tenant]
-    ids = [key.decode().removeprefix(redis_keys.record("")) for key in keys]
+    keys = [key for key in redis.scan_iter(KEYS.record("*"), count=1000) if owner(redis, key) == tenant]
+    ids = [key.decode().removeprefix(KEYS.record("")) for key in keys]
     return {job_id: clients.insist("GET", f"/jobs/{job_id}").json() for job_id in ids}
 
 
@@ -240,7 +240,7 @@ def residue(redis: Redis, data_dir: Path) -> dict[str, int]:
     """What should be empty when every job is over."""
     queue = ScoreQueue(redis, name="scores").rq
     return {
-        "open": len(UnfinishedJobs(redis).ids()),
+        "open": len(UnfinishedJobs(redis, KEYS).ids()),
         "queue": redis.llen(queue.key),
         "intermediate": redis.llen(queue.intermediate_queue_key),
         "wip": redis.zcard(queue.started_job_registry.key),

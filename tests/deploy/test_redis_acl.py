@@ -22,7 +22,7 @@ from app.core.storage.local import AudioStorage
 from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -121,8 +121,8 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: R
         reconciler.run()
         worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
         assert Worker.all(queue=queue.rq) == []  # what the health check asks
-        WorkerInfo(machine.redis).publish_model({})
-        WorkerInfo(machine.redis).publish_missing_sandbox_layers([])
+        WorkerInfo(machine.redis, KEYS).publish_model({})
+        WorkerInfo(machine.redis, KEYS).publish_missing_sandbox_layers([])
         assert [outcome(machine, job).status for job in (lost, spent, good, good_too, of_another)] == [
             JobState.SUCCEEDED
         ] * 5

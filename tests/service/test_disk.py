@@ -21,6 +21,7 @@ from tests import mounts
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually, live
 from tests.app.test_main import environment, serving
+from tests.conftest import KEYS
 from tests.mounts import CannotMount, filled
 from tests.strace import attached
 
@@ -64,7 +65,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
         assert {answer.status_code for answer in answers} == {202, 507}
         assert 12 <= len(accepted) <= 16
         assert kept == dict.fromkeys(accepted, TRACK)
-        assert set(UnfinishedJobs(serving.services.redis).ids()) == accepted
+        assert set(UnfinishedJobs(serving.services.redis, KEYS).ids()) == accepted
 
 
 LARGEST = WAV + bytes(MIB - len(WAV))

@@ -14,6 +14,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts, AudioWarning
+from tests.conftest import KEYS
 from worker.machine_faults import Pause
 from worker.score_track import ScoreTrack
 from worker.watchdog import Watchdog
@@ -87,7 +88,7 @@ def score_track(
     """The real task with fake parts."""
     return ScoreTrack(
         machine=machine,
-        queue_status=QueueStatus(machine.redis),
+        queue_status=QueueStatus(machine.redis, KEYS),
         storage=AudioStorage(data_dir / "audio"),
         decoder=cast(Decoder, FakeDecoder(on_decode, warnings)),
         scorer=FakeScorer(on_segment),

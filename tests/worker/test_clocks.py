@@ -16,7 +16,6 @@ from redis import Redis
 from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
 from app.api.submissions.idempotency import Claim, IdempotencyKeys
 from app.cli.embedded_redis import EmbeddedRedis
-from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue import HEARTBEAT_AT
@@ -24,7 +23,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from tests.app.api.asgi import WAV
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from tests.faketime import clock, set_clock
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
@@ -56,7 +55,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from redis import Redis
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import score_track
 from tests.worker.workers import worker
 
@@ -91,7 +90,7 @@ def test_a_front_end_with_a_wrong_clock_makes_jobs_that_are_run(
     elsewhere: Elsewhere, machine: JobStateMachine, redis: Redis, redis_url: str, data_dir: Path
 ) -> None:
     worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
-    QueueStatus(redis).record_throughput(1.0)
+    QueueStatus(redis, KEYS).record_throughput(1.0)
     accepted(machine, data_dir, estimated_s=32.0)
     redis.sadd("rq:workers:scores", "rq:worker:alive")
     redis.hset("rq:worker:alive", HEARTBEAT_AT, str(time.time()))
@@ -182,7 +181,7 @@ def test_a_dead_workers_job_runs_again_although_redis_was_set_back(jumping: Jump
 
 
 def test_a_redis_that_was_set_back_refuses_nobody_for_longer_than_a_window(jumping: Jumping) -> None:
-    quotas = Quotas(jumping.redis)
+    quotas = Quotas(jumping.redis, KEYS)
     caller = Caller("acme", "key", limits=Limits(requests_per_minute=60, jobs_in_flight=1, bytes_per_day=1000))
     quotas.consume(caller, requests=30, n_bytes=10)
     jumping.set_clock(-DAY_S)
@@ -193,7 +192,7 @@ def test_a_redis_that_was_set_back_refuses_nobody_for_longer_than_a_window(jumpi
 
 
 def test_an_idempotency_key_whose_request_died_can_be_taken_over_although_redis_was_set_back(jumping: Jumping) -> None:
-    keys = IdempotencyKeys(jumping.redis, result_ttl_s=60)
+    keys = IdempotencyKeys(jumping.redis, KEYS, result_ttl_s=60)
     first = keys.begin(tenant="a", route="r", key="k")
     jumping.set_clock(-DAY_S)
     again = keys.begin(tenant="a", route="r", key="k")
@@ -212,11 +211,11 @@ def test_a_worker_that_died_before_redis_was_set_back_is_not_alive(jumping: Jump
 
 
 def test_a_last_use_is_noted_although_redis_was_set_back(jumping: Jumping) -> None:
-    quotas, caller = Quotas(jumping.redis), Caller("acme", "key", limits=Limits(60, 1, 1000))
+    quotas, caller = Quotas(jumping.redis, KEYS), Caller("acme", "key", limits=Limits(60, 1, 1000))
     quotas.consume(caller, requests=1)
     jumping.set_clock(-DAY_S)
     quotas.consume(caller, requests=1)
-    noted = jumping.redis.hget(redis_keys.API_KEY_LAST_USES, "key")
+    noted = jumping.redis.hget(KEYS.api_key_last_uses, "key")
     assert float(noted or 0) <= jumping.redis.time()[0] + 1
 
 
@@ -230,4 +229,4 @@ def test_a_short_step_back_keeps_a_live_run(machine: JobStateMachine, data_dir: 
 
 def step_back(machine: JobStateMachine, run: Job, seconds: float) -> None:
     """What a step of Redis's clock does to a run: its lease ends so much later by that clock."""
-    machine.redis.hset(redis_keys.record(run.id), "lease_until", str(run.lease_until + seconds))
+    machine.redis.hset(KEYS.record(run.id), "lease_until", str(run.lease_until + seconds))

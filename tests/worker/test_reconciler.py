@@ -15,7 +15,7 @@ from app.core.jobs.unfinished import SLICE, UnfinishedJobs
 from app.core.storage.local import AudioStorage
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, queued
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -135,7 +135,7 @@ def test_an_open_id_without_a_record_is_forgotten(
     job = unqueued(machine, data_dir)
     machine.redis.delete(f"apex:job:{job.id}")
     reconciler.run()
-    assert UnfinishedJobs(machine.redis).ids() == []
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == []
 
 
 def test_old_audio_without_an_open_job_is_deleted(

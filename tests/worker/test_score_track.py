@@ -17,6 +17,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
 from model.audio.sandbox.forkserver import ForkServerError
 from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from tests.conftest import KEYS
 from tests.worker.fakes import SCORES, accepted, outcome, raising, score_track, stored
 
 
@@ -138,7 +139,7 @@ def test_a_first_fault_noted_in_the_future_is_not_believed(machine: JobStateMach
 def test_a_job_that_met_a_fault_waits_behind_the_others(machine: JobStateMachine, data_dir: Path) -> None:
     first, second = (accepted(machine, data_dir, estimated_s=60.0) for _ in range(2))
     score_track(machine, data_dir, on_decode=lambda: raising(MACHINE_FAULTS[0]))(first.id)
-    positions = QueueStatus(machine.redis).positions([first, second])
+    positions = QueueStatus(machine.redis, KEYS).positions([first, second])
     assert [position and position.position for position in positions] == [2, 1]
 
 
@@ -295,9 +296,9 @@ def test_an_overdue_job_is_not_run(machine: JobStateMachine, data_dir: Path) -> 
 
 
 def test_the_rate_of_the_worker_is_measured(machine: JobStateMachine, data_dir: Path) -> None:
-    assert QueueStatus(machine.redis).throughput() is None
+    assert QueueStatus(machine.redis, KEYS).throughput() is None
     score_track(machine, data_dir, on_segment=lambda: time.sleep(0.05))(accepted(machine, data_dir).id)
-    rate = QueueStatus(machine.redis).throughput()
+    rate = QueueStatus(machine.redis, KEYS).throughput()
     assert rate
     assert 61 / 2 < rate < 61 / 0.15
 

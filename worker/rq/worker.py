@@ -70,7 +70,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             **options,
         )
         self.task = task
-        self.info = WorkerInfo(connection)
+        self.info = WorkerInfo(connection, task.machine.keys)
         self.published = published
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.grace_s = grace_s

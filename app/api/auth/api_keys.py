@@ -18,10 +18,11 @@ from typing import Protocol
 
 from redis import Redis
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.callers import SCOPES, Limits
 from app.core.printable import printable
 from app.core.redis_client import redis_now_s, text
+from app.core.redis_keys import RedisKeys
 from model.domain import ApexError
 from model.files import atomic_write
 
@@ -79,8 +80,9 @@ class KeyStore:
     the file opens a service without keys again.
     """
 
-    def __init__(self, redis: Redis, *, mark: Path | None = None) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, mark: Path | None = None) -> None:
         self.redis = redis
+        self.keys = keys
         self._mark = mark
 
     def create(
@@ -100,20 +102,20 @@ class KeyStore:
             created_at=redis_now_s(self.redis),
             limits=limits or Limits(),
         )
-        self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(asdict(key)))
+        self.redis.hset(self.keys.api_keys, key.id, json.dumps(asdict(key)))
         self._write_mark()
         return key, f"{PREFIX}_{key.id}_{secret}"
 
     def list_all(self) -> list[ApiKey]:
         """The records of all keys that can be read, revoked ones too, oldest first."""
-        found = stored.read(self.redis.hgetall, redis_keys.API_KEYS) or {}
+        found = stored.read(self.redis.hgetall, self.keys.api_keys) or {}
         keys = [key for key_id, raw in found.items() if (key := _key(key_id, raw))]
         return sorted(keys, key=lambda key: key.created_at or 0.0)
 
     def last_uses(self) -> dict[str, float]:
         """When keys were last used, by id, to the minute; without keys that never were."""
-        found = stored.read(self.redis.hgetall, redis_keys.API_KEY_LAST_USES) or {}
-        times = {text(key_id): stored.number(redis_keys.API_KEY_LAST_USES, at) for key_id, at in found.items()}
+        found = stored.read(self.redis.hgetall, self.keys.api_key_last_uses) or {}
+        times = {text(key_id): stored.number(self.keys.api_key_last_uses, at) for key_id, at in found.items()}
         return {key_id: at for key_id, at in times.items() if at is not None}
 
     def revoke(self, key_id: str) -> ApiKey:
@@ -121,7 +123,7 @@ class KeyStore:
 
         Raises `ApiKeysError` for an unknown id, and for a key that cannot be read: nobody gets in with it.
         """
-        raw = self.redis.hget(redis_keys.API_KEYS, key_id)
+        raw = self.redis.hget(self.keys.api_keys, key_id)
         if raw is None:
             raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
         key = _key(key_id, raw)
@@ -131,26 +133,26 @@ class KeyStore:
             key = replace(key, revoked_at=redis_now_s(self.redis))
             # Into what is there: a newer version may have written fields that this one does not know.
             fields = json.loads(raw) | {"revoked_at": key.revoked_at}
-            self.redis.hset(redis_keys.API_KEYS, key.id, json.dumps(fields))
+            self.redis.hset(self.keys.api_keys, key.id, json.dumps(fields))
         return key
 
     def any(self) -> bool:
         """Whether a key was ever created, as far as Redis knows or the mark tells."""
         if self._is_marked():
             return True
-        exists = bool(self.redis.exists(redis_keys.API_KEYS))
+        exists = bool(self.redis.exists(self.keys.api_keys))
         if exists:
             self._write_mark()
         return exists
 
     def are_lost(self) -> bool:
         """Whether there was a key, and Redis has none any more."""
-        return self._is_marked() and not stored.read(self.redis.hlen, redis_keys.API_KEYS)
+        return self._is_marked() and not stored.read(self.redis.hlen, self.keys.api_keys)
 
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
         key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
-        raw = stored.read(self.redis.hget, redis_keys.API_KEYS, key_id)
+        raw = stored.read(self.redis.hget, self.keys.api_keys, key_id)
         key = _key(key_id, raw or DUMMY_KEY) or NOBODY
         matches = hmac.compare_digest(_sha256(secret).encode(), key.sha256.encode())
         return key if matches and key.revoked_at is None else None

@@ -12,11 +12,11 @@ from typing import Any
 
 from redis import Redis
 
-from app.core import redis_keys
 from app.core.callers import Caller
 from app.core.lua.script import LuaScript
 from app.core.problems import Problem
 from app.core.redis_client import text
+from app.core.redis_keys import RedisKeys
 
 MINUTE_S = 60
 DAY_S = 24 * 60 * 60
@@ -66,7 +66,8 @@ class RateLimitStatus:
 class Quotas:
     """Counts what API keys use, and notes when each was last used. A caller without a key has no limits. Blocking."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
+        self.keys = keys
         self._consume = LuaScript(redis, "api/auth/lua/consume.lua")
 
     def consume(
@@ -81,10 +82,10 @@ class Quotas:
             return None
         limits = caller.limits
         keys = [
-            redis_keys.request_quota(caller.key_id),
-            redis_keys.byte_quota(caller.key_id),
-            redis_keys.in_flight(caller.tenant),
-            redis_keys.API_KEY_LAST_USES,
+            self.keys.request_quota(caller.key_id),
+            self.keys.byte_quota(caller.key_id),
+            self.keys.in_flight(caller.tenant),
+            self.keys.api_key_last_uses,
         ]
         reply = self._consume(
             keys,

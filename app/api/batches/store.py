@@ -13,12 +13,13 @@ from typing import Any, cast
 
 from redis import Redis
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis_client import redis_now_s
+from app.core.redis_keys import RedisKeys
 
 #: The id of a job, or the problem of a file that got none.
 Item = str | Json
@@ -39,20 +40,6 @@ class Batch:
     created_at: stored.EpochSeconds = 0.0
     fingerprint: str | None = None
     idempotency: str | None = None
-
-    @property
-    def key(self) -> str:
-        return redis_keys.batch(self.tenant, self.id)
-
-    @property
-    def items_key(self) -> str:
-        return redis_keys.batch_items(self.tenant, self.id)
-
-    @property
-    def keys(self) -> list[str]:
-        """What the scripts of a batch touch."""
-        name = self.tenant, self.id
-        return [self.key, self.items_key, redis_keys.batch_unfinished(*name), redis_keys.batch_states(*name)]
 
 
 @dataclass(frozen=True)
@@ -82,8 +69,9 @@ def new_batch_id() -> str:
 class BatchStore:
     """Reads and writes batches. Every method is blocking."""
 
-    def __init__(self, redis: Redis, *, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, result_ttl_s: int) -> None:
         self.redis = redis
+        self.keys = keys
         self.result_ttl_s = result_ttl_s
         shared = "core/jobs/lua/batch.lua"
         self._reject = LuaScript(redis, shared, "api/batches/lua/reject.lua")
@@ -93,37 +81,40 @@ class BatchStore:
         """Write a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
         batch = replace(batch, created_at=redis_now_s(self.redis))
         record = {field.name: json.dumps(getattr(batch, field.name)) for field in fields(Batch)}
+        key = self.keys.batch(batch.tenant, batch.id)
         with self.redis.pipeline() as pipe:
-            pipe.hset(batch.key, mapping=cast(dict[Any, Any], record))
-            pipe.expire(batch.key, self.result_ttl_s)
+            pipe.hset(key, mapping=cast(dict[Any, Any], record))
+            pipe.expire(key, self.result_ttl_s)
             pipe.execute()
         return batch
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired. Raises `Unreadable`."""
-        raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, redis_keys.batch(tenant, batch_id)))
+        raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, self.keys.batch(tenant, batch_id)))
         return stored.record_of(Batch, batch_id, raw, FIELDS) if raw else None
 
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that got no job."""
-        self._reject(batch.keys, problem=json.dumps(problem), ttl_s=self.result_ttl_s)
+        self._reject(self.keys.of_batch(batch.tenant, batch.id), problem=json.dumps(problem), ttl_s=self.result_ttl_s)
 
     def n_items(self, batch: Batch) -> int:
         """How many items there are."""
-        return stored.read(self.redis.llen, batch.items_key) or 0
+        return stored.read(self.redis.llen, self.keys.batch_items(batch.tenant, batch.id)) or 0
 
     def items(self, batch: Batch, start: int = 0, end: int | None = None) -> list[Item]:
         """The items from one index to before another, in their order; a problem in place of one that cannot be read."""
         last = -1 if end is None else end - 1
-        found = cast(list[bytes], stored.read(self.redis.lrange, batch.items_key, start, last) or [])
-        return [_item(batch.items_key, raw) for raw in found]
+        key = self.keys.batch_items(batch.tenant, batch.id)
+        found = cast(list[bytes], stored.read(self.redis.lrange, key, start, last) or [])
+        return [_item(key, raw) for raw in found]
 
     def status(self, batch: Batch) -> BatchStatus:
         """What its items have come to. Costs the same for any number of items.
 
         The first look at a batch that an older version had its hands in reads the record of each job.
         """
-        found = self._count(batch.keys, record_prefix=redis_keys.record(""), ttl_s=self.result_ttl_s)
+        keys, prefix = self.keys.of_batch(batch.tenant, batch.id), self.keys.record("")
+        found = self._count(keys, record_prefix=prefix, ttl_s=self.result_ttl_s)
         return BatchStatus(**json.loads(found))
 
 

@@ -19,7 +19,7 @@ from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
 from app.core.redis_client import text
-from app.core.redis_keys import updates_channel
+from app.core.redis_keys import RedisKeys
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,9 @@ async def _wait_and_clear(event: asyncio.Event, timeout_s: float) -> bool:
 class JobNotifications:
     """The listeners of one process, and the connection that notifies them. Belongs to one event loop."""
 
-    def __init__(self, redis: Redis, *, max_listeners: int, max_per_tenant: int) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, max_listeners: int, max_per_tenant: int) -> None:
         self.redis = redis
+        self.keys = keys
         self.max_listeners = max_listeners
         self.max_per_tenant = max_per_tenant
         self.closed = False
@@ -89,7 +90,7 @@ class JobNotifications:
         Raises `TooManyListeners`, `TenantTooManyListeners`, and `ConnectionError` while Redis is unavailable. All
         callers without a key are one tenant, which has no share: on a service without keys there is no other.
         """
-        listener, channel = Listener(), updates_channel(job_id)
+        listener, channel = Listener(), self.keys.updates_channel(job_id)
         with self._counted(caller):
             self._listeners[channel].add(listener)
             try:
@@ -138,7 +139,7 @@ class JobNotifications:
         while True:
             try:
                 async with self.redis.pubsub() as pubsub:
-                    await pubsub.psubscribe(updates_channel("*"))
+                    await pubsub.psubscribe(self.keys.updates_channel("*"))
                     await self._read(pubsub)
             except Exception as error:  # whatever it was: if this task ended, no listener would be notified any more
                 log.warning("subscription to job changes lost: %s: %s", type(error).__name__, error)

@@ -20,10 +20,10 @@ from pydantic import BaseModel
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.core import redis_keys
 from app.core.jobs.models import new_job_id
 from app.core.lua.script import LuaScript
 from app.core.redis_client import text
+from app.core.redis_keys import RedisKeys
 
 log = logging.getLogger(__name__)
 
@@ -74,15 +74,16 @@ class Claim:
 class IdempotencyKeys:
     """The claims and responses of idempotency keys. Blocking, except `keep_alive`."""
 
-    def __init__(self, redis: Redis, *, result_ttl_s: int, lease_s: float = LEASE_S) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, result_ttl_s: int, lease_s: float = LEASE_S) -> None:
         self.redis = redis
+        self.keys = keys
         self.ttl_s = min(MAX_TTL_S, result_ttl_s)
         self.lease_s = lease_s
         self._scripts = {step: LuaScript(redis, LUA.format("entry"), LUA.format(step)) for step in STEPS}
 
     def begin(self, *, tenant: str, route: str, key: str) -> Claim | InProgress | Completed:
         """Claim a key, unless another request has done so."""
-        entry, token = redis_keys.idempotency(tenant, route, key), secrets.token_hex(16)
+        entry, token = self.keys.idempotency(tenant, route, key), secrets.token_hex(16)
         state, *values = self._run("begin", entry, token, lease_s=self.lease_s, job_id=new_job_id())
         match text(state):
             case "claimed":

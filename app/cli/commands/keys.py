@@ -48,7 +48,7 @@ def create(
     limits = Limits(requests_per_minute, jobs_in_flight, bytes_per_day)
     with key_store() as keys:
         closes_service = tenant != ANONYMOUS_TENANT and not keys.any()
-        n_jobs = count_anonymous_jobs(keys.redis) if closes_service else 0
+        n_jobs = count_anonymous_jobs(keys) if closes_service else 0
         key, secret = keys.create(tenant=tenant, name=name, scopes=scopes.split(","), limits=limits)
     typer.echo(secret)  # alone on stdout, so that a script can take it
     note(f"{_description(key)}. Only its hash is kept: this key is not shown again.")

@@ -6,10 +6,11 @@ from typing import cast
 
 from redis import Redis
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, QueuePosition, Run
 from app.core.redis_client import redis_now_s, text
+from app.core.redis_keys import RedisKeys
 
 #: Under which name the sum of all tenants is stored. No tenant has it.
 ALL_TENANTS = ""
@@ -28,8 +29,9 @@ class Count:
 class QueueStatus:
     """Reads positions and runs in progress, and keeps the measured throughput. Every method is blocking."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.redis = redis
+        self.keys = keys
 
     def position(self, job: Job) -> QueuePosition | None:
         """Where a queued job stands, None when it does not wait."""
@@ -38,16 +40,16 @@ class QueueStatus:
     def positions(self, jobs: Iterable[Job]) -> list[QueuePosition | None]:
         """Where several jobs stand, in one round trip."""
         jobs, pipe = list(jobs), self.redis.pipeline(transaction=False)
-        pipe.zrange(redis_keys.WAITING, 0, 0, withscores=True)
+        pipe.zrange(self.keys.waiting, 0, 0, withscores=True)
         for job in jobs:
-            pipe.zrank(redis_keys.WAITING, job.id, withscore=True)
-        first, *found = stored.read_all(pipe, [redis_keys.WAITING] * (len(jobs) + 1))
+            pipe.zrank(self.keys.waiting, job.id, withscore=True)
+        first, *found = stored.read_all(pipe, [self.keys.waiting] * (len(jobs) + 1))
         return [_queue_position(rank, first) for rank in found]
 
     def backlog(self) -> Backlog:
         """What waits."""
-        found = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, redis_keys.TENANT_QUEUES) or {})
-        counts = {text(tenant): stored.value_of(Count, redis_keys.TENANT_QUEUES, raw) for tenant, raw in found.items()}
+        found = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, self.keys.tenant_queues) or {})
+        counts = {text(tenant): stored.value_of(Count, self.keys.tenant_queues, raw) for tenant, raw in found.items()}
         audio_s = {tenant: count.audio_ms / 1000 for tenant, count in counts.items() if count}
         total = counts.get(ALL_TENANTS)
         return Backlog(int(total.jobs) if total else 0, audio_s.pop(ALL_TENANTS, 0.0), audio_s)
@@ -58,19 +60,19 @@ class QueueStatus:
 
     def running(self) -> list[Run]:
         """The runs in progress, those of workers that died unnoticed among them."""
-        found = cast(list[bytes], stored.read(self.redis.hvals, redis_keys.RUNNING) or [])
-        return [run for raw in found if (run := stored.value_of(Run, redis_keys.RUNNING, raw))]
+        found = cast(list[bytes], stored.read(self.redis.hvals, self.keys.running) or [])
+        return [run for raw in found if (run := stored.value_of(Run, self.keys.running, raw))]
 
     def throughput(self) -> float | None:
         """Seconds of audio that one worker scores in a second, smoothed; None before the first track."""
-        rate = stored.number(redis_keys.THROUGHPUT, stored.read(self.redis.get, redis_keys.THROUGHPUT))
+        rate = stored.number(self.keys.throughput, stored.read(self.redis.get, self.keys.throughput))
         return rate if rate and rate > 0 else None
 
     def record_throughput(self, audio_s_per_s: float) -> None:
         """Count in how fast one worker scored a track."""
         before = self.throughput()
         smoothed = audio_s_per_s if before is None else before + THROUGHPUT_SMOOTHING * (audio_s_per_s - before)
-        self.redis.set(redis_keys.THROUGHPUT, smoothed)
+        self.redis.set(self.keys.throughput, smoothed)
 
 
 def _queue_position(rank: Sequence[float] | None, first: Sequence[tuple[bytes, float]] | None) -> QueuePosition | None:

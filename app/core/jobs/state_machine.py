@@ -19,7 +19,6 @@ from typing import Any
 
 from redis import Redis
 
-from app.core import redis_keys
 from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import (
     MAX_BATCH_ITEMS,
@@ -42,6 +41,7 @@ from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.redis_client import text
+from app.core.redis_keys import RedisKeys
 
 #: Why `create.lua` made no job.
 CREATE_ERRORS: Mapping[str, type[Exception]] = {
@@ -65,10 +65,11 @@ class JobStateMachine:
     `result_ttl_s` is how long a finished job is kept.
     """
 
-    def __init__(self, redis: Redis, *, queue: ScoreQueue, result_ttl_s: int) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, queue: ScoreQueue, result_ttl_s: int) -> None:
         self.redis = redis
+        self.keys = keys
         self.queue = queue
-        self.store = JobStore(redis)
+        self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
         shared = [f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue")]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
@@ -95,7 +96,7 @@ class JobStateMachine:
             fields=job.to_fields(),
             cancel_after_s=cancel_after_s,
             rq_fields=self.queue.job_fields(job.id),
-            record_prefix=redis_keys.record(""),
+            record_prefix=self.keys.record(""),
             joins_batch=job.batch_id is not None,
             max_batch_items=MAX_BATCH_ITEMS,
             max_in_flight=max_in_flight,
@@ -139,7 +140,7 @@ class JobStateMachine:
     def succeed(self, job: Job, **changes: Any) -> bool:
         """End a run with its result; False when the run has lost its job."""
         version, sha256 = (changes.get("model") or {}).get("version"), job.audio.get("sha256")
-        more_keys = [redis_keys.cached_result(job.tenant, sha256, version)] if sha256 and version else []
+        more_keys = [self.keys.cached_result(job.tenant, sha256, version)] if sha256 and version else []
         return self._finish(job, JobState.SUCCEEDED, changes, more_keys=more_keys)
 
     def fail(self, job: Job, *, error: Json, **changes: Any) -> bool:
@@ -164,7 +165,7 @@ class JobStateMachine:
         One step for all: a few hundred at a time keep Redis for some 20 ms from its other clients.
         """
         jobs = [{"id": job.id, "tenant": job.tenant, "enqueued_at": job.enqueued_at} for job in orphans]
-        prefixes = {"record_prefix": redis_keys.record(""), "rq_job_prefix": self.queue.keys("")[-1]}
+        prefixes = {"record_prefix": self.keys.record(""), "rq_job_prefix": self.queue.keys("")[-1]}
         return [
             text(job_id)
             for job_id in self._run("enqueue", NO_JOB, jobs=jobs, rq_fields=self.queue.job_fields(""), **prefixes)
@@ -172,7 +173,7 @@ class JobStateMachine:
 
     def check_counts(self) -> None:
         """Count anew what waits, if the counts and the queue disagree: an older version, say, does not count."""
-        self._run("check_counts", NO_JOB, record_prefix=redis_keys.record(""))
+        self._run("check_counts", NO_JOB, record_prefix=self.keys.record(""))
 
     def cancel(self, job: Job) -> None:
         """End a queued job and take it out of the queue; ask a running one to stop. Leave a finished one as it is."""
@@ -183,7 +184,7 @@ class JobStateMachine:
 
         With it go the stored responses in which it is, and what later requests would find its scores by.
         """
-        self._run("purge", job, cached_result_pattern=redis_keys.cached_result(job.tenant, "%s", "%s"))
+        self._run("purge", job, cached_result_pattern=self.keys.cached_result(job.tenant, "%s", "%s"))
 
     def _finish(
         self,
@@ -200,31 +201,27 @@ class JobStateMachine:
 
     def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
         return self.scripts[step](
-            [*job_keys(job), *self.queue.keys(job.id), *more_keys],
+            [*job_keys(self.keys, job), *self.queue.keys(job.id), *more_keys],
             id=job.id,
             tenant=job.tenant,
             ttl_s=self.result_ttl_s,
-            updates_channel=redis_keys.updates_channel(job.id),
+            updates_channel=self.keys.updates_channel(job.id),
             **arguments,
         )
 
 
-def job_keys(job: Job) -> list[str]:
+def job_keys(keys: RedisKeys, job: Job) -> list[str]:
     """What a step may touch, in the order of `common.lua`. The batch of a job without one is a name of nothing."""
-    batch = job.tenant, job.batch_id or ""
     return [
-        redis_keys.record(job.id),
-        redis_keys.events(job.id),
-        redis_keys.tombstone(job.id),
-        redis_keys.by_created(job.tenant),
-        redis_keys.in_flight(job.tenant),
-        redis_keys.UNFINISHED,
-        redis_keys.WAITING,
-        redis_keys.DEADLINES,
-        redis_keys.RUNNING,
-        redis_keys.TENANT_QUEUES,
-        redis_keys.batch(*batch),
-        redis_keys.batch_items(*batch),
-        redis_keys.batch_unfinished(*batch),
-        redis_keys.batch_states(*batch),
+        keys.record(job.id),
+        keys.events(job.id),
+        keys.tombstone(job.id),
+        keys.by_created(job.tenant),
+        keys.in_flight(job.tenant),
+        keys.unfinished,
+        keys.waiting,
+        keys.deadlines,
+        keys.running,
+        keys.tenant_queues,
+        *keys.of_batch(job.tenant, job.batch_id or ""),
     ]

@@ -11,10 +11,11 @@ from typing import cast
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.jobs.models import Event, Job, JobState
 from app.core.json_types import Json
 from app.core.redis_client import text
+from app.core.redis_keys import RedisKeys
 
 #: Ids that `list_by_created` reads in one round trip.
 PAGE_SIZE = 200
@@ -31,13 +32,14 @@ class Tombstone:
 class JobStore:
     """Reads job records, one or many at a time, and lists those of a tenant. Every method is blocking."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.redis = redis
+        self.keys = keys
 
     def get(self, job_id: str) -> Job | None:
         """The record, or None when it is unknown or has expired. Raises `Unreadable` for one that cannot be read."""
         try:
-            raw = self.redis.hgetall(redis_keys.record(job_id))
+            raw = self.redis.hgetall(self.keys.record(job_id))
         except ResponseError as error:
             if stored.is_wrong_type(error):
                 raise stored.Unreadable(f"{job_id}: its record is no hash") from None
@@ -47,7 +49,7 @@ class JobStore:
     def get_many(self, job_ids: Iterable[str]) -> list[Job | None]:
         """The records of several ids in their order, in one round trip; None also for one that cannot be read."""
         job_ids = list(job_ids)
-        keys = [redis_keys.record(job_id) for job_id in job_ids]
+        keys = [self.keys.record(job_id) for job_id in job_ids]
         with self.redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hgetall(key)
@@ -64,7 +66,7 @@ class JobStore:
 
         None stands for a record that is not there, and for a field that is absent or cannot be read.
         """
-        keys = [redis_keys.record(job_id) for job_id in job_ids]
+        keys = [self.keys.record(job_id) for job_id in job_ids]
         with self.redis.pipeline(transaction=False) as pipe:
             for key in keys:
                 pipe.hmget(key, names)
@@ -73,7 +75,7 @@ class JobStore:
 
     def expired_at(self, job_id: str, *, tenant: str) -> float | None:
         """When a job of this tenant went away, None when there never was one."""
-        key = redis_keys.tombstone(job_id)
+        key = self.keys.tombstone(job_id)
         raw = stored.read(self.redis.get, key)
         tombstone = stored.value_of(Tombstone, key, raw) if raw else None
         return tombstone.expired_at if tombstone and tombstone.tenant == tenant else None
@@ -97,27 +99,27 @@ class JobStore:
     def forget_listed(self, tenant: str, *job_ids: str) -> None:
         """Drop ids whose records have expired from their tenant's list."""
         if job_ids:
-            self.redis.zrem(redis_keys.by_created(tenant), *job_ids)
+            self.redis.zrem(self.keys.by_created(tenant), *job_ids)
 
     def cached_result(self, *, tenant: str, sha256: str, model_version: str) -> Job | None:
         """A tenant's succeeded job of the same bytes and model, if there is one."""
-        job_id = stored.read(self.redis.get, redis_keys.cached_result(tenant, sha256, model_version))
+        job_id = stored.read(self.redis.get, self.keys.cached_result(tenant, sha256, model_version))
         job = self.get_many([text(job_id)])[0] if job_id else None
         return job if job and job.status is JobState.SUCCEEDED and job.tenant == tenant else None
 
     def events(self, job_id: str, *, after: str = "-") -> list[Event]:
         """What happened to a job since the event `after`, oldest first. Only the last few hundred are kept."""
         start = f"({after}" if after != "-" else "-"
-        key = redis_keys.events(job_id)
+        key = self.keys.events(job_id)
         found = cast(list[tuple[bytes, dict[bytes, bytes]]], stored.read(self.redis.xrange, key, start, "+") or [])
         return [event for at, entry in found if (event := _event(key, text(at), entry))]
 
     def has_event(self, job_id: str, event_id: str) -> bool:
         """Whether an event is still kept."""
-        return bool(stored.read(self.redis.xrange, redis_keys.events(job_id), event_id, event_id))
+        return bool(stored.read(self.redis.xrange, self.keys.events(job_id), event_id, event_id))
 
     def _page(self, tenant: str, newest: float, oldest: float, start: int) -> list[tuple[bytes, float]]:
-        key = redis_keys.by_created(tenant)
+        key = self.keys.by_created(tenant)
         found = stored.read(
             self.redis.zrange,
             *(key, newest, oldest),

@@ -6,12 +6,13 @@ from typing import Any, cast
 
 from redis import Redis
 
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.jobs.models import Job, JobState, Orphan
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.redis_client import redis_now_s, text
+from app.core.redis_keys import RedisKeys
 
 #: The lease of a record that an older version wrote, which does not tell its length, is no longer than this.
 LONGEST_LEASE_S = 3600.0
@@ -39,34 +40,35 @@ class Standings:
 class UnfinishedJobs:
     """Finds the unfinished jobs, and those among them that something must be done about. Every method is blocking."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
         self.redis = redis
-        self.store = JobStore(redis)
+        self.keys = keys
+        self.store = JobStore(redis, keys)
 
     def ids(self) -> list[str]:
         """Ids of all unfinished jobs: those that wait in their order, so that a lost queue is filled from its front."""
-        indexes = (redis_keys.WAITING, redis_keys.UNFINISHED)
+        indexes = (self.keys.waiting, self.keys.unfinished)
         return list(dict.fromkeys(job_id for index in indexes for job_id in self._members(index, 0, -1)))
 
     def restore(self) -> None:
         """Put back ids that the index has lost: every unfinished job waits or runs, and there it is known too."""
-        keys = [redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.RUNNING]
+        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running]
         with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zcard(redis_keys.UNFINISHED)
-            pipe.zcard(redis_keys.WAITING)
-            pipe.hlen(redis_keys.RUNNING)
+            pipe.zcard(self.keys.unfinished)
+            pipe.zcard(self.keys.waiting)
+            pipe.hlen(self.keys.running)
             n_unfinished, n_waiting, n_running = (count or 0 for count in stored.read_all(pipe, keys))
         if n_unfinished >= n_waiting + n_running:
             return
-        running = stored.read(self.redis.hgetall, redis_keys.RUNNING) or {}
-        for ids in slices([*self._members(redis_keys.WAITING, 0, -1), *map(text, running)]):
+        running = stored.read(self.redis.hgetall, self.keys.running) or {}
+        for ids in slices([*self._members(self.keys.waiting, 0, -1), *map(text, running)]):
             found = zip(ids, self.store.get_fields(ids, ["created_at"]), strict=True)
-            self.redis.zadd(redis_keys.UNFINISHED, {job_id: _number(fields, "created_at") for job_id, fields in found})
+            self.redis.zadd(self.keys.unfinished, {job_id: _number(fields, "created_at") for job_id, fields in found})
 
     def overdue(self) -> Iterator[Job]:
         """Queued jobs whose deadline has passed, read a slice at a time."""
         seconds, _ = self.redis.time()
-        ids = self._members(redis_keys.DEADLINES, 0, seconds, byscore=True)
+        ids = self._members(self.keys.deadlines, 0, seconds, byscore=True)
         jobs = (job for some in slices(ids) for job in self.store.get_many(some))
         return (job for job in jobs if job and job.status is JobState.QUEUED)
 
@@ -86,9 +88,9 @@ class UnfinishedJobs:
 
     def forget(self, job_id: str) -> None:
         """Drop an id without a record from the indexes of unfinished jobs."""
-        for index in (redis_keys.UNFINISHED, redis_keys.WAITING, redis_keys.DEADLINES):
+        for index in (self.keys.unfinished, self.keys.waiting, self.keys.deadlines):
             self.redis.zrem(index, job_id)
-        self.redis.hdel(redis_keys.RUNNING, job_id)
+        self.redis.hdel(self.keys.running, job_id)
 
     def _members(self, index: str, first: int, last: int, *, byscore: bool = False) -> list[str]:
         found = cast(list[bytes], stored.read(self.redis.zrange, index, first, last, byscore=byscore) or [])

@@ -11,6 +11,7 @@ from redis import Redis
 from app.core.jobs.unfinished import UnfinishedJobs
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.batches.requests import send, wav
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -56,7 +57,7 @@ async def test_no_name_in_any_place_is_an_error(app: FastAPI, client: httpx.Asyn
 @pytest.mark.parametrize("part", ["items", "open"])
 async def test_what_belongs_to_a_batch_is_no_batch(client: httpx.AsyncClient, redis: Redis, part: str) -> None:
     batch_id = f"{(await send(client, wav(1), wav(2)))['id']}:{part}"
-    before = UnfinishedJobs(redis).ids()
+    before = UnfinishedJobs(redis, KEYS).ids()
     unknown = await client.get("/batches/bat_unknown")
     answer = await client.get(f"/batches/{batch_id}")
     assert (answer.status_code, answer.json()["detail"]) == (404, unknown.json()["detail"])
@@ -65,7 +66,7 @@ async def test_what_belongs_to_a_batch_is_no_batch(client: httpx.AsyncClient, re
         await client.post("/score", data={"batch_id": batch_id}, files={"file": wav(3)}),
     ):
         assert (joined.status_code, joined.json()["errors"][0]["pointer"]) == (422, "#/batch_id")
-    assert UnfinishedJobs(redis).ids() == before
+    assert UnfinishedJobs(redis, KEYS).ids() == before
 
 
 async def test_an_id_of_no_form_is_as_unknown_as_another(client: httpx.AsyncClient) -> None:

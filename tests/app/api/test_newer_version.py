@@ -14,7 +14,6 @@ from app.api.dependencies import Services
 from app.api.jobs.events import JobEventFeed
 from app.api.jobs.notifications import JobNotifications
 from app.api.submissions.idempotency import IdempotencyKeys
-from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.models import Job
 from app.core.jobs.queue import ScoreQueue
@@ -22,28 +21,29 @@ from app.core.jobs.state_machine import JobStateMachine
 from tests.app.api.asgi import FORM, RAW, WAV, form, part
 from tests.app.api.submissions.requests import KEY, post, score
 from tests.app.records import queued, report, running, succeeded
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
 
 def extend(redis: Redis, key_id: str) -> None:
     """A key's record as a newer version would write it."""
-    record = json.loads(redis.hget(redis_keys.API_KEYS, key_id) or "")
+    record = json.loads(redis.hget(KEYS.api_keys, key_id) or "")
     record |= {"region": "eu", "limits": record["limits"] | {"streams": 3}, "scopes": [*record["scopes"], "web:hooks"]}
-    redis.hset(redis_keys.API_KEYS, key_id, json.dumps(record))
+    redis.hset(KEYS.api_keys, key_id, json.dumps(record))
 
 
 async def test_a_key_with_unknown_fields_works_is_listed_and_is_revoked_with_them(
     client: httpx.AsyncClient, redis: Redis
 ) -> None:
-    key, secret = KeyStore(redis).create(tenant="acme", limits=Limits(requests_per_minute=7))
+    key, secret = KeyStore(redis, KEYS).create(tenant="acme", limits=Limits(requests_per_minute=7))
     extend(redis, key.id)
     answer = await client.post("/score", content=WAV, headers=RAW | {"X-API-Key": secret})
     assert answer.status_code == 202
     assert '"burst";q=7' in answer.headers["RateLimit-Policy"]
-    assert [each.id for each in KeyStore(redis).list_all()] == [key.id]
-    KeyStore(redis).revoke(key.id)
-    assert json.loads(redis.hget(redis_keys.API_KEYS, key.id) or "")["region"] == "eu"
+    assert [each.id for each in KeyStore(redis, KEYS).list_all()] == [key.id]
+    KeyStore(redis, KEYS).revoke(key.id)
+    assert json.loads(redis.hget(KEYS.api_keys, key.id) or "")["region"] == "eu"
     assert (await client.get("/jobs", headers={"X-API-Key": secret})).status_code == 401
 
 
@@ -52,7 +52,7 @@ async def test_unknown_fields_of_a_record_and_a_batch_are_not_shown(
 ) -> None:
     services.batches.create(Batch("bat_1", "open"))
     job = queued(services.machine, batch_id="bat_1")
-    for key in (redis_keys.record(job.id), redis_keys.batch("open", "bat_1")):
+    for key in (KEYS.record(job.id), KEYS.batch("open", "bat_1")):
         redis.hset(key, mapping={"mood": "calm", "nested": '{"a": 1}'})
     assert "mood" not in (await client.get(f"/jobs/{job.id}")).json()
     assert (await client.get("/batches/bat_1")).json()["counts"]["total"] == 1
@@ -73,9 +73,9 @@ def jobs(services: Services) -> JobStateMachine:
 def test_unknown_events_are_passed_over(services: Services, jobs: JobStateMachine, redis: Redis) -> None:
     run = running(jobs)
     feed = JobEventFeed(services, run, after="0-0")
-    redis.xadd(redis_keys.events(run.id), {"event": "job.paused", "data": '{"by": "x"}'})
-    redis.xadd(redis_keys.events(run.id), {"event": "job.progress", "data": "{}"})
-    redis.xadd(redis_keys.events(run.id), {"mood": "calm"})
+    redis.xadd(KEYS.events(run.id), {"event": "job.paused", "data": '{"by": "x"}'})
+    redis.xadd(KEYS.events(run.id), {"event": "job.progress", "data": "{}"})
+    redis.xadd(KEYS.events(run.id), {"mood": "calm"})
     report(jobs, run, 3)
     frames = feed.read()
     assert len(frames) == 1
@@ -87,7 +87,7 @@ async def test_known_scores_that_cannot_be_shown_are_scored_again(
     client: httpx.AsyncClient, services: Services, redis: Redis
 ) -> None:
     known = score(services, (await post(client)).json()["id"])
-    redis.hset(redis_keys.record(known.id), "result", '{"scores": {"clarity": "high"}}')
+    redis.hset(KEYS.record(known.id), "result", '{"scores": {"clarity": "high"}}')
     assert (await post(client)).status_code == 202
 
 
@@ -140,6 +140,6 @@ async def test_a_job_that_cannot_be_shown_is_left_out_of_lists(
     client: httpx.AsyncClient, services: Services, redis: Redis
 ) -> None:
     odd, good = succeeded(services.machine), succeeded(services.machine)
-    redis.hset(redis_keys.record(odd.id), "result", '{"scores": {"clarity": "high"}}')
+    redis.hset(KEYS.record(odd.id), "result", '{"scores": {"clarity": "high"}}')
     assert [job["id"] for job in (await client.get("/jobs")).json()["items"]] == [good.id]
     assert (await client.get(f"/jobs/{odd.id}")).json()["code"] == "internal_error"

@@ -17,13 +17,14 @@ from redis import Redis
 
 from app.api.batches.store import Batch, BatchStore
 from app.api.jobs.events import EventStream, JobEventFeed
-from app.core import redis_keys, stored
+from app.core import stored
 from app.core.callers import Caller
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
 from tests.app.api.asgi import RAW, WAV
 from tests.app.records import MODEL, key_of, live_worker, running, succeeded
+from tests.conftest import KEYS
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -42,7 +43,7 @@ class World:
     data_dir: Path
 
     def __post_init__(self) -> None:
-        batches = BatchStore(self.redis, result_ttl_s=60)
+        batches = BatchStore(self.redis, KEYS, result_ttl_s=60)
         for tenant in (VICTIM, OTHER):
             batches.create(Batch(f"bat_{tenant}", tenant))
         self.damaged = running(self.machine, tenant=VICTIM, batch_id=f"bat_{VICTIM}", deadline=4e9)
@@ -53,7 +54,7 @@ class World:
         _, queue, rq_job = self.machine.queue.keys(self.lost.id)
         self.redis.lrem(queue, 0, self.lost.id)
         self.redis.delete(rq_job)
-        self.redis.set(redis_keys.MODEL, json.dumps({**MODEL, "scores": {"clarity": [1, 5]}}))
+        self.redis.set(KEYS.model, json.dumps({**MODEL, "scores": {"clarity": [1, 5]}}))
         live_worker(self.redis, beat="2026-11-27T00:00:00.000000Z")
         self.keys = {tenant: key_of(self.redis, tenant) for tenant in (VICTIM, OTHER)}
 
@@ -97,26 +98,26 @@ def world(redis: Redis, machine: JobStateMachine, data_dir: Path) -> World:
 
 
 #: Each kind of key: its name.
-KEYS: dict[str, Callable[[World], str]] = {
-    "record": lambda world: redis_keys.record(world.damaged.id),
-    "events": lambda world: redis_keys.events(world.damaged.id),
-    "tombstone": lambda world: redis_keys.tombstone(world.damaged.id),
-    "jobs of a tenant": lambda _: redis_keys.by_created(VICTIM),
-    "unfinished jobs of a tenant": lambda _: redis_keys.in_flight(VICTIM),
-    "unfinished": lambda _: redis_keys.UNFINISHED,
-    "waiting": lambda _: redis_keys.WAITING,
-    "deadlines": lambda _: redis_keys.DEADLINES,
-    "running": lambda _: redis_keys.RUNNING,
-    "counts of the queue": lambda _: redis_keys.TENANT_QUEUES,
-    "model": lambda _: redis_keys.MODEL,
-    "sandbox layers": lambda _: redis_keys.MISSING_SANDBOX_LAYERS,
-    "throughput": lambda _: redis_keys.THROUGHPUT,
-    "last uses": lambda _: redis_keys.API_KEY_LAST_USES,
-    "quota": lambda world: redis_keys.request_quota(world.keys[VICTIM]["Authorization"].split("_")[2]),
-    "batch": lambda _: redis_keys.batch(VICTIM, f"bat_{VICTIM}"),
-    "items of a batch": lambda _: redis_keys.batch_items(VICTIM, f"bat_{VICTIM}"),
-    "unfinished jobs of a batch": lambda _: redis_keys.batch_unfinished(VICTIM, f"bat_{VICTIM}"),
-    "known scores": lambda _: redis_keys.cached_result(OTHER, hashlib.sha256(WAV).hexdigest(), "apex-1.0.0"),
+NAMES: dict[str, Callable[[World], str]] = {
+    "record": lambda world: KEYS.record(world.damaged.id),
+    "events": lambda world: KEYS.events(world.damaged.id),
+    "tombstone": lambda world: KEYS.tombstone(world.damaged.id),
+    "jobs of a tenant": lambda _: KEYS.by_created(VICTIM),
+    "unfinished jobs of a tenant": lambda _: KEYS.in_flight(VICTIM),
+    "unfinished": lambda _: KEYS.unfinished,
+    "waiting": lambda _: KEYS.waiting,
+    "deadlines": lambda _: KEYS.deadlines,
+    "running": lambda _: KEYS.running,
+    "counts of the queue": lambda _: KEYS.tenant_queues,
+    "model": lambda _: KEYS.model,
+    "sandbox layers": lambda _: KEYS.missing_sandbox_layers,
+    "throughput": lambda _: KEYS.throughput,
+    "last uses": lambda _: KEYS.api_key_last_uses,
+    "quota": lambda world: KEYS.request_quota(world.keys[VICTIM]["Authorization"].split("_")[2]),
+    "batch": lambda _: KEYS.batch(VICTIM, f"bat_{VICTIM}"),
+    "items of a batch": lambda _: KEYS.batch_items(VICTIM, f"bat_{VICTIM}"),
+    "unfinished jobs of a batch": lambda _: KEYS.batch_unfinished(VICTIM, f"bat_{VICTIM}"),
+    "known scores": lambda _: KEYS.cached_result(OTHER, hashlib.sha256(WAV).hexdigest(), "apex-1.0.0"),
     "RQ's queues": lambda _: "rq:queues",
     "RQ's queue": lambda _: "rq:queue:scores",
     "RQ's intermediate list": lambda _: "rq:queue:scores:intermediate",
@@ -133,11 +134,11 @@ WRITE: dict[str, Callable[[Redis, str], object]] = {
 
 
 @pytest.mark.parametrize("kind", WRITE)
-@pytest.mark.parametrize("name", KEYS)
+@pytest.mark.parametrize("name", NAMES)
 async def test_a_key_of_any_type_costs_only_what_it_holds(
     app: FastAPI, client: httpx.AsyncClient, world: World, redis: Redis, name: str, kind: str
 ) -> None:
-    key = KEYS[name](world)
+    key = NAMES[name](world)
     redis.delete(key)
     WRITE[kind](redis, key)
     await world.is_served(client)
@@ -151,7 +152,7 @@ async def test_a_stream_ends_when_its_job_cannot_be_read_any_more(app: FastAPI, 
     assert len(await stream._read()) == 1
     world.machine.report(world.damaged, progress={"stage": "embedding", "segments_done": 1, "segments_total": 2})
     world.machine.fail(world.damaged, error={"code": "internal_error"})
-    world.redis.hset(redis_keys.record(world.damaged.id), "status", '"paused"')
+    world.redis.hset(KEYS.record(world.damaged.id), "status", '"paused"')
     assert await stream._read() == []
     assert feed.finished
 
@@ -159,7 +160,7 @@ async def test_a_stream_ends_when_its_job_cannot_be_read_any_more(app: FastAPI, 
 def record(**fields: str) -> Callable[[World], object]:
     """Overwrites fields of the job's record."""
     return lambda world: [
-        world.redis.hset(redis_keys.record(world.damaged.id), name, value) for name, value in fields.items()
+        world.redis.hset(KEYS.record(world.damaged.id), name, value) for name, value in fields.items()
     ]
 
 
@@ -178,36 +179,36 @@ VALUES: dict[str, Callable[[World], object]] = {
     "deep nesting": record(audio="[" * 100_000),
     "half of a character": record(metadata='{"a": "\\ud800"}'),
     "bytes that are no text": lambda world: world.redis.hset(
-        redis_keys.record(world.damaged.id), mapping={b"\xff": b"\xff", b"metadata": b"\xff"}
+        KEYS.record(world.damaged.id), mapping={b"\xff": b"\xff", b"metadata": b"\xff"}
     ),
     "fields of a newer version": record(mood="calm", shape='{"a": 1}'),
     "a run of a newer version": lambda world: world.redis.hset(
-        redis_keys.RUNNING, "job_x", '{"started_at": 1, "audio_s": 2, "gpu": 3}'
+        KEYS.running, "job_x", '{"started_at": 1, "audio_s": 2, "gpu": 3}'
     ),
-    "a damaged run": lambda world: world.redis.hset(redis_keys.RUNNING, "job_x", "{"),
-    "text for the throughput": lambda world: world.redis.set(redis_keys.THROUGHPUT, "fast"),
-    "a throughput of next to nothing": lambda world: world.redis.set(redis_keys.THROUGHPUT, "1e-300"),
-    "no count of the queue": lambda world: world.redis.hset(redis_keys.TENANT_QUEUES, "", "{"),
+    "a damaged run": lambda world: world.redis.hset(KEYS.running, "job_x", "{"),
+    "text for the throughput": lambda world: world.redis.set(KEYS.throughput, "fast"),
+    "a throughput of next to nothing": lambda world: world.redis.set(KEYS.throughput, "1e-300"),
+    "no count of the queue": lambda world: world.redis.hset(KEYS.tenant_queues, "", "{"),
     "text for the audio that waits": lambda world: world.redis.hset(
-        redis_keys.TENANT_QUEUES, OTHER, '{"jobs": 1, "audio_ms": "much"}'
+        KEYS.tenant_queues, OTHER, '{"jobs": 1, "audio_ms": "much"}'
     ),
-    "a model that is none": lambda world: world.redis.set(redis_keys.MODEL, "[1]"),
-    "a model that cannot be shown": lambda world: world.redis.set(redis_keys.MODEL, '{"name": 1}'),
-    "sandbox layers that are none": lambda world: world.redis.set(redis_keys.MISSING_SANDBOX_LAYERS, "{"),
-    "a last use that is none": lambda world: world.redis.hset(redis_keys.API_KEY_LAST_USES, "x", "never"),
-    "a damaged API key": lambda world: world.redis.hset(redis_keys.API_KEYS, "x", "{"),
-    "an unknown id": lambda world: world.redis.zadd(redis_keys.UNFINISHED, {b"\xff\xfe": 1.0}),
-    "an unknown id of a tenant": lambda world: world.redis.zadd(redis_keys.by_created(OTHER), {b"\xff\xfe": 9e9}),
+    "a model that is none": lambda world: world.redis.set(KEYS.model, "[1]"),
+    "a model that cannot be shown": lambda world: world.redis.set(KEYS.model, '{"name": 1}'),
+    "sandbox layers that are none": lambda world: world.redis.set(KEYS.missing_sandbox_layers, "{"),
+    "a last use that is none": lambda world: world.redis.hset(KEYS.api_key_last_uses, "x", "never"),
+    "a damaged API key": lambda world: world.redis.hset(KEYS.api_keys, "x", "{"),
+    "an unknown id": lambda world: world.redis.zadd(KEYS.unfinished, {b"\xff\xfe": 1.0}),
+    "an unknown id of a tenant": lambda world: world.redis.zadd(KEYS.by_created(OTHER), {b"\xff\xfe": 9e9}),
     "an unknown id in RQ's queue": lambda world: world.redis.rpush("rq:queue:scores", b"\xff\xfe"),
     "an unknown id that RQ holds": lambda world: world.redis.rpush("rq:queue:scores:intermediate", b"\xff\xfe"),
     "an unknown run of RQ": lambda world: world.redis.zadd("rq:wip:scores", {b"\xff\xfe": 1.0}),
     "an unknown worker": lambda world: world.redis.sadd("rq:workers:scores", b"\xff\xfe"),
     "a heartbeat that is none": lambda world: world.redis.hset("rq:worker:test", "last_heartbeat", "now"),
     "an item of a batch that is none": lambda world: world.redis.rpush(
-        redis_keys.batch_items(OTHER, f"bat_{OTHER}"), "{"
+        KEYS.batch_items(OTHER, f"bat_{OTHER}"), "{"
     ),
     "a batch of a newer version": lambda world: world.redis.hset(
-        redis_keys.batch(OTHER, f"bat_{OTHER}"), "mood", "calm"
+        KEYS.batch(OTHER, f"bat_{OTHER}"), "mood", "calm"
     ),
 }  # fmt: skip
 

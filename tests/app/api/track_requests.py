@@ -7,6 +7,7 @@ import httpx
 from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from tests.app.api.asgi import FORM, SECRET
+from tests.conftest import KEYS
 
 
 def stored(services: Services) -> list[bytes]:
@@ -14,7 +15,11 @@ def stored(services: Services) -> list[bytes]:
 
 
 def left_behind(services: Services) -> list[Any]:
-    return [*services.storage.directory.iterdir(), *UnfinishedJobs(services.redis).ids(), *services.queue.rq.job_ids]
+    return [
+        *services.storage.directory.iterdir(),
+        *UnfinishedJobs(services.redis, KEYS).ids(),
+        *services.queue.rq.job_ids,
+    ]
 
 
 async def post_form(client: httpx.AsyncClient, body: bytes) -> httpx.Response:

@@ -18,7 +18,7 @@ from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_client import connect
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -163,5 +163,5 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
             server.start()
         with connect(server.url, max_retries=1) as redis:
             assert len(acknowledged) > 100
-            assert set(acknowledged) <= set(UnfinishedJobs(redis).ids())
+            assert set(acknowledged) <= set(UnfinishedJobs(redis, KEYS).ids())
             assert set(acknowledged) <= set(state_machine(redis).queue.rq.job_ids)

@@ -15,13 +15,13 @@ from redis import Redis
 from rq import Worker
 from rq.worker import SimpleWorker, WorkerStatus
 
-from app.core import redis_keys
 from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, is_orphaned
+from tests.conftest import KEYS
 from tests.worker.fakes import accepted, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker import machine_faults
@@ -206,21 +206,21 @@ def test_what_a_redis_without_its_keys_has_forgotten_is_said_again_with_the_next
     machine: JobStateMachine, redis: Redis, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("worker.rq.worker.MIN_HEARTBEAT_GAP_S", 0.0)
-    living, info = worker(score_track(machine, data_dir)), WorkerInfo(redis)
+    living, info = worker(score_track(machine, data_dir)), WorkerInfo(redis, KEYS)
     living.published = Published({"name": "apex", "version": "1"}, ("network",))
     living.register_birth()
     redis.flushall()
     assert (machine.queue.n_workers(), info.model()) == (0, None)
     living.heartbeat()
     assert (machine.queue.n_workers(), info.model()) == (1, living.published.model)
-    assert redis.get(redis_keys.MISSING_SANDBOX_LAYERS) == b'["network"]'
+    assert redis.get(KEYS.missing_sandbox_layers) == b'["network"]'
     assert [found.hostname for found in Worker.all(queue=machine.queue.rq)] == [living.hostname]
 
 
 def test_a_heartbeat_leaves_what_the_worker_that_started_last_published(
     machine: JobStateMachine, redis: Redis, data_dir: Path
 ) -> None:
-    older, info = worker(score_track(machine, data_dir)), WorkerInfo(redis)
+    older, info = worker(score_track(machine, data_dir)), WorkerInfo(redis, KEYS)
     older.published = Published({"version": "1"})
     older.register_birth()
     info.publish(Published({"version": "2"}))

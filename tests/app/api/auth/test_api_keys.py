@@ -9,11 +9,11 @@ import pytest
 from redis import Redis
 
 from app.api.auth.api_keys import ApiKeysError, KeyFile, KeyStore
-from app.core import redis_keys
 from app.core.callers import SCOPES, Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import SECRET
+from tests.conftest import KEYS
 
 
 def digest(key: str) -> str:
@@ -22,7 +22,7 @@ def digest(key: str) -> str:
 
 @pytest.fixture
 def keys(redis: Redis) -> KeyStore:
-    return KeyStore(redis)
+    return KeyStore(redis, KEYS)
 
 
 def test_a_key_has_a_prefix_an_id_and_256_random_bits(keys: KeyStore) -> None:
@@ -36,7 +36,7 @@ def test_a_key_has_a_prefix_an_id_and_256_random_bits(keys: KeyStore) -> None:
 
 def test_only_a_hash_of_the_secret_is_kept(keys: KeyStore, redis: Redis) -> None:
     key, presented = keys.create(tenant="acme")
-    kept = redis.hget(redis_keys.API_KEYS, key.id)
+    kept = redis.hget(KEYS.api_keys, key.id)
     assert kept is not None
     secret = presented.rpartition("_")[2]
     assert secret.encode() not in (kept if isinstance(kept, bytes) else kept.encode())

@@ -25,6 +25,7 @@ from app.main import create_app
 from tests.app.api.asgi import RAW, SECRET, WAV, Client, check_problem
 from tests.app.conftest import client_of
 from tests.app.records import key_of, queued
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -132,10 +133,10 @@ async def test_a_key_made_while_the_service_runs_opens_it(guarded: FastAPI, redi
 
 
 async def test_a_revoked_key_is_refused_at_once(guarded: FastAPI, redis: Redis) -> None:
-    key, secret = KeyStore(redis).create(tenant="acme")
+    key, secret = KeyStore(redis, KEYS).create(tenant="acme")
     headers = {"X-API-Key": secret}
     assert (await get(guarded, headers)).status_code == 200
-    KeyStore(redis).revoke(key.id)
+    KeyStore(redis, KEYS).revoke(key.id)
     assert (await get(guarded, headers)).status_code == 401
 
 
@@ -206,7 +207,7 @@ async def test_without_keys_everybody_is_the_open_tenant_and_has_no_limits(clien
 
 
 def new_authenticator(redis: Redis, *, required: bool = False) -> Authenticator:
-    return Authenticator(KeyStore(redis), required=required, limits=Limits(1, 1, 1))
+    return Authenticator(KeyStore(redis, KEYS), required=required, limits=Limits(1, 1, 1))
 
 
 def test_with_the_first_key_anonymous_callers_are_refused_within_a_second(
@@ -214,7 +215,7 @@ def test_with_the_first_key_anonymous_callers_are_refused_within_a_second(
 ) -> None:
     authenticator = new_authenticator(redis)
     assert authenticator.caller(None).tenant == "open"
-    KeyStore(redis).create(tenant="acme")
+    KeyStore(redis, KEYS).create(tenant="acme")
     assert authenticator.accepts_anonymous()
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + RECHECK_INTERVAL_S)
@@ -225,13 +226,13 @@ def test_with_the_first_key_anonymous_callers_are_refused_within_a_second(
 
 async def test_the_first_key_is_accepted_at_once(client: httpx.AsyncClient, redis: Redis) -> None:
     await client.get("/model")
-    _, secret = KeyStore(redis).create(tenant="acme", limits=Limits(requests_per_minute=9))
+    _, secret = KeyStore(redis, KEYS).create(tenant="acme", limits=Limits(requests_per_minute=9))
     answer = await client.get("/model", headers={"Authorization": f"Bearer {secret}"})
     assert "ratelimit" in answer.headers
 
 
 def test_anonymous_callers_stay_refused_when_the_keys_are_gone(redis: Redis) -> None:
-    _, secret = KeyStore(redis).create(tenant="acme")
+    _, secret = KeyStore(redis, KEYS).create(tenant="acme")
     restarted = new_authenticator(redis)
     assert restarted.caller(secret).tenant == "acme"
     redis.flushall()
@@ -240,7 +241,7 @@ def test_anonymous_callers_stay_refused_when_the_keys_are_gone(redis: Redis) -> 
 
 
 def test_an_unknown_key_id_takes_the_steps_of_a_wrong_secret(redis: Redis) -> None:
-    store = KeyStore(redis)
+    store = KeyStore(redis, KEYS)
     _, known = store.create(tenant="acme")
     assert store.find(known[:-1] + "é") is None
     wrong, unknown = (steps(store, key) for key in (known[:-1] + "0", "msk_live_nobodyatall_" + known[-43:]))
@@ -310,7 +311,7 @@ async def test_an_open_service_behind_a_proxy_says_so_once(
 
 
 async def test_no_log_line_holds_a_key(guarded: FastAPI, redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
-    key, secret = KeyStore(redis).create(tenant="acme")
+    key, secret = KeyStore(redis, KEYS).create(tenant="acme")
     with caplog.at_level(logging.DEBUG):
         for presented in (secret, secret + "x", SECRET):
             await get(guarded, {"Authorization": f"Bearer {presented}"})

@@ -7,11 +7,11 @@ from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
 from app.api.auth.rate_limits import DAY_S, LAST_USE_EVERY_S, MINUTE_S, Quotas
-from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
 from tests.app.records import queued
+from tests.conftest import KEYS
 
 LIMITS = Limits(requests_per_minute=60, jobs_in_flight=2, bytes_per_day=1000)
 CALLER = Caller("acme", "key1", limits=LIMITS)
@@ -19,7 +19,7 @@ CALLER = Caller("acme", "key1", limits=LIMITS)
 
 @pytest.fixture
 def quotas(redis: Redis) -> Quotas:
-    return Quotas(redis)
+    return Quotas(redis, KEYS)
 
 
 def left(quotas: Quotas) -> dict[str, int]:
@@ -125,21 +125,21 @@ def test_what_is_counted_is_forgotten_when_it_has_drained(quotas: Quotas, redis:
 
 def test_the_last_use_of_a_key_is_noted_once_a_minute(quotas: Quotas, redis: Redis) -> None:
     def noted() -> float:
-        return KeyStore(redis).last_uses()["key1"]
+        return KeyStore(redis, KEYS).last_uses()["key1"]
 
-    assert KeyStore(redis).last_uses() == {}
+    assert KeyStore(redis, KEYS).last_uses() == {}
     quotas.consume(CALLER, n_bytes=1)
-    assert KeyStore(redis).last_uses() == {}, "bytes are part of a request that was counted"
+    assert KeyStore(redis, KEYS).last_uses() == {}, "bytes are part of a request that was counted"
     quotas.consume(CALLER, requests=1)
     first = noted()
     assert abs(first - time.time()) < 10
     quotas.consume(CALLER, requests=1)
     assert noted() == first
-    redis.hset(redis_keys.API_KEY_LAST_USES, "key1", first - LAST_USE_EVERY_S)
+    redis.hset(KEYS.api_key_last_uses, "key1", first - LAST_USE_EVERY_S)
     quotas.consume(CALLER, requests=60)  # refused, and a use all the same
     assert noted() >= first
 
 
 def test_no_key_means_no_last_use(quotas: Quotas, redis: Redis) -> None:
     quotas.consume(Caller(), requests=1)
-    assert KeyStore(redis).last_uses() == {}
+    assert KeyStore(redis, KEYS).last_uses() == {}

@@ -11,6 +11,7 @@ from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.json_types import Json
 from model.domain import SCORE_RANGES
 from tests.app.api.asgi import WAV
+from tests.conftest import KEYS
 
 KIB = 1024
 TEXT = b"I am no audio. " * 10
@@ -44,7 +45,7 @@ def left_behind(app: FastAPI) -> list[Any]:
     batches = sorted(services.redis.scan_iter("apex:batch:*"))
     return [
         *services.storage.directory.iterdir(),
-        *UnfinishedJobs(services.redis).ids(),
+        *UnfinishedJobs(services.redis, KEYS).ids(),
         *services.queue.rq.job_ids,
         *batches,
     ]

@@ -22,6 +22,7 @@ from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.batches.requests import TEXT, files_of, finish, left_behind, read, send, wav
 from tests.app.conftest import client_of
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +79,7 @@ async def test_a_whole_form_of_refused_files_is_a_finished_batch(client: httpx.A
 
 
 async def test_a_file_beyond_the_callers_jobs_in_flight_is_refused_alone(settings: ApiSettings, redis: Redis) -> None:
-    _, key = KeyStore(redis).create(tenant="acme", limits=Limits(jobs_in_flight=2))
+    _, key = KeyStore(redis, KEYS).create(tenant="acme", limits=Limits(jobs_in_flight=2))
     app = create_app(settings, redis=redis)
     async with client_of(app) as client:
         client.headers["Authorization"] = f"Bearer {key}"

@@ -18,6 +18,7 @@ from app.main import create_app
 from tests.app.api.asgi import FORM, RAW, WAV, Client, body_messages, form, part
 from tests.app.api.batches.requests import KIB, TEXT, files_of, left_behind, send, wav
 from tests.app.conftest import client_of
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 BAD_FORMS = {
@@ -115,7 +116,7 @@ async def test_the_rest_of_a_refused_file_is_not_read_for_ever(small: FastAPI) -
 
 
 async def test_no_body_is_read_without_a_valid_key(settings: ApiSettings, redis: Redis) -> None:
-    KeyStore(redis).create(tenant="acme")
+    KeyStore(redis, KEYS).create(tenant="acme")
     for path, headers in (("/batches", FORM), ("/compare", {"Content-Type": "application/json"})):
         client = Client(create_app(settings, redis=redis), body_messages([b"x"]))
         answer = await client.post(path, headers | {"Content-Length": "1"})

@@ -14,6 +14,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from tests.app.api.asgi import FORM, RAW, WAV, Client, digest, form, part
 from tests.app.api.batches.requests import TEXT, files_of, left_behind, wav
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": "k-1"}
@@ -54,7 +55,7 @@ async def test_concurrent_requests_with_one_key_make_one_batch(client: httpx.Asy
     assert {answer.status_code for answer in answers} <= {207, 409}
     assert len({answer.json()["id"] for answer in answers if answer.status_code == 207}) == 1
     services: Services = app.state.services
-    assert len(UnfinishedJobs(services.redis).ids()) == 2
+    assert len(UnfinishedJobs(services.redis, KEYS).ids()) == 2
 
 
 async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
@@ -76,7 +77,7 @@ async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
     batch = (await client.post("/batches", files=files_of(*contents), headers=KEY)).json()
     assert [item["status"] for item in batch["items"]] == [202, 415, 202, 202, 202]
     assert [item["job"]["id"] for item in batch["items"] if "job" in item][:2] == made
-    assert len(UnfinishedJobs(services.redis).ids()) == 4
+    assert len(UnfinishedJobs(services.redis, KEYS).ids()) == 4
 
 
 async def test_a_half_made_batch_is_not_completed_with_other_files(

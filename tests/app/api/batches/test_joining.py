@@ -11,6 +11,7 @@ from app.main import create_app
 from tests.app.api.asgi import RAW
 from tests.app.api.batches.requests import left_behind, read, send, wav
 from tests.app.conftest import client_of
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -30,7 +31,7 @@ async def test_a_track_cannot_join_a_foreign_or_unknown_batch(
     client: httpx.AsyncClient, app: FastAPI, settings: ApiSettings, redis: Redis
 ) -> None:
     batch = await send(client, wav(1))
-    _, key = KeyStore(redis).create(tenant="other")
+    _, key = KeyStore(redis, KEYS).create(tenant="other")
     before = left_behind(app)
     async with client_of(create_app(settings, redis=redis)) as stranger:
         stranger.headers["Authorization"] = f"Bearer {key}"

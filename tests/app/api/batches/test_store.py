@@ -20,14 +20,14 @@ from app.core.jobs.models import (
     new_job_id,
 )
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_keys import batch as batch_key
+from tests.conftest import KEYS
 
 TTL_S = 60  # that of the `store` fixture
 
 
 @pytest.fixture
 def batches(redis: Redis, machine: JobStateMachine) -> BatchStore:
-    return BatchStore(redis, result_ttl_s=TTL_S)
+    return BatchStore(redis, KEYS, result_ttl_s=TTL_S)
 
 
 @pytest.fixture
@@ -47,10 +47,13 @@ def started(machine: JobStateMachine, job: Job) -> Job:
     return run
 
 
+def key_of(batch: Batch) -> str:
+    return KEYS.batch(batch.tenant, batch.id)
+
+
 def ttl_s(redis: Redis, batch: Batch) -> tuple[int, int]:
     """What is left to the record and to its items; -1 for no end."""
-    key = batch_key(batch.tenant, batch.id)
-    return redis.ttl(key), redis.ttl(f"{key}:items")
+    return redis.ttl(key_of(batch)), redis.ttl(f"{key_of(batch)}:items")
 
 
 def test_a_batch_is_read_as_it_was_written(batches: BatchStore, batch: Batch) -> None:
@@ -67,7 +70,7 @@ def test_another_tenants_batch_is_unknown(batches: BatchStore, machine: JobState
 
 
 def test_a_record_of_a_later_version_can_be_read(redis: Redis, batches: BatchStore, batch: Batch) -> None:
-    redis.hset(batch.key, "from_the_future", "1")
+    redis.hset(key_of(batch), "from_the_future", "1")
     assert batches.get("acme", batch.id) == batch
 
 
@@ -132,7 +135,7 @@ def test_whatever_happens_the_counts_are_those_of_the_records(
             case 6 if jobs:
                 machine.purge(jobs.pop(chance.randrange(len(jobs))))
         status = batches.status(batch)
-        redis.delete(f"{batch.key}:states")
+        redis.delete(f"{key_of(batch)}:states")
         assert status == batches.status(batch)
 
 
@@ -140,7 +143,7 @@ def test_a_job_that_has_expired_is_counted_as_such(
     redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
 ) -> None:
     over, _ = joined(machine, batch, JobState.SUCCEEDED), joined(machine, batch)
-    redis.zincrby(f"{batch.key}:states", -TTL_S - 1, over.id)
+    redis.zincrby(f"{key_of(batch)}:states", -TTL_S - 1, over.id)
     assert batches.status(batch).counts["expired"] == 1
     assert batches.status(batch).counts["succeeded"] == 0
 
@@ -151,11 +154,11 @@ def test_a_batch_of_an_older_version_is_counted_by_its_records(
 ) -> None:
     one_of_each(batches, machine, batch)
     before = batches.status(batch)
-    redis.delete(*(f"{batch.key}:{name}" for name in lost))
-    redis.hdel(batch.key, "rejected", "deleted")
+    redis.delete(*(f"{key_of(batch)}:{name}" for name in lost))
+    redis.hdel(key_of(batch), "rejected", "deleted")
     assert batches.status(batch) == before
-    assert redis.ttl(f"{batch.key}:states") == -1
-    assert redis.exists(f"{batch.key}:open")
+    assert redis.ttl(f"{key_of(batch)}:states") == -1
+    assert redis.exists(f"{key_of(batch)}:open")
 
 
 @pytest.mark.parametrize("name", ["states", "open", "items"])
@@ -163,10 +166,10 @@ def test_a_key_of_another_type_stops_neither_jobs_nor_readers(
     redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch, name: str
 ) -> None:
     job = joined(machine, batch)
-    redis.set(f"{batch.key}:{name}", "text")
+    redis.set(f"{key_of(batch)}:{name}", "text")
     assert batches.status(batch).counts["queued"] == (0 if name == "items" else 1)
     if name == "states":
-        redis.set(f"{batch.key}:{name}", "text")
+        redis.set(f"{key_of(batch)}:{name}", "text")
     machine.succeed(started(machine, job), result={})
     assert batches.status(batch).counts["succeeded"] == (0 if name == "items" else 1)
 
@@ -176,10 +179,10 @@ def test_a_job_that_an_older_worker_ends_is_counted(
 ) -> None:
     """It does not know that states are kept."""
     run = started(machine, joined(machine, batch))
-    as_before = redis.dump(f"{batch.key}:states")
+    as_before = redis.dump(f"{key_of(batch)}:states")
     assert isinstance(as_before, bytes)
     machine.succeed(run, result={})
-    redis.restore(f"{batch.key}:states", 0, as_before, replace=True)
+    redis.restore(f"{key_of(batch)}:states", 0, as_before, replace=True)
     assert batches.status(batch).counts["succeeded"] == 1
     assert batches.status(batch).done
 
@@ -188,15 +191,15 @@ def test_reading_a_finished_batch_of_an_older_version_does_not_keep_it_longer(
     redis: Redis, batches: BatchStore, machine: JobStateMachine, batch: Batch
 ) -> None:
     machine.cancel(joined(machine, batch))
-    redis.delete(f"{batch.key}:states")
-    redis.expire(batch.key, 5)
+    redis.delete(f"{key_of(batch)}:states")
+    redis.expire(key_of(batch), 5)
     assert batches.status(batch).counts["canceled"] == 1
-    assert redis.ttl(batch.key) <= 5
-    assert 0 < redis.ttl(f"{batch.key}:states") <= TTL_S
+    assert redis.ttl(key_of(batch)) <= 5
+    assert 0 < redis.ttl(f"{key_of(batch)}:states") <= TTL_S
 
 
 def test_an_expired_batch_is_not_brought_back_by_counting(redis: Redis, batches: BatchStore, batch: Batch) -> None:
-    redis.delete(batch.key)
+    redis.delete(key_of(batch))
     assert batches.status(batch).counts["total"] == 0
     assert redis.keys("apex:*") == []
 
@@ -221,7 +224,7 @@ def test_a_batch_of_any_size_is_counted_at_the_same_cost(
 
 
 def test_a_batch_without_jobs_expires_like_a_finished_one(redis: Redis, batches: BatchStore, batch: Batch) -> None:
-    assert 0 < redis.ttl(batch.key) <= TTL_S
+    assert 0 < redis.ttl(key_of(batch)) <= TTL_S
     batches.reject(batch, {"code": "unsupported_media_type"})
     assert all(0 < left <= TTL_S for left in ttl_s(redis, batch))
 
@@ -246,12 +249,12 @@ def test_a_batch_has_no_end_before_its_last_job_and_ends_with_it(
     assert ttl_s(redis, batch) == (-1, -1)
     ENDS[end](machine, last)
     assert all(TTL_S - 2 <= left <= TTL_S for left in ttl_s(redis, batch))
-    assert not redis.exists(f"{batch.key}:open")
+    assert not redis.exists(f"{key_of(batch)}:open")
 
 
 def test_a_job_that_joins_a_finished_batch_revives_it(redis: Redis, machine: JobStateMachine, batch: Batch) -> None:
     machine.cancel(joined(machine, batch))
-    for key in (batch.key, f"{batch.key}:items"):
+    for key in (key_of(batch), f"{key_of(batch)}:items"):
         redis.expire(key, 5)
     late = joined(machine, batch)
     assert ttl_s(redis, batch) == (-1, -1)
@@ -262,7 +265,7 @@ def test_a_job_that_joins_a_finished_batch_revives_it(redis: Redis, machine: Job
 def test_a_job_that_is_done_at_once_keeps_its_batch_as_long_as_itself(
     redis: Redis, machine: JobStateMachine, batch: Batch
 ) -> None:
-    redis.expire(batch.key, 5)
+    redis.expire(key_of(batch), 5)
     joined(machine, batch, JobState.SUCCEEDED)
     assert all(left >= TTL_S - 2 for left in ttl_s(redis, batch))
 
@@ -272,13 +275,13 @@ def test_deleting_a_finished_job_does_not_keep_its_batch_longer(
 ) -> None:
     job = joined(machine, batch)
     machine.cancel(job)
-    redis.expire(batch.key, 5)
+    redis.expire(key_of(batch), 5)
     machine.purge(job)
-    assert redis.ttl(batch.key) <= 5
+    assert redis.ttl(key_of(batch)) <= 5
 
 
 def test_there_is_an_end_to_how_many_may_join(redis: Redis, machine: JobStateMachine, batch: Batch) -> None:
-    redis.rpush(f"{batch.key}:items", *['"job_x"'] * (MAX_BATCH_ITEMS - 1))
+    redis.rpush(f"{key_of(batch)}:items", *['"job_x"'] * (MAX_BATCH_ITEMS - 1))
     joined(machine, batch)
     with pytest.raises(BatchFull):
         joined(machine, batch)

@@ -8,6 +8,7 @@ import pytest
 from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from tests.app.api.batches.requests import TEXT, files_of, finish, wav
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -15,9 +16,9 @@ pytestmark = pytest.mark.anyio
 async def test_a_preferred_wait_ends_with_the_last_job(client: httpx.AsyncClient, services: Services) -> None:
     sending = client.post("/batches", files=files_of(wav(1), TEXT, wav(2)), headers={"Prefer": "wait=20"})
     waiting = asyncio.create_task(sending)
-    while len(UnfinishedJobs(services.redis).ids()) < 2:
+    while len(UnfinishedJobs(services.redis, KEYS).ids()) < 2:
         await asyncio.sleep(0.01)
-    for job_id in UnfinishedJobs(services.redis).ids():
+    for job_id in UnfinishedJobs(services.redis, KEYS).ids():
         finish(services.machine, job_id)
     answer = await asyncio.wait_for(waiting, 15)
     assert (answer.json()["done"], answer.headers["preference-applied"]) == (True, "wait=20")

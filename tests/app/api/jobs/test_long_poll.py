@@ -21,6 +21,7 @@ from app.main import create_app
 from tests.app.api.live import eventually, live
 from tests.app.conftest import client_of
 from tests.app.records import RESULT, queued, running, succeeded
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -143,11 +144,11 @@ async def test_one_waiter_too_many_is_answered_at_once(settings: ApiSettings, re
 
 
 async def test_a_wait_outlives_no_key(client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis) -> None:
-    key, secret = KeyStore(redis).create(tenant="alice")
+    key, secret = KeyStore(redis, KEYS).create(tenant="alice")
     run = running(jobs, tenant="alice")
 
     def revoke_and_end() -> None:
-        KeyStore(redis).revoke(key.id)
+        KeyStore(redis, KEYS).revoke(key.id)
         jobs.succeed(run, result=RESULT)
 
     headers = {"Authorization": f"Bearer {secret}"}

@@ -14,7 +14,7 @@ from app.cli.embedded_redis import EmbeddedRedis
 from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.redis_client import connect_for_notifications
-from app.core.redis_keys import updates_channel
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ SOON_S = 60.0
 
 @pytest.fixture
 async def notifications(redis_url: str) -> AsyncIterator[JobNotifications]:
-    notifications = JobNotifications(connect_for_notifications(redis_url), max_listeners=100, max_per_tenant=3)
+    notifications = JobNotifications(connect_for_notifications(redis_url), KEYS, max_listeners=100, max_per_tenant=3)
     yield notifications
     await notifications.close()
 
@@ -38,7 +38,7 @@ async def settle(redis: Redis, n_subscriptions: int) -> None:
 async def test_what_moves_wakes_its_own_listener_alone(notifications: JobNotifications, redis: Redis) -> None:
     async with notifications.listen("job_1", Caller()) as one, notifications.listen("job_2", Caller()) as other:
         await one.wait_update(0.01), await other.wait_update(0.01)
-        redis.publish(updates_channel("job_1"), PROGRESS)
+        redis.publish(KEYS.updates_channel("job_1"), PROGRESS)
         assert await one.wait_update(SOON_S)
         assert not await other.wait_update(0.05)
 
@@ -46,7 +46,7 @@ async def test_what_moves_wakes_its_own_listener_alone(notifications: JobNotific
 async def test_what_moves_between_two_sleeps_is_not_lost(notifications: JobNotifications, redis: Redis) -> None:
     async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_update(0.01)
-        redis.publish(updates_channel("job_1"), PROGRESS)
+        redis.publish(KEYS.updates_channel("job_1"), PROGRESS)
         await asyncio.sleep(0.1)
         assert await listener.wait_update(SOON_S)
         assert not await listener.wait_update(0.01)
@@ -55,9 +55,9 @@ async def test_what_moves_between_two_sleeps_is_not_lost(notifications: JobNotif
 async def test_progress_does_not_wake_who_waits_for_the_end(notifications: JobNotifications, redis: Redis) -> None:
     async with notifications.listen("job_1", Caller()) as listener:
         await listener.wait_end(0.01)
-        redis.publish(updates_channel("job_1"), PROGRESS)
+        redis.publish(KEYS.updates_channel("job_1"), PROGRESS)
         assert not await listener.wait_end(0.05)
-        redis.publish(updates_channel("job_1"), "job.canceled")
+        redis.publish(KEYS.updates_channel("job_1"), "job.canceled")
         assert await listener.wait_end(SOON_S)
 
 
@@ -103,13 +103,15 @@ async def test_a_new_connection_wakes_everybody_because_something_may_have_been_
         await listener.wait_end(0.01)
         redis.client_kill_filter(_type="pubsub")
         assert await listener.wait_end(SOON_S)
-        redis.publish(updates_channel("job_1"), PROGRESS)
+        redis.publish(KEYS.updates_channel("job_1"), PROGRESS)
         assert await listener.wait_update(SOON_S)
 
 
 async def test_an_outage_is_logged_and_survived(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path / "redis") as server:
-        notifications = JobNotifications(connect_for_notifications(server.url), max_listeners=10, max_per_tenant=3)
+        notifications = JobNotifications(
+            connect_for_notifications(server.url), KEYS, max_listeners=10, max_per_tenant=3
+        )
         async with notifications.listen("job_1", Caller()) as listener:
             server.stop()
             await asyncio.sleep(0.1)
@@ -119,7 +121,7 @@ async def test_an_outage_is_logged_and_survived(tmp_path: Path) -> None:
             await asyncio.to_thread(server.start)
             await listener.wait_end(SOON_S)
             with Redis.from_url(server.url) as client:
-                client.publish(updates_channel("job_1"), "job.failed")
+                client.publish(KEYS.updates_channel("job_1"), "job.failed")
             assert await listener.wait_end(SOON_S)
         await notifications.close()
 

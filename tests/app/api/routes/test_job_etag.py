@@ -11,6 +11,7 @@ from app.api.dependencies import Services
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import live_worker, queued, report, running, succeeded
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +52,7 @@ async def test_a_place_in_a_queue_that_stands_still_is_no_change(
     client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
     live_worker(redis, beat=str(utcformat(datetime.now(UTC))))
-    QueueStatus(jobs.redis).record_throughput(1.0)
+    QueueStatus(jobs.redis, KEYS).record_throughput(1.0)
     running(jobs, estimated_s=500.0)
     path = f"/jobs/{queued(jobs, estimated_s=100.0).id}"
     first = await client.get(path)

@@ -11,7 +11,6 @@ from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
 from app.api.schemas.job import Job as JobBody
-from app.core import redis_keys
 from app.core.jobs.models import Job
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -21,6 +20,7 @@ from app.main import create_app
 from tests.app.api.live import Live, eventually, live
 from tests.app.api.sse import ReceivedEvent, parse
 from tests.app.records import RESULT, key_of, queued, report, running, succeeded
+from tests.conftest import KEYS
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def follow(
 
 
 def revoke_keys(redis: Redis) -> None:
-    keys = KeyStore(redis)
+    keys = KeyStore(redis, KEYS)
     for key in keys.list_all():
         keys.revoke(key.id)
 
@@ -69,7 +69,7 @@ def numpat(redis: Redis) -> int:
 
 
 def test_a_run_is_streamed_from_snapshot_to_end(server: Live, jobs: JobStateMachine) -> None:
-    QueueStatus(jobs.redis).record_throughput(60.0)
+    QueueStatus(jobs.redis, KEYS).record_throughput(60.0)
     job = queued(jobs)
     with follow(server, job) as events:
         first = next(events)
@@ -213,8 +213,8 @@ def test_a_record_that_becomes_unreadable_ends_its_streams_without_a_traceback(
     job = running(jobs)
     with follow(server, job) as events:
         assert next(events).name == "job.snapshot"
-        redis.hset(redis_keys.record(job.id), "metadata", "{")
-        redis.publish(redis_keys.updates_channel(job.id), "job.progress")
+        redis.hset(KEYS.record(job.id), "metadata", "{")
+        redis.publish(KEYS.updates_channel(job.id), "job.progress")
         assert list(events) == []
     assert not [entry for entry in caplog.records if entry.exc_info]
 
@@ -223,7 +223,7 @@ def test_a_finished_job_that_cannot_be_shown_is_no_traceback(
     server: Live, jobs: JobStateMachine, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = succeeded(jobs)
-    redis.hset(redis_keys.record(job.id), "audio", '{"bytes": "many"}')
+    redis.hset(KEYS.record(job.id), "audio", '{"bytes": "many"}')
     assert all_of(server, job) == []
     assert not [entry for entry in caplog.records if entry.exc_info]
 

@@ -13,8 +13,8 @@ from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_SCANNED
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_keys import batch as batch_key
 from tests.app.records import expire, queued, running, succeeded
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -115,7 +115,7 @@ async def test_filters_let_through_what_was_asked_for(
     client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
     for batch_id in ("bat_1", "bat_2"):
-        redis.hset(batch_key("open", batch_id), "id", batch_id)
+        redis.hset(KEYS.batch("open", batch_id), "id", batch_id)
     first = queued(jobs, external_id="a", batch_id="bat_1", created_at=1000.0)
     second = succeeded(jobs, external_id="b", batch_id="bat_1", created_at=2000.5)
     third = running(jobs, external_id="b", batch_id="bat_2", created_at=3000.0)

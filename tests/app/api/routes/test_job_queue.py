@@ -15,6 +15,7 @@ from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import live_worker, queued, running
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -41,7 +42,7 @@ def parsed(time: str) -> datetime:
 async def test_a_queued_job_knows_its_place_and_when_its_turn_comes(
     client: httpx.AsyncClient, jobs: JobStateMachine, worker: None
 ) -> None:
-    QueueStatus(jobs.redis).record_throughput(20.0)
+    QueueStatus(jobs.redis, KEYS).record_throughput(20.0)
     run = running(jobs, estimated_s=200.0)
     tracks = [queued(jobs, estimated_s=100.0) for _ in range(3)]
     place, headers = await read(client, tracks[2])
@@ -83,7 +84,7 @@ async def test_nothing_is_estimated_from_nothing(client: httpx.AsyncClient, jobs
 async def test_capacity_shows_what_waits_and_how_long_a_new_track_would_wait(
     client: httpx.AsyncClient, jobs: JobStateMachine, worker: None
 ) -> None:
-    QueueStatus(jobs.redis).record_throughput(20.0)
+    QueueStatus(jobs.redis, KEYS).record_throughput(20.0)
     running(jobs, estimated_s=200.0)
     for _ in range(2):
         queued(jobs, estimated_s=100.0)
@@ -105,7 +106,7 @@ async def test_capacity_shows_what_waits_and_how_long_a_new_track_would_wait(
 async def test_a_worker_that_pauses_is_counted_and_shortens_no_wait(
     client: httpx.AsyncClient, jobs: JobStateMachine, redis: Redis
 ) -> None:
-    QueueStatus(jobs.redis).record_throughput(20.0)
+    QueueStatus(jobs.redis, KEYS).record_throughput(20.0)
     live_worker(redis, beat=str(utcformat(datetime.now(UTC))), state="suspended")
     capacity = (await client.get("/capacity")).json()
     assert (capacity["workers_alive"], capacity["workers_paused"], capacity["estimated_wait_s"]) == (1, 1, None)

@@ -24,6 +24,7 @@ from tests.app.api.asgi import WAV
 from tests.app.api.live import Live, eventually, live
 from tests.app.api.server.sockets import LAST, LIVEZ, connect, exchange, statuses
 from tests.app.records import RESULT, running
+from tests.conftest import KEYS
 
 MIB = 1024 * 1024
 SOON_S = 0.2
@@ -304,7 +305,7 @@ def following(served: Live) -> Iterator[socket.socket]:
 def finish(served: Live) -> None:
     """End every job that runs."""
     machine = served.services.machine
-    for run in machine.store.get_many(UnfinishedJobs(machine.redis).ids()):
+    for run in machine.store.get_many(UnfinishedJobs(machine.redis, KEYS).ids()):
         assert run
         machine.succeed(run, result=RESULT)
 

@@ -25,6 +25,7 @@ from app.main import create_app
 from tests.app.api.asgi import FORM, WAV, track_form
 from tests.app.api.live import Live, eventually, live
 from tests.app.api.server.sockets import LAST, LIVEZ, connect, exchange, statuses
+from tests.conftest import KEYS
 
 #: A full run sends a thousand: N_ABORTS=1000.
 N_ABORTS = int(os.environ.get("N_ABORTS", "60"))
@@ -254,7 +255,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
     eventually(lambda: not list(served.services.storage.directory.iterdir()))
-    assert UnfinishedJobs(served.services.redis).ids() == []
+    assert UnfinishedJobs(served.services.redis, KEYS).ids() == []
 
 
 def leave_at(served: Live, request: bytes, lengths: list[int]) -> None:

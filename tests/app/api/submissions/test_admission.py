@@ -26,6 +26,7 @@ from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.live import Live, live
 from tests.app.records import queued
+from tests.conftest import KEYS
 
 MIB = 1024 * 1024
 N_AT_ONCE = 1000
@@ -45,7 +46,7 @@ def server(guarded: FastAPI) -> Iterator[Live]:
 
 @pytest.fixture
 def key(redis: Redis) -> str:
-    return KeyStore(redis).create(tenant="acme")[1]
+    return KeyStore(redis, KEYS).create(tenant="acme")[1]
 
 
 def head(length: int, **headers: str) -> bytes:
@@ -106,7 +107,7 @@ def digest(body: bytes) -> str:
 def test_who_expects_to_go_on_is_refused_without_sending_the_body(
     server: Live, redis: Redis, key: str, guarded: FastAPI
 ) -> None:
-    keys = KeyStore(redis)
+    keys = KeyStore(redis, KEYS)
     reader = keys.create(tenant="acme", scopes=["jobs:read"])[1]
     poor = keys.create(tenant="acme", limits=Limits(bytes_per_day=10))[1]
     with server.client() as client:
@@ -176,7 +177,7 @@ async def all_at_once(port: int, request: bytes) -> list[bytes]:
 def test_a_thousand_requests_at_once_with_one_key_make_one_job(server: Live, redis: Redis) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4 * N_AT_ONCE)), hard))
-    key = KeyStore(redis).create(tenant="acme", limits=Limits(requests_per_minute=10**6))[1]
+    key = KeyStore(redis, KEYS).create(tenant="acme", limits=Limits(requests_per_minute=10**6))[1]
     request = head(len(WAV), X_API_Key=key, Idempotency_Key="one", Connection="close") + WAV
     answers = asyncio.run(all_at_once(int(server.url.rpartition(":")[2]), request))
     statuses = [answer[9:12] for answer in answers]
@@ -190,7 +191,7 @@ def test_a_thousand_requests_at_once_with_one_key_make_one_job(server: Live, red
 
 
 def test_a_key_is_in_no_log_whatever_is_done_with_it(data_dir: Path, redis_url: str, redis: Redis) -> None:
-    key = KeyStore(redis).create(tenant="acme")[1]
+    key = KeyStore(redis, KEYS).create(tenant="acme")[1]
     secret = key.rpartition("_")[2]
     port = free_port("127.0.0.1")
     env = os.environ | {"APEX_DATA_DIR": str(data_dir), "APEX_REDIS_URL": redis_url, "APEX_LOG_LEVEL": "DEBUG"}

@@ -18,6 +18,7 @@ from app.api.submissions.idempotency import (
     StoredResponse,
     fingerprint,
 )
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -29,12 +30,12 @@ LEASE_S = 0.6
 
 @pytest.fixture
 def keys(redis: Redis) -> IdempotencyKeys:
-    return IdempotencyKeys(redis, result_ttl_s=3600)
+    return IdempotencyKeys(redis, KEYS, result_ttl_s=3600)
 
 
 @pytest.fixture
 def hasty(redis: Redis) -> IdempotencyKeys:
-    return IdempotencyKeys(redis, result_ttl_s=3600, lease_s=LEASE_S)
+    return IdempotencyKeys(redis, KEYS, result_ttl_s=3600, lease_s=LEASE_S)
 
 
 def claimed(keys: IdempotencyKeys) -> Claim:
@@ -137,7 +138,7 @@ async def test_a_renewal_that_fails_is_tried_again(hasty: IdempotencyKeys, monke
 
 @pytest.mark.parametrize(("result_ttl_s", "ttl_s"), [(60, 60), (10**6, MAX_TTL_S)])
 def test_an_entry_lives_a_day_and_no_longer_than_a_job(redis: Redis, result_ttl_s: int, ttl_s: int) -> None:
-    keys = IdempotencyKeys(redis, result_ttl_s=result_ttl_s)
+    keys = IdempotencyKeys(redis, KEYS, result_ttl_s=result_ttl_s)
     claim = claimed(keys)
     assert ttl_s - 1 <= redis.ttl(claim.entry) <= ttl_s
     redis.expire(claim.entry, 5)

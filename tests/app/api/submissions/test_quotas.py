@@ -26,12 +26,13 @@ from tests.app.api.submissions.requests import (
     score,
 )
 from tests.app.conftest import client_of
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
 
 def key_with(redis: Redis, tenant: str = "acme", **limits: int) -> dict[str, str]:
-    return {"X-API-Key": KeyStore(redis).create(tenant=tenant, limits=Limits(**limits))[1]}
+    return {"X-API-Key": KeyStore(redis, KEYS).create(tenant=tenant, limits=Limits(**limits))[1]}
 
 
 def check_limited(answer: Answer, policy: str, n_asked: int) -> None:

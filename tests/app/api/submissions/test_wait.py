@@ -14,12 +14,13 @@ from tests.app.api.submissions.requests import (
     post,
 )
 from tests.app.records import MODEL, RESULT
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
 
 async def end_soon(services: Services, **changes: Any) -> None:
-    while not (open_ids := UnfinishedJobs(services.redis).ids()):
+    while not (open_ids := UnfinishedJobs(services.redis, KEYS).ids()):
         await asyncio.sleep(0.01)
     run = services.machine.start(open_ids[0], max_attempts=3, lease_s=60)
     assert run

@@ -15,6 +15,7 @@ from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.logging import JsonFormatter
 from tests.app.api.asgi import BOUNDARY, FORM, WAV, form, part, track_form
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +128,7 @@ async def test_an_abusive_form_is_refused_early_and_leaves_nothing(
     assert upload.taken_bytes <= MAX_TAKEN_BYTES
     assert max(turns) < MAX_CALLS_IN_A_TURN
     assert list(services.storage.directory.iterdir()) == []
-    assert UnfinishedJobs(services.redis).ids() == []
+    assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 
 BOUNDARIES = [

@@ -20,6 +20,7 @@ from app.core.storage.local import PartialUpload
 from app.main import create_app
 from model.audio.containers import HEAD_BYTES
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
+from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 def check_nothing_left(app: FastAPI) -> None:
     services: Services = app.state.services
     assert list(services.storage.directory.iterdir()) == []
-    assert UnfinishedJobs(services.redis).ids() == []
+    assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 
 class Slow(Client):

@@ -13,10 +13,10 @@ from app.api.auth.api_keys import MARK, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.cli.commands.keys import LIMITS
 from app.cli.embedded_redis import EmbeddedRedis, running_url
-from app.core import redis_keys
 from app.core.callers import Caller, Limits
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import queued
+from tests.conftest import KEYS
 
 
 def apex_keys(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +35,7 @@ def test_a_key_is_printed_once_and_alone(redis: Redis, redis_url: str) -> None:
     limits = ("--requests-per-minute", "5", "--jobs-in-flight", "6", "--bytes-per-day", "7")
     options = ("--tenant", "acme", "--name", "backend", "--scopes", "jobs:read,score:write", *limits)
     presented = created(*options, APEX_REDIS_URL=redis_url)
-    key = KeyStore(redis).find(presented)
+    key = KeyStore(redis, KEYS).find(presented)
     assert key
     assert (key.tenant, key.name, key.scopes) == ("acme", "backend", ("score:write", "jobs:read"))
     assert (key.limits.requests_per_minute, key.limits.jobs_in_flight, key.limits.bytes_per_day) == (5, 6, 7)
@@ -60,9 +60,11 @@ def on_terminal(*arguments: str, columns: int) -> str:
 @pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_list_is_a_table_with_limits_and_last_use(redis: Redis, redis_url: str, columns: int) -> None:
     limits = Limits(requests_per_minute=600, bytes_per_day=10**9)
-    keys = [KeyStore(redis).create(tenant=tenant, name="[red]x[/y]", limits=limits)[0] for tenant in ("acme", "other")]
-    Quotas(redis).consume(Caller("acme", keys[0].id, limits=Limits(1, 1, 1)), requests=1)
-    KeyStore(redis).revoke(keys[1].id)
+    keys = [
+        KeyStore(redis, KEYS).create(tenant=tenant, name="[red]x[/y]", limits=limits)[0] for tenant in ("acme", "other")
+    ]
+    Quotas(redis, KEYS).consume(Caller("acme", keys[0].id, limits=Limits(1, 1, 1)), requests=1)
+    KeyStore(redis, KEYS).revoke(keys[1].id)
     shown = on_terminal("list", "--redis-url", redis_url, columns=columns)
     assert max(map(len, shown.splitlines())) <= columns
     assert "…" not in shown
@@ -75,8 +77,8 @@ def test_the_list_is_a_table_with_limits_and_last_use(redis: Redis, redis_url: s
 
 def test_a_piped_list_has_exact_values_in_columns(redis: Redis, redis_url: str) -> None:
     limits = Limits(requests_per_minute=600, bytes_per_day=53687091201)
-    key, _ = KeyStore(redis).create(tenant="acme", name="a\tb\nc", limits=limits)
-    Quotas(redis).consume(Caller("acme", key.id, limits=Limits(1, 1, 1)), requests=1)
+    key, _ = KeyStore(redis, KEYS).create(tenant="acme", name="a\tb\nc", limits=limits)
+    Quotas(redis, KEYS).consume(Caller("acme", key.id, limits=Limits(1, 1, 1)), requests=1)
     head, line = apex_keys("list", "--redis-url", redis_url).stdout.splitlines()
     row = dict(zip(head.split("\t"), line.split("\t"), strict=True))
     assert (row["id"], row["name"]) == (key.id, r"a\tb\nc")
@@ -89,7 +91,7 @@ def test_the_first_key_says_which_jobs_it_puts_out_of_reach(
 ) -> None:
     jobs = [queued(machine) for _ in range(3)]
     queued(machine, tenant="acme")
-    redis.delete(redis_keys.record(jobs[0].id))  # as when it has expired
+    redis.delete(KEYS.record(jobs[0].id))  # as when it has expired
     first, second = (apex_keys("create", "--tenant", tenant, "--redis-url", redis_url) for tenant in ("acme", "acme"))
     assert "warning: jobs made without a key: 2." in first.stderr
     assert "apex keys create --tenant open" in first.stderr
@@ -108,7 +110,7 @@ def test_a_key_can_be_revoked_by_its_id(redis: Redis, redis_url: str) -> None:
     presented = created("--tenant", "acme", APEX_REDIS_URL=redis_url)
     done = apex_keys("revoke", presented.split("_")[2], "--redis-url", redis_url)
     assert done.returncode == 0
-    assert KeyStore(redis).find(presented) is None
+    assert KeyStore(redis, KEYS).find(presented) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,7 @@ def test_the_private_redis_of_a_service_is_found_while_it_runs_and_started_when_
     assert running_url(directory) is None
     second = created("--tenant", "acme", "--data-dir", str(tmp_path))
     with EmbeddedRedis(directory) as server, Redis.from_url(server.url) as redis:
-        assert all(KeyStore(redis).find(key) for key in (first, second))
+        assert all(KeyStore(redis, KEYS).find(key) for key in (first, second))
 
 
 def test_the_first_key_is_noted_in_the_data_folder_of_the_service(tmp_path: Path, redis: Redis, redis_url: str) -> None:
@@ -146,7 +148,7 @@ def test_a_copy_of_a_running_services_folder_does_not_reach_that_service(tmp_pat
         subprocess.run([*copy, tmp_path / "data", tmp_path / "copy"], check=True)
         assert (tmp_path / "copy" / "redis" / "url").read_text() == server.url
         apex_keys("create", "--tenant", "other", "--data-dir", str(tmp_path / "copy"))
-        assert [key.tenant for key in KeyStore(redis).list_all()] == ["acme"]
+        assert [key.tenant for key in KeyStore(redis, KEYS).list_all()] == ["acme"]
 
 
 def test_a_folder_without_a_service_gets_no_key(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ from app.core.jobs.backlog import Backlog, BacklogLimits
 from app.core.jobs.models import Job, QueueFull, QueueShareExceeded, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
+from tests.conftest import KEYS
 
 MAX_S, TRACK_S = 6000.0, 10.0
 
 
 def create(machine: JobStateMachine, tenant: str, limits: BacklogLimits) -> bool:
     """Send a track; False when it is refused. Whatever the script says, the early check has to say."""
-    backlog = QueueStatus(machine.redis).backlog()
+    backlog = QueueStatus(machine.redis, KEYS).backlog()
     expected = limits.total_excess_s(backlog) < 0 and limits.tenant_excess_s(backlog, tenant) < 0
     try:
         machine.create(Job(new_job_id(), "x", tenant, estimated_s=TRACK_S), backlog=limits)
@@ -28,7 +29,7 @@ def fill(machine: JobStateMachine, limits: BacklogLimits, *tenants: str) -> Back
     accepted = [True]
     while any(accepted):
         accepted = [create(machine, tenant, limits) for tenant in tenants]
-    return QueueStatus(machine.redis).backlog()
+    return QueueStatus(machine.redis, KEYS).backlog()
 
 
 @pytest.mark.parametrize("n_tenants", [1, 2, 5])

@@ -9,7 +9,6 @@ import pytest
 from redis import Redis
 from rq.job import Job as RqJob
 
-from app.core import redis_keys
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, Orphan, new_job_id
 from app.core.jobs.queue_status import QueueStatus
@@ -18,7 +17,7 @@ from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
 from tests.app.records import queued
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from worker.reconciler import Reconciler
 
 SHORT_S, LONG_S = 60.0, 180.0
@@ -26,7 +25,7 @@ SHORT_S, LONG_S = 60.0, 180.0
 
 @pytest.fixture
 def status(redis: Redis) -> QueueStatus:
-    return QueueStatus(redis)
+    return QueueStatus(redis, KEYS)
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def lose_list(machine: JobStateMachine) -> None:
 
 
 def waiting(machine: JobStateMachine) -> list[str]:
-    return [text(job_id) for job_id in cast(list[bytes], machine.redis.zrange(redis_keys.WAITING, 0, -1))]
+    return [text(job_id) for job_id in cast(list[bytes], machine.redis.zrange(KEYS.waiting, 0, -1))]
 
 
 def counted(machine: JobStateMachine) -> Backlog:
@@ -125,7 +124,7 @@ def test_debts_are_forgotten_when_nobody_waits(machine: JobStateMachine) -> None
     first, last = begin(machine), begin(machine)
     for run in (first, last):
         machine.succeed(run, result={}, audio={"duration_s": 900.0})
-    assert not machine.redis.exists(redis_keys.TENANT_QUEUES)
+    assert not machine.redis.exists(KEYS.tenant_queues)
 
 
 def test_a_tenant_alone_is_served_in_the_order_in_which_its_jobs_came(machine: JobStateMachine) -> None:
@@ -184,7 +183,7 @@ def test_whatever_happens_list_positions_and_counts_agree(
         assert status.backlog() == counted(machine)
     while machine.queue.rq.job_ids:
         start()
-    assert not machine.redis.exists(redis_keys.TENANT_QUEUES)
+    assert not machine.redis.exists(KEYS.tenant_queues)
 
 
 def test_a_neighbour_that_a_worker_has_just_taken_is_not_looked_for_in_vain(machine: JobStateMachine) -> None:
@@ -199,7 +198,7 @@ def test_a_lost_list_comes_back_in_the_same_order(machine: JobStateMachine, reco
     send(machine, "heavy", 20)
     send(machine, "light", 3)
     before = machine.queue.rq.job_ids
-    assert UnfinishedJobs(machine.redis).ids() == before  # the order in which they are queued again
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == before  # the order in which they are queued again
     lose_list(machine)
     reconciler.run()
     reconciler.run()
@@ -211,7 +210,7 @@ def test_a_job_that_waits_nowhere_waits_again(
 ) -> None:
     jobs = send(machine, "one", 2)
     lose_list(machine)
-    machine.redis.delete(redis_keys.WAITING, redis_keys.TENANT_QUEUES)
+    machine.redis.delete(KEYS.waiting, KEYS.tenant_queues)
     reconciler.run()
     reconciler.run()
     assert machine.queue.rq.job_ids == waiting(machine)
@@ -221,7 +220,7 @@ def test_a_job_that_waits_nowhere_waits_again(
 
 @pytest.mark.parametrize("damage", ["lost", "of another type", "unreadable"])
 def test_counts_that_are_wrong_are_counted_again(machine: JobStateMachine, status: QueueStatus, damage: str) -> None:
-    jobs, key = send(machine, "one", 3), redis_keys.TENANT_QUEUES
+    jobs, key = send(machine, "one", 3), KEYS.tenant_queues
     if damage == "unreadable":
         machine.redis.hset(key, mapping={"one": "[", "": "{}"})
     else:
@@ -240,9 +239,9 @@ def test_a_queue_that_an_older_version_filled_is_served_in_its_order_and_then_by
     """It served first come, first served, and kept no counts: a job's score was all audio that had come before."""
     old = [job for _ in range(3) for tenant in ("a", "b") for job in send(machine, tenant)]
     lose_list(machine)
-    machine.redis.delete(redis_keys.TENANT_QUEUES)
+    machine.redis.delete(KEYS.tenant_queues)
     machine.redis.rpush(machine.queue.rq.key, *ids(*old))
-    machine.redis.zadd(redis_keys.WAITING, {job.id: 5000.0 + n * SHORT_S for n, job in enumerate(old)})
+    machine.redis.zadd(KEYS.waiting, {job.id: 5000.0 + n * SHORT_S for n, job in enumerate(old)})
     machine.check_counts()
     assert status.backlog() == counted(machine)
     [new], [newcomer] = send(machine, "a"), send(machine, "c")
@@ -256,7 +255,7 @@ def test_a_canceled_backlog_waits_no_more(machine: JobStateMachine, status: Queu
     assert status.backlog() == Backlog(1, SHORT_S, {"one": SHORT_S})
     machine.cancel(first)
     assert status.backlog() == Backlog()
-    assert not machine.redis.exists(redis_keys.TENANT_QUEUES)
+    assert not machine.redis.exists(KEYS.tenant_queues)
 
 
 def test_redis_users_of_an_older_release_queue_jobs_all_the_same(redis: Redis, redis_url: str) -> None:

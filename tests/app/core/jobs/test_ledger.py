@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from app.core import redis_keys
 from app.core.jobs.models import AttemptsExhausted, Job, JobState, RunSignal, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
-from tests.conftest import state_machine
+from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 RACERS = 16
@@ -104,7 +103,7 @@ def test_a_run_that_loses_its_job_before_it_hears_of_its_start_keeps_its_own_num
 
     def overtaken(*args: Any, **arguments: Any) -> Any:
         answer = start(*args, **arguments)
-        redis.hset(redis_keys.record(job.id), "lease_until", "0")
+        redis.hset(KEYS.record(job.id), "lease_until", "0")
         assert state_machine(redis).start(job.id, max_attempts=3, lease_s=60)
         return answer
 
@@ -141,7 +140,7 @@ def test_a_record_of_an_older_version_is_run_to_its_end(machine: JobStateMachine
     job = write(redis, machine, data_dir)
     score_track(machine, data_dir)(job.id)
     assert outcome(machine, job).status is JobState.SUCCEEDED
-    assert (stored(data_dir), UnfinishedJobs(machine.redis).ids()) == ([], [])
+    assert (stored(data_dir), UnfinishedJobs(machine.redis, KEYS).ids()) == ([], [])
 
 
 def test_a_record_of_an_older_version_can_be_given_back_and_canceled(

@@ -19,8 +19,8 @@ from app.core.jobs.models import (
 )
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
-from app.core.redis_keys import updates_channel
 from tests.app.records import is_orphaned
+from tests.conftest import KEYS
 
 EXPIRED = -1.0
 
@@ -52,7 +52,7 @@ def test_a_job_runs_and_succeeds(machine: JobStateMachine) -> None:
     assert over.status is JobState.SUCCEEDED
     assert over.finished_at
     assert over.result == {"scores": {"clarity": 3.0}}
-    assert UnfinishedJobs(machine.redis).ids() == []
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == []
 
 
 def test_a_terminal_state_never_changes(machine: JobStateMachine) -> None:
@@ -126,7 +126,7 @@ def test_of_many_simultaneous_starts_one_wins(machine: JobStateMachine) -> None:
 def test_open_jobs_are_kept_and_finished_ones_expire(machine: JobStateMachine, redis: Redis) -> None:
     waiting, over = queued(machine), started(machine, queued(machine))
     machine.succeed(over, result={})
-    assert UnfinishedJobs(machine.redis).ids() == [waiting.id]
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == [waiting.id]
     assert redis.ttl(f"apex:job:{waiting.id}") == -1
     assert 0 < redis.ttl(f"apex:job:{over.id}") <= 60
 
@@ -167,7 +167,7 @@ def test_a_purged_job_leaves_only_a_tombstone_of_its_tenant(machine: JobStateMac
     assert machine.store.expired_at(run.id, tenant="a")
     assert machine.store.expired_at(run.id, tenant="b") is None
     assert [*machine.store.list_by_created("a")] == []
-    assert UnfinishedJobs(machine.redis).ids() == []
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == []
     assert redis.keys(f"*{run.id}*") == [f"apex:gone:{run.id}".encode()]
 
 
@@ -193,7 +193,7 @@ def test_open_jobs_of_a_tenant_are_bounded(machine: JobStateMachine) -> None:
 def test_a_job_can_be_created_finished(machine: JobStateMachine) -> None:
     job = queued(machine, status=JobState.SUCCEEDED, cached=True, result={"scores": {}}, finished_at=1.0)
     assert machine.store.get(job.id) == job
-    assert UnfinishedJobs(machine.redis).ids() == []
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == []
     assert machine.start(job.id, max_attempts=3, lease_s=60) is None
     assert 0 < machine.redis.ttl(f"apex:job:{job.id}") <= 60
 
@@ -201,7 +201,7 @@ def test_a_job_can_be_created_finished(machine: JobStateMachine) -> None:
 def test_each_change_wakes_who_listens(machine: JobStateMachine, redis: Redis) -> None:
     run = started(machine, queued(machine))
     with redis.pubsub(ignore_subscribe_messages=True) as listener:  # type: ignore[no-untyped-call]
-        listener.subscribe(updates_channel(run.id))
+        listener.subscribe(KEYS.updates_channel(run.id))
         machine.report(run, progress={})
         machine.fail(run, error={"code": "audio_silent"})
         messages = [message for _ in range(20) if (message := listener.get_message(timeout=0.1))]
