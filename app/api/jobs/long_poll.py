@@ -3,8 +3,9 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -13,14 +14,14 @@ from starlette.types import Receive
 
 from app.api.dependencies import Services
 from app.api.jobs.notifications import Listener, TooManyListeners
-from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
-from app.core.jobs.models import now_s
-from app.core.problems import Problem
 
 _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+#: Reads the job that is waited for. Raises as `JobService.get` does.
+Read = Callable[[], Awaitable[JobRecord]]
 
 
 async def wait_until_done(
@@ -29,24 +30,24 @@ async def wait_until_done(
     """Wait until a job has ended, at most for `timeout_s`; returns it as it is then.
 
     Does not wait when too many clients wait already, in all or of this tenant, or the server stops. The wait also ends
-    when the client of `request` disconnects. Raises `job_expired` for a job that does not exist any more, and Redis's
-    own errors.
+    when the client of `request` disconnects. Raises as `JobService.get` does, and Redis's own errors.
     """
+    read, deadline = partial(run_in_threadpool, services.job_service.get, caller, job_id), time.monotonic() + timeout_s
     try:
         async with (
             services.notifications.listen(job_id, caller) as listener,
             _disconnection(request, listener) as disconnected,
         ):
-            return await _wait(services, job_id, listener, disconnected, deadline=time.monotonic() + timeout_s)
+            return await _wait(services, read, listener, disconnected, deadline=deadline)
     except TooManyListeners:
-        return await _read(services, job_id)
+        return await read()
 
 
 async def _wait(
-    services: Services, job_id: str, listener: Listener, disconnected: asyncio.Event, *, deadline: float
+    services: Services, read: Read, listener: Listener, disconnected: asyncio.Event, *, deadline: float
 ) -> JobRecord:
     while True:
-        job = await _read(services, job_id)
+        job = await read()
         remaining_s = deadline - time.monotonic()
         if job.status.done or remaining_s <= 0 or services.notifications.closed or disconnected.is_set():
             return job
@@ -70,13 +71,6 @@ async def _disconnection(request: Request | None, listener: Listener) -> AsyncIt
     finally:
         if watcher:
             watcher.cancel()
-
-
-async def _read(services: Services, job_id: str) -> JobRecord:
-    job = await run_in_threadpool(services.jobs.get, job_id)
-    if job is None:
-        raise Problem("job_expired", expired_at=timestamp(now_s()))
-    return job
 
 
 def preferred_wait_s(prefer: str | None, *, max_s: int) -> int:

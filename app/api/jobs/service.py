@@ -11,7 +11,7 @@ from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
-from app.core.jobs.models import JobState, QueuePosition, now_s
+from app.core.jobs.models import JobState, QueuePosition
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -47,7 +47,7 @@ class JobService:
             job = None
         if job is not None and job.tenant == caller.tenant:
             return job
-        raise self._missing(caller, job_id)
+        raise self._missing(caller.tenant, job_id)
 
     def get_many(self, caller: Caller, job_ids: Sequence[str]) -> list[JobRecord]:
         """The caller's jobs, in one round trip. Raises as `get` does; the problem points at every missing job."""
@@ -56,7 +56,7 @@ class JobService:
         missing = [index for index, job_id in enumerate(job_ids) if job_id not in present]
         if missing:
             errors = [{"pointer": pointer(("job_ids", index)), "detail": "There is no such job."} for index in missing]
-            raise self._missing(caller, job_ids[missing[0]], errors=errors)
+            raise self._missing(caller.tenant, job_ids[missing[0]], errors=errors)
         return jobs
 
     def view(self, job: JobRecord, position: QueuePosition | None = None) -> Job:
@@ -85,7 +85,7 @@ class JobService:
         self.machine.cancel(job)
         after = self.machine.store.get(job.id)
         if after is None:
-            raise Problem("job_expired", expired_at=timestamp(now_s()))
+            raise self._missing(job.tenant, job.id)
         if after.status in (JobState.SUCCEEDED, JobState.FAILED):
             raise Problem("job_already_finished", f"The job has {after.status}.", status_now=after.status)
         if after.status is JobState.CANCELED:
@@ -118,8 +118,8 @@ class JobService:
         fields = self.machine.store.get_fields([job_id], ["tenant"])[0]
         return fields is not None and fields["tenant"] == caller.tenant
 
-    def _missing(self, caller: Caller, job_id: str, **extensions: Any) -> Problem:
-        expired_at = self.machine.store.expired_at(job_id, tenant=caller.tenant)
+    def _missing(self, tenant: str, job_id: str, **extensions: Any) -> Problem:
+        expired_at = self.machine.store.expired_at(job_id, tenant=tenant)
         if expired_at is not None:
             return Problem("job_expired", expired_at=timestamp(expired_at), **extensions)
         return Problem("not_found", "There is no such job.", **extensions)

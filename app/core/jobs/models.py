@@ -1,7 +1,6 @@
 """A job: its record, its states, its events, and the errors of changing it."""
 
 import json
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -47,11 +46,6 @@ class RunSignal(StrEnum):
 def new_job_id() -> str:
     """An unguessable id of letters, digits and `_`, the only characters that RQ takes."""
     return f"job_{uuid.uuid4().hex}"
-
-
-def now_s() -> float:
-    """Seconds since the epoch, to the millisecond that the API shows."""
-    return round(time.time(), 3)
 
 
 @dataclass(frozen=True)

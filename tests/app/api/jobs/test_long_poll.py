@@ -14,6 +14,7 @@ from redis import Redis
 from app.api.auth.api_keys import KeyStore
 from app.api.dependencies import Services
 from app.api.jobs.long_poll import preferred_wait_s
+from app.api.schemas.fields import timestamp
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import problem_object
 from app.core.settings import ApiSettings
@@ -90,6 +91,7 @@ async def test_a_job_that_is_deleted_within_the_wait_is_gone(client: httpx.Async
     run = running(jobs)
     answer = await answer_after(lambda: jobs.purge(run), client.get(f"/jobs/{run.id}?wait={LONG}"))
     assert (answer.status_code, answer.json()["code"]) == (410, "job_expired")
+    assert answer.json()["expired_at"] == timestamp(jobs.store.expired_at(run.id, tenant=run.tenant))
 
 
 async def answer_after(happening: Callable[[], object], request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:

@@ -5,9 +5,10 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
+from app.api.schemas.fields import timestamp
 from app.core.jobs.models import RunSignal
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.problems import problem_object
+from app.core.problems import Problem, problem_object
 from app.core.redis_client import text
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
 
@@ -88,6 +89,17 @@ async def test_a_deleted_job_is_gone_with_all_that_it_owned(
     assert redis.keys(f"*{job.id}*") == [f"apex:gone:{job.id}".encode()]
     assert (await client.get("/jobs")).json()["items"] == []
     assert (await client.get("/capacity")).json()["jobs_running"] == 0
+
+
+def test_a_job_that_is_deleted_while_it_is_canceled_expired_when_it_was_deleted(
+    services: Services, jobs: JobStateMachine
+) -> None:
+    job = queued(jobs)
+    jobs.purge(job)
+    with pytest.raises(Problem) as gone:
+        services.job_service.cancel(job)
+    expired_at = jobs.store.expired_at(job.id, tenant=job.tenant)
+    assert (gone.value.kind.code, gone.value.extensions) == ("job_expired", {"expired_at": timestamp(expired_at)})
 
 
 async def test_a_run_of_a_deleted_job_has_lost_it(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
