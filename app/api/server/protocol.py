@@ -1,6 +1,6 @@
 """uvicorn's HTTP protocol, in which every phase of a connection has a deadline and a limit of bytes.
 
-It ignores offers of an upgrade, drops trailers, and takes a few requests before their predecessors are answered.
+It ignores offers of an upgrade, drops trailers, and reads a few requests ahead of the one that is answered.
 """
 
 import json
@@ -24,6 +24,11 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_FRAMING_BYTES = 8 * 1024
 #: Requests that may wait in one connection for the answer to the one before them.
 MAX_PIPELINED = 32
+#: Outside of a body so much is parsed at a time: no more heads than may wait fit in. While any of them waits, the rest
+#: is kept as it came. Only what follows a body in the same read can hold more, and is refused then.
+PARSED_BYTES = 512
+#: With so much kept nothing more is read, though a request that is answered waits for its client.
+MAX_UNPARSED_BYTES = 256 * 1024
 
 
 class RequestRefused(Exception):
@@ -65,6 +70,7 @@ class Protocol(HttpToolsProtocol):
         self._body_bytes = 0
         #: Read since the last byte of a body or the end of a head or a message.
         self._framing_bytes = 0
+        self._unparsed = memoryview(b"")
         self._stopped_reading = False
 
     # The connection
@@ -102,7 +108,7 @@ class Protocol(HttpToolsProtocol):
         self._deadlines.pop(phase, None)
 
     def _end_overdue(self, phase: Phase) -> None:
-        if phase is Phase.HEAD and self.flow.read_paused:
+        if phase is Phase.HEAD and (self.flow.read_paused or self._unparsed):
             self._begin(phase)  # it is the server that does not read on
         elif phase is Phase.HEAD:
             self._hang_up()
@@ -119,6 +125,22 @@ class Protocol(HttpToolsProtocol):
         if self._stopped_reading:
             self.flow.pause_reading()
             return
+        if len(self._unparsed) > MAX_UNPARSED_BYTES:
+            self._read_no_more()
+            return
+        self._unparsed = memoryview(bytes(self._unparsed) + data)
+        self._parse()
+
+    def _parse(self) -> None:
+        """Parse what was read, as far as requests may wait."""
+        while self._unparsed and not self.pipeline and not self.transport.is_closing():
+            n_bytes = len(self._unparsed) if self.cycle and self.cycle.more_body else PARSED_BYTES
+            data, self._unparsed = self._unparsed[:n_bytes], self._unparsed[n_bytes:]
+            self._parse_bytes(data)
+        if self._unparsed:
+            self.flow.pause_reading()
+
+    def _parse_bytes(self, data: memoryview) -> None:
         self._framing_bytes += len(data)
         try:
             self._feed(data)
@@ -156,7 +178,7 @@ class Protocol(HttpToolsProtocol):
         if not self._upgrade_offered():
             super().on_message_complete()
 
-    def _feed(self, data: bytes) -> None:
+    def _feed(self, data: bytes | memoryview) -> None:
         while True:
             try:
                 self.parser.feed_data(data)
@@ -192,6 +214,7 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._end(Phase.ANSWER)
         super().on_response_complete()
+        self._parse()
         if self.pipeline or self._stopped_reading:
             self.flow.pause_reading()  # uvicorn would read on, and pile up requests, at each answer
         if Phase.HEAD in self._deadlines:
@@ -239,6 +262,7 @@ class Protocol(HttpToolsProtocol):
         last = self.pipeline[0][0] if self.pipeline else cast(RequestResponseCycle, self._answered)
         last.keep_alive = False
         self._stopped_reading = True
+        self._unparsed = memoryview(b"")
         self._end(Phase.HEAD)
         self.flow.pause_reading()
 

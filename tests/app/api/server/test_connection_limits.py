@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 import anyio
@@ -129,11 +129,39 @@ def test_a_body_that_nobody_asked_for_is_not_read_for_ever(app: FastAPI) -> None
 # Requests that come before their predecessors are answered
 
 
-def test_a_few_requests_may_come_at_once_and_those_behind_are_not_kept(served: Live) -> None:
-    answer = exchange(served, LIVEZ * (MAX_PIPELINED + 10))
-    assert statuses(answer) == [200] * (MAX_PIPELINED + 1)
+@pytest.mark.parametrize("request_", [LIVEZ, b"GET / HTTP/1.1\r\nHost:a\r\n\r\n"])
+def test_requests_that_come_at_once_are_answered_one_and_all(served: Live, request_: bytes) -> None:
+    answers = exchange(served, request_ * 300 + LAST)
+    assert len(statuses(answers)) == 301
+    assert answers.count(b"connection: close") == 1
+
+
+def test_requests_whose_answers_are_read_late_are_answered_one_and_all(served: Live) -> None:
+    with connect(served) as connection:
+        for _ in range(200):
+            connection.sendall(LARGE[: len(LARGE) // 30])
+        time.sleep(SOON_S)
+        connection.sendall(LAST)
+        answers = b"".join(iter(partial(connection.recv, 65536), b""))
+    assert statuses(answers) == [200] * 201
+
+
+def test_requests_behind_a_body_are_not_kept_beyond_a_few(served: Live) -> None:
+    answer = exchange(served, CHUNKED + b"0\r\n\r\n" + LIVEZ * (MAX_PIPELINED + 10))
+    assert statuses(answer) == [202] + [200] * MAX_PIPELINED
     assert answer.count(b"connection: close") == 1
     assert b"connection: close" in answer.rpartition(b"HTTP/1.1")[2]
+
+
+def test_requests_are_not_kept_by_the_megabyte_while_the_first_waits(served: Live) -> None:
+    run = running(served.services.machine)
+    n_bytes = 0
+    with connect(served) as connection, suppress(TimeoutError):
+        connection.settimeout(1.0)
+        connection.sendall(LIVEZ.replace(b"/livez", b"/jobs/%s?wait=300" % run.id.encode()))
+        while n_bytes < 64 * MIB:
+            n_bytes += connection.send(LIVEZ * 1000)
+    assert n_bytes < 32 * MIB
 
 
 def test_what_follows_a_request_does_not_take_its_answer(served: Live) -> None:
