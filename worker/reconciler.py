@@ -46,8 +46,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Ids that RQ holds beside the queue, of all unfinished jobs, those that wait in their order, and in the queue."""
+    """Ids that RQ holds beside the queue, of all unfinished jobs, those that wait in their order, and in the queue.
 
+    `at`: when it was taken, in whole seconds of Redis's clock.
+    """
+
+    at: int
     held_by_rq: set[str]
     unfinished: list[str]
     queued: set[str]
@@ -117,6 +121,7 @@ class Reconciler:
             rq.key: "list",
             self._intermediate: "list",
             self._started: "zset",
+            self._failed: "zset",
             WORKERS_BY_QUEUE_KEY % rq.name: "set",
             REDIS_WORKER_KEYS: "set",
         }
@@ -124,16 +129,18 @@ class Reconciler:
 
     def _snapshot(self) -> Snapshot:
         # In this order: whatever RQ holds now and is not unfinished then has finished.
-        held_by_rq = self._ids_held_by_rq()
+        at, _ = self._redis.time()
+        held_by_rq = self._ids_held_by_rq(at)
         unfinished = self.unfinished.ids()
         queued = {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1)}
-        return Snapshot(held_by_rq, unfinished, queued)
+        return Snapshot(at, held_by_rq, unfinished, queued)
 
-    def _ids_held_by_rq(self) -> set[str]:
-        """Ids that RQ notes as taken from the queue, those of runs that broke off among them."""
+    def _ids_held_by_rq(self, at: int) -> set[str]:
+        """Ids that RQ notes as taken from the queue, of runs that broke off, and of those that RQ takes for failed."""
         taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, -1))
-        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, self._redis.time()[0]))
-        return {text(entry).partition(":")[0] for entry in (*taken, *broken_off)}
+        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, at))
+        failed = cast(list[bytes], self._redis.zrange(self._failed, 0, -1))
+        return {text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}
 
     def _requeue_orphaned(self, snapshot: Snapshot) -> list[str]:
         requeued, candidates = list[str](), dict[str, Orphan]()
@@ -154,6 +161,7 @@ class Reconciler:
         """Queue again what the pass before has found orphaned too; the ids, and the rest of those that are orphaned."""
         for job_id in found.absent:
             self._try(job_id, partial(self.unfinished.forget, job_id))
+        self._forget(found.absent)
         orphans = {orphan.id: orphan for orphan in found.orphaned}
         spent = [orphan.id for orphan in found.orphaned if orphan.attempts_used >= self.max_attempts]
         for job_id in spent:
@@ -181,7 +189,7 @@ class Reconciler:
         return [Orphan(job.id, job.tenant, job.attempts_used, at) for job, at in zip(taken, enqueued_at, strict=True)]
 
     def _forget(self, job_ids: Collection[str]) -> None:
-        """Delete all that RQ keeps of jobs that have finished."""
+        """Delete all that RQ keeps of jobs that have finished, or have no record."""
         if job_ids:
             self._redis.delete(*map(RqJob.key_for, job_ids))
         self._forget_runs(job_ids)
@@ -220,7 +228,10 @@ class Reconciler:
         self._forget(snapshot.held_by_rq - set(snapshot.unfinished))
         for job_id in snapshot.held_by_rq & snapshot.queued:
             self._redis.lrem(self._intermediate, 0, job_id)
-        self._redis.zremrangebyscore(self._started, 0, self._redis.time()[0])
+        # Not by the time that it is now: what broke off since is in no snapshot yet.
+        self._redis.zremrangebyscore(self._started, 0, snapshot.at)
+        if snapshot.held_by_rq:
+            self._redis.zrem(self._failed, *snapshot.held_by_rq)
         clean_worker_registry(self.queue.rq)
 
     def _delete_orphaned_audio(self, snapshot: Snapshot) -> None:
@@ -242,6 +253,10 @@ class Reconciler:
     @property
     def _started(self) -> str:
         return str(self.queue.rq.started_job_registry.key)
+
+    @property
+    def _failed(self) -> str:
+        return str(self.queue.rq.failed_job_registry.key)
 
     @property
     def _redis(self) -> Redis:

@@ -18,7 +18,7 @@ from tests.app.records import enqueue_by_rq, queued
 from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
-from worker.reconciler import Reconciler
+from worker.reconciler import Reconciler, Snapshot
 
 
 @pytest.fixture
@@ -132,10 +132,11 @@ def test_what_rq_carries_after_the_end_is_dropped(
 def test_an_open_id_without_a_record_is_forgotten(
     reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
 ) -> None:
-    job = unqueued(machine, data_dir)
-    machine.redis.delete(f"apex:job:{job.id}")
+    job = accepted(machine, data_dir)
+    machine.redis.delete(f"apex:job:{job.id}", reconciler.queue.rq.key)
     reconciler.run()
     assert UnfinishedJobs(machine.redis, KEYS).ids() == []
+    assert machine.redis.keys("rq:job:*") == []
 
 
 def test_old_audio_without_an_open_job_is_deleted(
@@ -221,6 +222,40 @@ def test_what_a_worker_left_that_died_right_after_the_end_is_deleted(
     machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() - 1})
     reconciler.run()
     assert machine.redis.keys(f"*{job.id}*") == [key for key in machine.redis.keys("apex:*") if job.id.encode() in key]
+
+
+def test_what_a_worker_left_that_died_while_the_rest_was_repaired_is_deleted_by_the_next_pass(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, rq = ended_as(JobState.SUCCEEDED, machine, data_dir), reconciler.queue.rq
+    enqueue_by_rq(reconciler.queue, job.id)
+    machine.redis.delete(rq.key)
+    seconds, _ = machine.redis.time()
+
+    def die(_snapshot: Snapshot) -> list[str]:
+        machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": seconds + 5})
+        monkeypatch.setattr(machine.redis, "time", lambda: (seconds + 10, 0))
+        return []
+
+    monkeypatch.setattr(reconciler, "_requeue_orphaned", die)
+    reconciler.run()
+    reconciler.run()
+    assert machine.redis.keys("rq:job:*") == []
+
+
+def test_what_rq_takes_for_failed_is_deleted(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:
+    """RQ notes a failure when Redis refuses what it writes after a run. Nothing else deletes it."""
+    over, waiting, rq = (
+        ended_as(JobState.SUCCEEDED, machine, data_dir),
+        accepted(machine, data_dir),
+        reconciler.queue.rq,
+    )
+    enqueue_by_rq(reconciler.queue, over.id)
+    machine.redis.lrem(rq.key, 0, over.id)
+    machine.redis.zadd(rq.failed_job_registry.key, {over.id: time.time() + 300, waiting.id: time.time() + 300})
+    reconciler.run()
+    assert machine.redis.keys("rq:job:*") == [f"rq:job:{waiting.id}".encode()]
+    assert machine.redis.zcard(rq.failed_job_registry.key) == 0
 
 
 def test_what_a_live_run_holds_is_not_stale(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:

@@ -26,6 +26,7 @@ set_aside_wrong_types({'hash', 'stream', 'string', 'zset', 'zset', 'zset', 'zset
 
 local TOMBSTONE_TTL_S = 30 * 24 * 60 * 60
 local MAX_EVENTS = 256
+local RQ_JOB_TTL_S = 60 * 60
 
 -- A field of the record as JSON text; a record that an older version wrote may lack it.
 local function field(name, default) return redis.call('HGET', record, name) or default end
@@ -71,6 +72,8 @@ local function remove_from_indexes()
   leave_queue()
   for _, index in ipairs({unfinished, in_flight, deadlines}) do redis.call('ZREM', index, args.id) end
   redis.call('HDEL', running, args.id)
+  -- RQ deletes what it keeps of a job at the end of a run. There may be none: a list that was lost has no ids.
+  redis.call('EXPIRE', rq_job, RQ_JOB_TTL_S)
 end
 
 -- Take the id out of RQ's list, with what RQ keeps of it, unless a worker has taken it already.

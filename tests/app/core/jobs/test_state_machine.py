@@ -1,6 +1,7 @@
 """The job state machine: which state may follow which, and who wins."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -223,6 +224,18 @@ def test_a_key_of_the_wrong_type_is_set_aside_before_a_step(machine: JobStateMac
     job = queued(machine)
     assert machine.queue.rq.job_ids == [job.id]
     assert redis.get(f"{machine.queue.rq.key}:set_aside") == b"not a list"
+
+
+@pytest.mark.parametrize("end", [JobStateMachine.cancel, JobStateMachine.purge])
+def test_what_rq_keeps_of_a_job_goes_away_after_its_end_though_the_list_was_lost(
+    machine: JobStateMachine, redis: Redis, end: Callable[[JobStateMachine, Job], None]
+) -> None:
+    job = queued(machine)
+    _, rq_queue, rq_job = machine.queue.keys(job.id)
+    assert redis.ttl(rq_job) == -1
+    redis.delete(rq_queue)
+    end(machine, job)
+    assert redis.ttl(rq_job) > 0
 
 
 def test_a_canceled_job_leaves_the_queue_unless_a_worker_has_taken_it(machine: JobStateMachine, redis: Redis) -> None:
