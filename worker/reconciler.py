@@ -19,7 +19,7 @@ from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
 
-from app.core.jobs.models import Job, JobState, Orphan, RunSignal
+from app.core.jobs.models import FINAL_STATES, Job, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, Standings, UnfinishedJobs, slices
 from app.core.lua.script import LuaScript
@@ -37,7 +37,6 @@ BUDGET_S = 2.0
 SWEEP_EVERY_S = 60.0
 #: Ids of a log line about many jobs.
 SHOWN = 10
-FINAL_STATES = [state for state in JobState if state.done]
 #: Errors after which nothing else can be repaired either.
 AWAY = (ConnectionError, TimeoutError)
 
@@ -159,8 +158,8 @@ class Reconciler:
 
     def _requeue(self, found: Standings) -> tuple[list[str], dict[str, Orphan]]:
         """Queue again what the pass before has found orphaned too; the ids, and the rest of those that are orphaned."""
-        for job_id in found.absent:
-            self._try(job_id, partial(self.unfinished.forget, job_id))
+        for job_id, tenant in (found.finished | dict.fromkeys(found.absent, "")).items():
+            self._try(job_id, partial(self.machine.forget, job_id, tenant=tenant))
         self._forget(found.absent)
         orphans = {orphan.id: orphan for orphan in found.orphaned}
         spent = [orphan.id for orphan in found.orphaned if orphan.attempts_used >= self.max_attempts]

@@ -10,6 +10,7 @@ import pytest
 from redis import Redis
 
 from app.core.jobs.models import Job, JobState
+from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs
 from app.core.storage.local import AudioStorage
@@ -137,6 +138,24 @@ def test_an_open_id_without_a_record_is_forgotten(
     reconciler.run()
     assert UnfinishedJobs(machine.redis, KEYS).ids() == []
     assert machine.redis.keys("rq:job:*") == []
+
+
+def test_an_index_that_is_given_back_with_ids_of_finished_jobs_loses_them(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+) -> None:
+    """As an attack does, or whoever puts a lost key back. Such a job took a place in its tenant's quota for ever."""
+    over, waiting = ended_as(JobState.SUCCEEDED, machine, data_dir), accepted(machine, data_dir)
+    machine.redis.lrem(reconciler.queue.rq.key, 0, over.id)
+    indexes = (KEYS.unfinished, KEYS.waiting, KEYS.deadlines, KEYS.in_flight(over.tenant))
+    for index in indexes:
+        machine.redis.zadd(index, {over.id: 1.0})
+    machine.redis.hset(KEYS.running, over.id, '{"started_at": 1.0, "audio_s": 1.0}')
+    reconciler.run()
+    reconciler.run()
+    assert [over.id.encode() in machine.redis.zrange(index, 0, -1) for index in indexes] == [False] * len(indexes)
+    assert machine.redis.hlen(KEYS.running) == 0
+    assert UnfinishedJobs(machine.redis, KEYS).ids() == [waiting.id]
+    assert QueueStatus(machine.redis, KEYS).backlog().jobs == 1
 
 
 def test_old_audio_without_an_open_job_is_deleted(

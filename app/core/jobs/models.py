@@ -34,6 +34,9 @@ class JobState(StrEnum):
         return self not in (JobState.QUEUED, JobState.RUNNING)
 
 
+FINAL_STATES = frozenset(state for state in JobState if state.done)
+
+
 class RunSignal(StrEnum):
     """The answer to a run that reports: carry on, or why to stop."""
 

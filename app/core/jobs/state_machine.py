@@ -53,7 +53,19 @@ CREATE_ERRORS: Mapping[str, type[Exception]] = {
     "exists": JobExists,
 }
 
-STEPS = ("create", "start", "renew", "report", "finish", "requeue", "enqueue", "cancel", "purge", "check_counts")
+STEPS = (
+    "create",
+    "start",
+    "renew",
+    "report",
+    "finish",
+    "requeue",
+    "enqueue",
+    "cancel",
+    "purge",
+    "forget",
+    "check_counts",
+)
 
 #: For a step that is of no job.
 NO_JOB = Job(id="", storage_key="")
@@ -170,6 +182,10 @@ class JobStateMachine:
             text(job_id)
             for job_id in self._run("enqueue", NO_JOB, jobs=jobs, rq_fields=self.queue.job_fields(""), **prefixes)
         ]
+
+    def forget(self, job_id: str, *, tenant: str = "") -> None:
+        """Take the id of a job that is finished, or has no record, out of the indexes of unfinished jobs."""
+        self._run("forget", Job(id=job_id, storage_key=job_id, tenant=tenant))
 
     def check_counts(self) -> None:
         """Count anew what waits, if the counts and the queue disagree: an older version, say, does not count."""

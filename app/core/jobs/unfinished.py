@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import Redis
 
 from app.core import stored
-from app.core.jobs.models import Job, JobState, Orphan
+from app.core.jobs.models import FINAL_STATES, Job, JobState, Orphan
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
@@ -27,12 +27,16 @@ FIELDS = ("id", "tenant", "status", "attempt", "handed_back", "lease_until", "le
 
 @dataclass
 class Standings:
-    """What became of some unfinished jobs: ids without a record, those that nobody runs, the workers of those that run.
+    """What became of some unfinished jobs, as far as their records can be read.
 
-    A job whose record cannot be read is in none of them.
+    absent : ids without a record
+    finished : the tenants of those that are finished, by their ids: an index that was lost, and given back, has such
+    orphaned : those that nobody runs
+    workers : the workers of those that run
     """
 
     absent: list[str] = field(default_factory=list)
+    finished: dict[str, str] = field(default_factory=dict)
     orphaned: list[Orphan] = field(default_factory=list)
     workers: dict[str, str] = field(default_factory=dict)
 
@@ -80,17 +84,13 @@ class UnfinishedJobs:
             status = fields["status"] if fields else None
             if fields is None:
                 found.absent.append(job_id)
+            elif status in FINAL_STATES:
+                found.finished[job_id] = str(fields["tenant"])
             elif status == JobState.QUEUED or (status == JobState.RUNNING and not leased(fields, now)):
                 found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
                 found.workers[job_id] = fields["worker"]
         return found
-
-    def forget(self, job_id: str) -> None:
-        """Drop an id without a record from the indexes of unfinished jobs."""
-        for index in (self.keys.unfinished, self.keys.waiting, self.keys.deadlines):
-            self.redis.zrem(index, job_id)
-        self.redis.hdel(self.keys.running, job_id)
 
     def _members(self, index: str, first: int, last: int, *, byscore: bool = False) -> list[str]:
         found = cast(list[bytes], stored.read(self.redis.zrange, index, first, last, byscore=byscore) or [])
