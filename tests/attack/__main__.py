@@ -81,7 +81,7 @@ def table(report: Report) -> Table:
         found.add_row(*(row(phase) if not phase.lacks else [phase.name, f"not run: lacks {phase.lacks}"]))
     for service in report.services:
         sets = {name: len(members) for name, members in service.verdict.sets.items()}
-        sets["residue"] = sum(service.verdict.residue.values())
+        sets["residue"] = service.verdict.n_residue
         text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sets.items())
         found.caption = f"{found.caption or ''}{service.n_accepted} jobs accepted: {text}\n"
     return found
@@ -113,7 +113,9 @@ def findings(report: Report) -> Iterator[tuple[str, str]]:
     for service in report.services:
         yield from (("end", text) for text in service.findings)
         yield from (("end", f"{name}: {sorted(ids)[:5]}") for name, ids in service.verdict.sets.items() if ids)
-        yield from (("end", f"left over: {name} {n}") for name, n in service.verdict.residue.items() if n)
+        yield from (
+            ("end", f"left over: {name}: {found[:5]}") for name, found in service.verdict.residue.items() if found
+        )
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def row(report: Report) -> dict[str, object]:
         "faults": report.n_faults,
         "of these, Redis killed": redis_kills,
         **{name.replace("_", " "): len(members) for name, members in report.verdict.sets.items()},
-        "residue": sum(report.verdict.residue.values()),
+        "residue": report.verdict.n_residue,
         "runs begun again": report.n_runs_again,
         "answers that were no yes": report.n_refusals,
         "slowest job, s": report.slowest_s,

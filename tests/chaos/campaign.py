@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -18,6 +19,7 @@ from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
 from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
@@ -198,7 +200,7 @@ def reporting(clients: Clients, injector: Injector, on_progress: OnProgress) -> 
 
 def settle(
     service: Running, clients: Clients, *, tenant: str = ANONYMOUS_TENANT
-) -> tuple[dict[str, Json], dict[str, int]]:
+) -> tuple[dict[str, Json], dict[str, list[str]]]:
     """Wait until all is over and nothing is left, or nothing moves; the jobs of the tenant, and the residue."""
     with Redis.from_url(redis_url(service.pid), retry_on_error=[ConnectionError], retry=Retry(NoBackoff(), 3)) as redis:
         left, moved_at = -1, time.monotonic()
@@ -207,7 +209,7 @@ def settle(
             for job_id in waiting[:READ_AT_A_TIME]:
                 clients.read(job_id)
             sweep(redis, service.data_dir)
-            before, left = left, len(waiting) + sum(residue(redis, service.data_dir).values())
+            before, left = left, len(waiting) + sum(map(len, residue(redis, service.data_dir).values()))
             moved_at = moved_at if left == before else time.monotonic()
             time.sleep(0.5)
         for job_id in clients.history.job_ids():  # everything once more: nothing may have changed since
@@ -236,22 +238,24 @@ def owner(redis: Redis, key: bytes) -> str:
     return str(json.loads(redis.hget(key, "tenant") or "null"))
 
 
-def residue(redis: Redis, data_dir: Path) -> dict[str, int]:
-    """What should be empty when every job is over."""
+def residue(redis: Redis, data_dir: Path) -> dict[str, list[str]]:
+    """The names of what should not be there when every job is over, by where they are."""
     queue = ScoreQueue(redis, name="scores").rq
+    held: dict[str, Any] = {
+        "queue": redis.lrange(queue.key, 0, -1),
+        "intermediate": redis.lrange(queue.intermediate_queue_key, 0, -1),
+        "wip": redis.zrange(queue.started_job_registry.key, 0, -1),
+        "rq jobs": redis.keys("rq:job:*"),
+    }
     return {
-        "open": len(UnfinishedJobs(redis, KEYS).ids()),
-        "queue": redis.llen(queue.key),
-        "intermediate": redis.llen(queue.intermediate_queue_key),
-        "wip": redis.zcard(queue.started_job_registry.key),
-        "rq jobs": len(redis.keys("rq:job:*")),
-        "audio": n_files(data_dir / "audio"),
-        "scratch": n_files(data_dir / "scratch"),
+        "open": UnfinishedJobs(redis, KEYS).ids(),
+        **{name: list(map(text, members)) for name, members in held.items()},
+        **{name: file_names(data_dir / name) for name in ("audio", "scratch")},
     }
 
 
-def n_files(directory: Path) -> int:
-    return sum(1 for path in directory.rglob("*") if path.is_file())
+def file_names(directory: Path) -> list[str]:
+    return [path.name for path in directory.rglob("*") if path.is_file()]
 
 
 def redis_url(supervisor_pid: int) -> str:

@@ -5,7 +5,7 @@ All sets must be empty. Runs that were begun again are counted, not forbidden.
 
 import threading
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,25 +63,29 @@ def sound(script: Script, job: Json) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The five sets, by job id or track name, and what was left over."""
+    """The five sets, by job id or track name, and the names of what was left over."""
 
     lost: set[str]
     unexpected: set[str]
     flipped: set[str]
     seen_twice: set[str]
     stuck: set[str]
-    residue: Mapping[str, int]
+    residue: Mapping[str, Sequence[str]]
 
     @property
     def sets(self) -> dict[str, set[str]]:
         return {name: getattr(self, name) for name in ("lost", "unexpected", "flipped", "seen_twice", "stuck")}
 
     @property
+    def n_residue(self) -> int:
+        return sum(map(len, self.residue.values()))
+
+    @property
     def holds(self) -> bool:
-        return not any(self.sets.values()) and not any(self.residue.values())
+        return not any(self.sets.values()) and not self.n_residue
 
 
-def judge(history: History, jobs: Mapping[str, Json], residue: Mapping[str, int]) -> Verdict:
+def judge(history: History, jobs: Mapping[str, Json], residue: Mapping[str, Sequence[str]]) -> Verdict:
     """Compare the clients' history with all the jobs that the service holds, as JSON by id."""
     made = defaultdict(set)
     for job_id, job in jobs.items():

@@ -47,7 +47,7 @@ def history_of(*job_ids: str) -> History:
 
 
 def test_the_checker_is_content_when_all_is_well() -> None:
-    assert judge(history_of("a"), {"a": DONE}, {"queue": 0}).holds
+    assert judge(history_of("a"), {"a": DONE}, {"queue": []}).holds
 
 
 def test_the_checker_sees_a_lost_job() -> None:
@@ -86,4 +86,4 @@ def test_the_checker_sees_an_end_that_changed() -> None:
 
 
 def test_the_checker_sees_what_was_left_over() -> None:
-    assert not judge(history_of("a"), {"a": DONE}, {"audio": 1}).holds
+    assert not judge(history_of("a"), {"a": DONE}, {"audio": ["a file"]}).holds
