@@ -8,13 +8,15 @@ import sys
 
 from rq import Queue, Worker
 
+from app.core.misconfiguration import ends_if_misconfigured
 from app.core.redis_client import connect
-from app.core.settings import WorkerSettings
+from app.core.settings import WorkerSettings, load_settings
 
 
 def main() -> None:
     """Ask Redis, because the processes themselves listen on no port."""
-    settings = WorkerSettings()
+    with ends_if_misconfigured():
+        settings = load_settings(WorkerSettings)
     queue = Queue(settings.rq_queue_name, connection=connect(settings.redis_url, max_retries=0))
     workers = Worker.all(queue=queue)
     sys.exit(0 if any(worker.hostname == socket.gethostname() for worker in workers) else 1)

@@ -6,12 +6,13 @@ from collections.abc import Callable, Container, Sequence
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
+from app.core.misconfiguration import ends_if_misconfigured, named_by_settings
 from app.core.redis_client import connect
-from app.core.settings import ServiceSettings, WorkerSettings
+from app.core.settings import ServiceSettings, WorkerSettings, load_settings
 from app.core.storage.local import AudioStorage
 from worker import environment
 from worker.reconciler import Reconciler
-from worker.supervisor import Child, Misconfigured, Supervisor
+from worker.supervisor import Child, Supervisor
 
 PROCESS_COMMAND = (sys.executable, "-m", "worker.process")
 RECONCILE_EVERY_S = 3.0
@@ -19,12 +20,10 @@ RECONCILE_EVERY_S = 3.0
 
 def main() -> None:
     """Run as many scoring processes as the settings say until SIGTERM or Ctrl-C."""
-    settings = WorkerSettings()
-    configure_logging(settings.log_level, settings.log_format)
-    try:
+    with ends_if_misconfigured():
+        settings = load_settings(WorkerSettings)
+        configure_logging(settings.log_level, settings.log_format)
         supervised(settings, processes(settings)).run()
-    except Misconfigured as error:
-        sys.exit(f"apex: {error}")
 
 
 def supervised(
@@ -45,9 +44,11 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
 def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
     queue = ScoreQueue(redis, name=settings.rq_queue_name)
+    with named_by_settings():
+        storage = AudioStorage(settings.audio_dir)
     return Reconciler(
         machine=JobStateMachine(redis, settings.redis_keys, queue=queue, result_ttl_s=settings.result_ttl_s),
-        storage=AudioStorage(settings.audio_dir),
+        storage=storage,
         max_attempts=settings.max_attempts,
         ended=ended,
     )

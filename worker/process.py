@@ -15,8 +15,9 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
+from app.core.misconfiguration import EXIT_MISCONFIGURED, ends_if_misconfigured, named_by_settings
 from app.core.redis_client import connect
-from app.core.settings import WorkerSettings
+from app.core.settings import WorkerSettings, load_settings
 from app.core.storage.local import AudioStorage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
@@ -24,7 +25,7 @@ from model.domain import ApexError
 from worker.machine_faults import Pause
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
-from worker.supervisor import EXIT_MISCONFIGURED, INSTANCE_ID_VAR
+from worker.supervisor import INSTANCE_ID_VAR
 from worker.watchdog import Watchdog
 
 log = logging.getLogger("worker.process")  # this module is run as __main__
@@ -44,7 +45,8 @@ def serve(
     load: Callable[[WorkerSettings], TrackScorer], decoding: Callable[[WorkerSettings], AbstractContextManager[Decoder]]
 ) -> None:
     """Run as one process of a supervisor, with the scorer and the decoder that are handed in."""
-    settings = WorkerSettings()
+    with ends_if_misconfigured():
+        settings = load_settings(WorkerSettings)
     configure_logging(settings.log_level, settings.log_format)
     redis = connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES)
     try:
@@ -58,7 +60,8 @@ def serve(
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
     keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
-    storage = AudioStorage(settings.audio_dir)
+    with named_by_settings():
+        storage = AudioStorage(settings.audio_dir)
     task = ScoreTrack(
         machine=JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s),
         queue_status=QueueStatus(redis, keys),
@@ -103,7 +106,8 @@ def load_warm_scorer(settings: WorkerSettings) -> TrackScorer:
 
 
 def open_decoder(settings: WorkerSettings) -> Decoder:
-    settings.scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with named_by_settings():
+        settings.scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return Decoder.from_settings(settings, scratch_dir=settings.scratch_dir)
 
 

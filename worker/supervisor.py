@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
+from app.core.misconfiguration import EXIT_MISCONFIGURED, Misconfigured
 from model.parent_death import tied_to_this_process
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ INSTANCE_ID_VAR = "APEX_SUPERVISED"
 BACKOFF_S = (0.5, 1, 2, 5)
 #: A process that lived this long is healthy: its next death is a first one.
 HEALTHY_AFTER_S = 60.0
-#: A child that ends with this status cannot work as it is configured: starting it again would not help.
-EXIT_MISCONFIGURED = 78
 
 
 @dataclass
@@ -56,10 +55,6 @@ class Child:
         delay_s = BACKOFF_S[min(self.restarts, len(BACKOFF_S)) - 1]
         self.process, self.start_after = None, now + delay_s
         log.error("%s %s: starting it again in %s s", self.name, reason, delay_s)
-
-
-class Misconfigured(Exception):
-    """A child reported that it cannot work as it is configured; its own log says why."""
 
 
 class Supervisor:
@@ -111,7 +106,7 @@ class Supervisor:
     def _restart(self, child: Child) -> None:
         if child.process and (code := child.process.poll()) is not None:
             if code == EXIT_MISCONFIGURED:
-                raise Misconfigured(f"{child.name} cannot start")
+                raise Misconfigured(f"{child.name} cannot start; the log above says why")
             self.ended.add(child.instance_id)
             child.back_off(f"ended with code {code}")
         if child.process is None and time.monotonic() >= child.start_after:

@@ -24,6 +24,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
+from app.core.misconfiguration import named_by_settings
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
@@ -69,7 +70,8 @@ class Services:
             settings.audio_limits.max_pcm_bytes,
             n_workers=lambda: max(queue_load.last.n_alive, 1) if queue_load.last else 1,
         )
-        storage = AudioStorage(settings.audio_dir, scratch_bytes=scratch_bytes)
+        with named_by_settings():
+            storage = AudioStorage(settings.audio_dir, scratch_bytes=scratch_bytes)
         admission = AdmissionControl(
             queue_status, queue, quotas, settings.backlog_limits, backlog=TtlCache(queue_status.backlog)
         )

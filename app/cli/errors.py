@@ -1,15 +1,12 @@
 """How a command ends when something expected goes wrong: one sentence on stderr and an exit status, no traceback."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import NoReturn, ParamSpec
 
-import typer
-
-from app.core.printable import printable
+from app.core.misconfiguration import end
 from model.domain import ApexError
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
@@ -19,8 +16,7 @@ Options = ParamSpec("Options")
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Print why the command ends on stderr, and end it."""
-    typer.echo(f"apex: {printable(message)}", err=True)
-    sys.exit(status)
+    end(message, status=status)
 
 
 def training_command(command: Callable[Options, None]) -> Callable[Options, None]:

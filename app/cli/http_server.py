@@ -8,12 +8,13 @@ from contextlib import suppress
 
 from fastapi import FastAPI
 
+from app.api.auth.api_keys import ApiKeysError
 from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
 from app.api.server.server import Server
 from app.api.uploads.multipart import BATCH_FORM
-from app.cli.settings import load_settings
 from app.core.logging import configure_logging
-from app.core.settings import MIB, ApiSettings
+from app.core.misconfiguration import Misconfigured
+from app.core.settings import MIB, ApiSettings, load_settings
 from app.main import create_app
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,10 @@ def serve() -> None:
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
     settings = make_room(settings)
-    app = create_app(settings)
+    try:
+        app = create_app(settings)
+    except ApiKeysError as error:
+        raise Misconfigured(str(error)) from error
     server = _server(app, settings)
     tune_gc()
     with suppress(KeyboardInterrupt):

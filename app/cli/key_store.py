@@ -10,10 +10,9 @@ from redis.exceptions import RedisError
 
 from app.api.auth.api_keys import MARK, KeyStore
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
-from app.cli.settings import load_settings
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.store import PAGE_SIZE, JobStore
-from app.core.settings import ServiceSettings
+from app.core.settings import ServiceSettings, load_settings
 from model.domain import ApexError
 
 CONNECT_TIMEOUT_S = 5.0

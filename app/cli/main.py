@@ -26,6 +26,7 @@ from app.cli.commands.train import train
 from app.cli.commands.up import up
 from app.cli.commands.worker import worker
 from app.cli.errors import fail
+from app.core.misconfiguration import ends_if_misconfigured
 from model.domain import ApexError
 
 SERVICE_COMMANDS: tuple[Callable[..., None], ...] = (up, api, worker, demo, score, settings, openapi)
@@ -49,12 +50,13 @@ app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:
-    """Run `apex`; an expected error is one line on stderr and exit status 1."""
+    """Run `apex`; an expected error is one line on stderr and exit status 1, or 78 where a setting cannot be used."""
     # A file name may hold what the terminal's encoding lacks, as stderr already expects.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        app()
+        with ends_if_misconfigured():
+            app()
     except ApexError as error:
         fail(str(error))
 

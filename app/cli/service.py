@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
-from app.cli.settings import load_settings
 from app.cli.weights_dir import CannotStart, require_weights
 from app.core.logging import configure_logging
-from app.core.settings import ApiSettings, WorkerSettings
+from app.core.misconfiguration import named_by_settings
+from app.core.settings import ApiSettings, WorkerSettings, load_settings
 from worker.main import PROCESS_COMMAND, processes, supervised
 from worker.supervisor import Child, Supervisor
 
@@ -24,6 +24,8 @@ def service(process_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[
     configure_logging(settings.log_level, settings.log_format)
     require_weights(settings.weights_dir)
     port = api.port or free_port(api.host)
+    with named_by_settings():
+        (settings.data_dir / "redis").mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         with EmbeddedRedis(settings.data_dir / "redis") as redis:
             os.environ |= {"APEX_REDIS_URL": redis.url, "APEX_PORT": str(port)}

@@ -1,31 +1,8 @@
-"""The settings of a command, refused with a sentence where they are wrong; and the table of all settings."""
+"""The table of all settings."""
 
-from typing import TypeVar
-
-from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from app.core.settings import ApiSettings, ServiceSettings, WorkerSettings
-from model.domain import ApexError
-
-Settings = TypeVar("Settings", bound=ServiceSettings)
-
-
-class WrongSetting(ApexError):
-    """A flag or an environment variable has a value that cannot be used."""
-
-
-def load_settings(kind: type[Settings]) -> Settings:
-    """The settings of this process, from flags and environment."""
-    try:
-        return kind()
-    except ValidationError as error:
-        raise WrongSetting("; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors())) from None
-
-
-def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    name = "".join(f"APEX_{part}".upper() for part in location)
-    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
 
 
 def markdown() -> str:

@@ -14,7 +14,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from model.domain import ApexError
+from app.core.misconfiguration import Misconfigured
 
 if TYPE_CHECKING:
     from model.weights.directory import Manifest
@@ -25,7 +25,7 @@ MERT_LICENCE = (
 )
 
 
-class CannotStart(ApexError):
+class CannotStart(Misconfigured):
     """Something that the service needs is missing; the text says what to run."""
 
 

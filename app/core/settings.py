@@ -5,13 +5,14 @@ The text under a field is its documentation; the README's table is made from it.
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
 from app.core.jobs.backlog import BacklogLimits
+from app.core.misconfiguration import Misconfigured
 from app.core.redis_keys import RedisKeys
 from model.domain import AudioLimits
 
@@ -70,6 +71,12 @@ class ServiceSettings(BaseSettings):
 
     log_format: str = Field("auto", pattern=r"^(auto|json|text)$")
     """Log lines as JSON objects (`json`) or for people (`text`); `auto` is text on a terminal and JSON elsewhere."""
+
+    @model_validator(mode="after")
+    def require_some_duration(self) -> Self:
+        if self.min_duration_s > self.max_duration_s:
+            raise ValueError("APEX_MIN_DURATION_S is more than APEX_MAX_DURATION_S: every track would be refused")
+        return self
 
     @property
     def redis_keys(self) -> RedisKeys:
@@ -246,6 +253,22 @@ class WorkerSettings(ServiceSettings):
     def engine_options(self) -> dict[str, Any]:
         """How the model is to be run: arguments of `model.inference.scorer.Scorer.load`."""
         return self.model_dump(include=ENGINE_OPTIONS)
+
+
+Settings = TypeVar("Settings", bound=ServiceSettings)
+
+
+def load_settings(kind: type[Settings]) -> Settings:
+    """The settings of this process, from flags and environment. Raises `Misconfigured` where one is wrong."""
+    try:
+        return kind()
+    except ValidationError as error:
+        raise Misconfigured("; ".join(_sentence(wrong["loc"], wrong["msg"]) for wrong in error.errors())) from None
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    name = "".join(f"APEX_{part}".upper() for part in location[:1])
+    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
 
 
 def is_loopback(host: str) -> bool:

@@ -12,10 +12,11 @@ from contextlib import contextmanager
 
 import pytest
 
+from app.core.misconfiguration import Misconfigured
 from tests.e2e.service import children, command
 from tests.strace import attached
 from worker import supervisor
-from worker.supervisor import Child, Misconfigured, Supervisor
+from worker.supervisor import Child, Supervisor
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(60)")
 STUBBORN = (

@@ -75,8 +75,7 @@ def _audio_beside(battles: Path) -> Path | None:
 def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
     """Score the clips that are not in the file yet, a line each, and return the file."""
     from app.cli.scoring import UNTRAINED, score_files, scoring_progress, temporary_decoder
-    from app.cli.settings import load_settings
-    from app.core.settings import WorkerSettings
+    from app.core.settings import WorkerSettings, load_settings
     from model.arena.battles import clip_file
     from model.inference.scorer import Scorer
     from model.training.tables import DataError

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from app.cli.flags import ServiceDeviceFlag, WeightsDirFlag, export
 from app.cli.terminal import literal
-from app.cli.weights_dir import MERT_LICENCE, CannotStart, ensure_weights
+from app.cli.weights_dir import MERT_LICENCE, ensure_weights
 from model.domain import ApexError
 from model.temporary import temporary_directory
 
@@ -34,8 +34,7 @@ console = Console()
 def demo(weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None) -> None:
     """Start everything, score a piece of music made on the spot, show the scores, stop everything."""
     export(weights_dir=weights, device=device)
-    from app.cli.settings import load_settings
-    from app.core.settings import WorkerSettings
+    from app.core.settings import WorkerSettings, load_settings
     from model.audio import synthesizer
 
     directory = ensure_weights(load_settings(WorkerSettings).weights_dir)
@@ -85,7 +84,7 @@ def wait_until_ready(client: "httpx.Client") -> None:
         except httpx.TransportError:
             pass
         time.sleep(POLL_S)
-    raise CannotStart(f"the service was not ready after {READY_TIMEOUT_S:.0f} s; its messages are above")
+    raise ApexError(f"the service was not ready after {READY_TIMEOUT_S:.0f} s; its messages are above")
 
 
 def score(client: "httpx.Client", track: Path) -> dict[str, Any]:

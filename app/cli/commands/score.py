@@ -29,9 +29,8 @@ def score(
         scoring_progress,
         temporary_decoder,
     )
-    from app.cli.settings import load_settings
     from app.cli.weights_dir import require_weights
-    from app.core.settings import WorkerSettings
+    from app.core.settings import WorkerSettings, load_settings
     from model.inference.scorer import Scorer
 
     settings = load_settings(WorkerSettings)

@@ -17,7 +17,7 @@ from app.cli.flags import (
     WorkersFlag,
     export,
 )
-from app.cli.weights_dir import CannotStart, ensure_weights
+from app.cli.weights_dir import ensure_weights
 
 
 def up(
@@ -36,9 +36,7 @@ def up(
     export(host=host, port=port, workers=workers, data_dir=data_dir, weights_dir=weights, device=device)
     export(allow_unauthenticated=allow_unauthenticated)
     from app.cli.service import service
-    from app.cli.settings import load_settings
-    from app.core.settings import WorkerSettings
-    from worker.supervisor import Misconfigured
+    from app.core.settings import WorkerSettings, load_settings
 
     if or_stand_in:
         os.environ["APEX_WEIGHTS_DIR"] = str(ensure_weights(load_settings(WorkerSettings).weights_dir))
@@ -46,7 +44,4 @@ def up(
         address = Text(url, f"link {url}")
         said = Text.assemble(("APEX", "bold"), " at ", address, f"   docs {url}/docs   Ctrl-C stops everything")
         Console(stderr=True).print(said, soft_wrap=True)
-        try:
-            supervisor.run()
-        except Misconfigured as error:
-            raise CannotStart(f"{error}; the log above says why") from error
+        supervisor.run()

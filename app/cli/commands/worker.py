@@ -12,9 +12,6 @@ def worker(
 ) -> None:
     """Run the scoring processes of one machine, beside a Redis and an API that run elsewhere."""
     export(workers=workers, data_dir=data_dir, redis_url=redis_url, weights_dir=weights, device=device)
-    from app.cli.settings import load_settings
-    from app.core.settings import WorkerSettings
     from worker.main import main
 
-    load_settings(WorkerSettings)  # a wrong setting is one sentence here
     main()

@@ -3,15 +3,46 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+#: Every program that reads settings.
+PROGRAMS = (
+    *("app.cli up", "app.cli worker", "app.cli api", "app.cli score a.wav", "app.cli keys list"),
+    *("worker", "worker.process", "worker.health"),
+)
 
-@pytest.mark.parametrize("command", [("up",), ("worker",), ("api",), ("score", "a.wav"), ("keys", "list")])
-def test_a_wrong_setting_is_one_line_on_stderr_and_exit_status_1(command: tuple[str, ...]) -> None:
-    wrong = {"APEX_WORKERS": "0", "APEX_PORT": "http", "APEX_LOG_LEVEL": "loud"}
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", *command], env=os.environ | wrong, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+
+def run(program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *program.split()]
+    environment = os.environ | {f"APEX_{name}": value for name, value in settings.items()}
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_wrong_setting_is_one_line_on_stderr_and_exit_status_78(program: str) -> None:
+    done = run(program, WORKERS="0", PORT="http", LOG_LEVEL="loud")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
     assert done.stderr.startswith("apex: APEX_")
+
+
+@pytest.mark.parametrize("program", ["app.cli api", "app.cli up", "worker"])
+def test_a_data_folder_that_is_none_is_one_line_too(program: str, tmp_path: Path) -> None:
+    (tmp_path / "mert").mkdir()
+    file = tmp_path / "file"
+    file.touch()
+    done = run(program, DATA_DIR=str(file), WEIGHTS_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(f"apex: {file}/")
+    assert done.stderr.endswith(": Not a directory\n")
+
+
+def test_a_file_of_keys_that_is_not_there_is_one_line_too(tmp_path: Path) -> None:
+    done = run("app.cli api", DATA_DIR=str(tmp_path), API_KEYS_FILE=str(tmp_path / "none"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
+
+
+def test_durations_that_refuse_every_track_are_refused() -> None:
+    done = run("worker.health", MIN_DURATION_S="20", MAX_DURATION_S="10")
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1)
