@@ -30,7 +30,7 @@ def supervised(
     settings: ServiceSettings, children: Sequence[Child], *, on_poll: Callable[[], object] = lambda: None
 ) -> Supervisor:
     """A supervisor that reconciles every few seconds, and requeues at once the job of a child that died."""
-    supervisor = Supervisor(children, every_s=RECONCILE_EVERY_S, on_poll=on_poll)
+    supervisor = Supervisor(children, stop_timeout_s=settings.stop_grace_s, every_s=RECONCILE_EVERY_S, on_poll=on_poll)
     supervisor.on_tick = reconciler(settings, ended=supervisor.ended).run
     return supervisor
 

@@ -18,6 +18,7 @@ from app.core.logging import configure_logging
 from app.core.misconfiguration import EXIT_MISCONFIGURED, ends_if_misconfigured, named_by_settings
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings, load_settings
+from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
 from app.core.storage.local import AudioStorage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
@@ -25,15 +26,12 @@ from model.domain import ApexError
 from worker.machine_faults import Pause
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
-from worker.supervisor import INSTANCE_ID_VAR
 from worker.watchdog import Watchdog
 
 log = logging.getLogger("worker.process")  # this module is run as __main__
 
 #: Tries of one Redis command: about a minute of outage is waited out in the middle of a job.
 REDIS_MAX_RETRIES = 40
-#: After a stop was asked for, a run may go on for this long. One more segment fits before the supervisor kills.
-GRACE_S = 20.0
 
 
 def main() -> None:
@@ -48,6 +46,7 @@ def serve(
     with ends_if_misconfigured():
         settings = load_settings(WorkerSettings)
     configure_logging(settings.log_level, settings.log_format)
+    ignore_hangup()
     redis = connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES)
     try:
         with decoding(settings) as decoder:
@@ -81,7 +80,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
         task=task,
         job_timeout_s=settings.job_timeout_s,
         heartbeat_ttl_s=settings.heartbeat_ttl_s,
-        grace_s=GRACE_S,
+        grace_s=settings.run_grace_s,
         published=published,
     )
     WorkerInfo(redis, keys).publish(published)

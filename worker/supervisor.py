@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from app.core.misconfiguration import EXIT_MISCONFIGURED, Misconfigured
+from app.core.signals import INSTANCE_ID_VAR, STOP_SIGNALS, ignore_hangup
 from model.parent_death import tied_to_this_process
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2
-#: In the environment of every supervised process: an id of this start of it.
-INSTANCE_ID_VAR = "APEX_SUPERVISED"
 #: Short even after many deaths: what kills a worker may be one job, and the others wait behind it.
 BACKOFF_S = (0.5, 1, 2, 5)
 #: A process that lived this long is healthy: its next death is a first one.
@@ -83,13 +82,16 @@ class Supervisor:
         self._stop = threading.Event()
 
     def stop(self, signum: int | None = None, frame: FrameType | None = None) -> None:  # noqa: ARG002
-        """Ask for the end; safe in a signal handler and from another thread."""
+        """Ask for the end, or again, to hurry it; safe in a signal handler and from another thread."""
+        if self._stop.is_set():
+            self._signal(signal.SIGINT)
         self._stop.set()
 
     def run(self) -> None:
         """Supervise until `stop`. SIGTERM and SIGINT stop it when this is the main thread."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            ignore_hangup()
+            for number in STOP_SIGNALS:
                 signal.signal(number, self.stop)
         ticker = threading.Thread(target=self._tick, name="ticker", daemon=True)
         ticker.start()
@@ -126,12 +128,17 @@ class Supervisor:
                 log.exception("periodic work failed; it is tried again")
 
     def _end(self) -> None:
-        living = [child.process for child in self.children if child.process]
-        for process in living:
-            process.terminate()
+        self._signal(signal.SIGTERM)
         deadline = time.monotonic() + self.stop_timeout_s
-        for process in living:
+        for process in self._living():
             _wait_or_kill(process, deadline)
+
+    def _signal(self, signum: signal.Signals) -> None:
+        for process in self._living():
+            process.send_signal(signum)
+
+    def _living(self) -> list[subprocess.Popen[bytes]]:
+        return [child.process for child in self.children if child.process]
 
 
 def _wait_or_kill(process: subprocess.Popen[bytes], deadline: float) -> None:

@@ -33,6 +33,7 @@ PROBE_TTL_S = 60
 #: Why Redis takes no writes, by its error. Any other is one that Redis names in its own log.
 WRITE_REFUSALS = {OutOfMemoryError: ": its memory is full", ReadOnlyError: ": it is a read-only replica"}
 
+STOPPING = Check(status="failed", detail="The server is stopping.")
 REDIS_DOWN = Check(status="failed", detail="Redis does not answer.")
 
 
@@ -47,9 +48,13 @@ class Readiness:
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0
+        #: Set by a server that closes its port soon.
+        self.stopping = False
 
     async def checks(self) -> Checks:
         """Every check by its name. All have failed when they take longer than TIMEOUT_S."""
+        if self.stopping:
+            return {"server": STOPPING}
         latest = self._latest
         if latest is None or (latest.done() and self._age_s() >= FRESH_S):
             latest = self._begin()

@@ -15,6 +15,7 @@ from app.api.uploads.multipart import BATCH_FORM
 from app.core.logging import configure_logging
 from app.core.misconfiguration import Misconfigured
 from app.core.settings import MIB, ApiSettings, load_settings
+from app.core.signals import hurry_signals, ignore_hangup
 from app.main import create_app
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,6 @@ OTHER_DESCRIPTORS = 96
 DESCRIPTORS_PER_CONNECTION = 2
 MIN_CONNECTIONS = 16
 
-#: Uploads in flight may finish for this long after a stop was asked for.
-DRAIN_S = 25
-
 #: The address is taken, or the application did not start; uvicorn's own status.
 EXIT_NOT_STARTED = 3
 
@@ -39,6 +37,7 @@ def serve() -> None:
     """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
+    ignore_hangup()
     settings = make_room(settings)
     try:
         app = create_app(settings)
@@ -64,7 +63,13 @@ def tune_gc() -> None:
 
 def _server(app: FastAPI, settings: ApiSettings) -> Server:
     return Server(
-        app, connection_limits(settings), host=settings.host, port=settings.port, timeout_graceful_shutdown=DRAIN_S
+        app,
+        connection_limits(settings),
+        lame_duck_s=settings.lame_duck_s,
+        drain_s=settings.drain_s,
+        hurry_signals=hurry_signals(),
+        host=settings.host,
+        port=settings.port,
     )
 
 

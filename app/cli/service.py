@@ -31,6 +31,7 @@ def service(process_command: Sequence[str] = PROCESS_COMMAND) -> Iterator[tuple[
             os.environ |= {"APEX_REDIS_URL": redis.url, "APEX_PORT": str(port)}
             children = [Child(name="api", command=API_COMMAND), *processes(settings, command=process_command)]
             supervisor = supervised(load_settings(WorkerSettings), children, on_poll=redis.revive)
+            supervisor.stop_timeout_s += api.lame_duck_s
             yield supervisor, f"http://{api.host}:{port}"
     except EmbeddedRedisError as error:
         raise CannotStart(str(error)) from error

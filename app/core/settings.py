@@ -66,6 +66,10 @@ class ServiceSettings(BaseSettings):
     job_timeout_s: int = Field(1800, ge=10)
     """A run that takes longer than this fails as `timed_out`."""
 
+    stop_grace_s: float = Field(30.0, ge=1, le=3600)
+    """How long a stop may take: what has not ended by then is killed. Uploads must end 5 s earlier, and a run has 10 s
+    less before its job is given back; where the time is short, a sixth and a third of it less."""
+
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe message that is logged."""
 
@@ -91,6 +95,16 @@ class ServiceSettings(BaseSettings):
     def namespace_dir(self) -> Path:
         """What the namespace keeps in the data folder beside scratch files and a private Redis."""
         return self.data_dir if self._has_old_names else self.data_dir / "namespaces" / self.namespace
+
+    @property
+    def drain_s(self) -> float:
+        """How long requests may go on after a stop was asked for."""
+        return self.stop_grace_s - min(5.0, self.stop_grace_s / 6)
+
+    @property
+    def run_grace_s(self) -> float:
+        """How long a run may go on after a stop was asked for. One more segment fits before its process is killed."""
+        return self.stop_grace_s - min(10.0, self.stop_grace_s / 3)
 
     @property
     def audio_dir(self) -> Path:
@@ -166,6 +180,10 @@ class ApiSettings(ServiceSettings):
 
     max_wait_s: int = Field(30, ge=0, le=300)
     """Longest time that a request is held open for `Prefer: wait`; less than what proxies allow."""
+
+    lame_duck_s: float = Field(0.0, ge=0, le=3600)
+    """After SIGTERM the front end says at `/readyz` that it is not ready, and takes requests for so long before it
+    closes its port: as long as a load balancer needs to notice. Comes on top of `APEX_STOP_GRACE_S`."""
 
     max_connections: int = Field(2000, ge=1)
     """Connections of one process; for one more, the one that waits longest for its client is closed. Fewer where the

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.cli.http_server import DRAIN_S
-from worker.supervisor import Supervisor
+from app.core.settings import ApiSettings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -121,8 +120,9 @@ def test_no_secret_is_written_into_an_image_or_a_file() -> None:
 
 
 def test_a_process_has_longer_to_stop_than_it_takes() -> None:
-    assert seconds(SERVICES["api"]) > DRAIN_S
-    assert seconds(SERVICES["worker"]) > Supervisor([]).stop_timeout_s
+    settings = ApiSettings()
+    assert seconds(SERVICES["api"]) > settings.stop_grace_s + settings.lame_duck_s
+    assert seconds(SERVICES["worker"]) > settings.stop_grace_s
 
 
 def seconds(service: dict[str, Any]) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from model.audio import synthesizer
 from model.domain import SCORE_RANGES
-from tests.e2e.service import Service
+from tests.e2e.service import Service, children
 from tests.model import tracks
 
 
@@ -53,6 +53,15 @@ def test_a_raw_body_is_scored_as_well(service: Service, music: Path) -> None:
     answer = service.client.post("/score", content=another_take(music), headers={"Content-Type": "audio/wav"})
     assert answer.status_code == 202
     assert service.finished(answer.json()["id"])["status"] == "succeeded"
+
+
+def test_a_hangup_ends_no_process(service: Service) -> None:
+    before = [service.pid, *children(service.pid)]
+    for pid in before:
+        os.kill(pid, signal.SIGHUP)
+    time.sleep(0.5)
+    assert [service.pid, *children(service.pid)] == before
+    assert service.client.get("/livez").status_code == 200
 
 
 def test_a_worker_killed_in_the_middle_of_a_job_is_restarted_and_the_job_succeeds(service: Service) -> None:

@@ -130,6 +130,18 @@ def test_a_child_that_ignores_the_stop_is_killed() -> None:
     assert not alive(pid)
 
 
+def test_asked_to_stop_again_it_hurries_its_children() -> None:
+    child = Child("stubborn", STUBBORN)
+    with supervising(child, stop_timeout_s=60.0) as under_test:
+        eventually(lambda: pid_of(child))
+        time.sleep(0.3)
+        under_test.stop()
+        time.sleep(0.1)
+        under_test.stop()
+    assert child.process
+    assert child.process.returncode != -signal.SIGKILL
+
+
 def test_periodic_work_goes_on_after_it_failed_once() -> None:
     calls: list[int] = []
 
@@ -164,7 +176,8 @@ def supervising_process() -> Iterator[subprocess.Popen[str]]:
 
 def sleeper_of(parent: subprocess.Popen[str]) -> int | None:
     """The process that a supervisor keeps alive, once it sleeps."""
-    return next((pid for pid in children(parent.pid) if SLEEPER[2] in command(pid)), None)
+    commands = ((pid, command(pid)) for pid in children(parent.pid))
+    return next((pid for pid, said in commands if SLEEPER[2] in said and "parent_death" not in said), None)
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")

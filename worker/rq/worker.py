@@ -25,6 +25,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from app.core.signals import STOP_SIGNALS, hurry_signals
 from app.core.worker_info import Published, WorkerInfo
 from worker.rq.job import JobIdQueue, job_class_for
 from worker.score_track import ScoreTrack
@@ -37,7 +38,6 @@ DEQUEUE_S = 3
 PAUSE_HEARTBEAT_S = 1.0
 #: RQ sends three heartbeats for each job, however short it is.
 MIN_HEARTBEAT_GAP_S = 1.0
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ScoringWorker(SimpleWorker):  # type: ignore[misc]
@@ -96,14 +96,17 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
     def request_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Take no further job; give the run in progress a grace period, after which it requeues its job.
 
-        A second signal changes nothing; to end at once, send SIGKILL.
+        A signal that hurries the stop ends that period.
         """
         for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, self._hurry if number in hurry_signals() else signal.SIG_IGN)
         self._stop_requested = True
         self.task.set_drain_deadline(self.grace_s)
         if self.get_state() != WorkerStatus.BUSY:
             raise StopRequested
+
+    def _hurry(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        self.task.set_drain_deadline(0.0)
 
     def check_for_suspension(self, burst: bool) -> None:
         """Take no job while this machine is at fault. RQ calls this before each job."""

@@ -43,10 +43,10 @@ class Live:
 
 
 @contextmanager
-def live(app: FastAPI, limits: ConnectionLimits | None = None) -> Iterator[Live]:
-    """Serve until the block ends."""
+def live(app: FastAPI, limits: ConnectionLimits | None = None, **options: float) -> Iterator[Live]:
+    """Serve until the block ends. The options are of the steps of a stop."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(app, limits or ConnectionLimits())
+    server = Server(app, limits or ConnectionLimits(), **options)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="server")
     thread.start()
     port = listening.getsockname()[1]

@@ -18,6 +18,7 @@ from rq.worker import SimpleWorker, WorkerStatus
 from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue, Workers
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.signals import INSTANCE_ID_VAR
 from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, is_orphaned
@@ -164,6 +165,35 @@ def test_a_worker_told_to_stop_hands_a_long_run_back(machine: JobStateMachine, d
     assert (over.status, over.attempt, over.attempts_used) == (JobState.QUEUED, 1, 0)
     assert outcome(machine, next_job).attempt == 0
     assert sorted(stored(data_dir)) == sorted([job.id, next_job.id])
+
+
+def test_a_second_signal_ends_the_grace(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+
+    def stop_twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    worker(score_track(machine, data_dir, on_segment=stop_twice), grace_s=60.0).work(logging_level="WARNING")
+    assert (outcome(machine, job).status, outcome(machine, job).attempts_used) == (JobState.QUEUED, 0)
+
+
+def test_a_supervised_worker_is_hurried_by_its_supervisor_alone(
+    machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stops a whole group sends SIGTERM, and its supervisor sends it again."""
+    monkeypatch.setenv(INSTANCE_ID_VAR, "instance 1")
+    patient, hurried = accepted(machine, data_dir), accepted(machine, data_dir)
+
+    def stop(*signals: signal.Signals) -> None:
+        for number in signals:
+            os.kill(os.getpid(), number)
+
+    for then in (signal.SIGTERM, signal.SIGINT):
+        on_segment = partial(stop, signal.SIGTERM, then)
+        worker(score_track(machine, data_dir, on_segment=on_segment), grace_s=60.0).work(logging_level="WARNING")
+    assert outcome(machine, patient).status is JobState.SUCCEEDED
+    assert outcome(machine, hurried).status is JobState.QUEUED
 
 
 def test_a_run_that_ends_within_the_grace_is_finished(machine: JobStateMachine, data_dir: Path) -> None:
