@@ -41,9 +41,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/shellcheck .ci/run deploy/*.sh
 	$(BIN)/hadolint Dockerfile
 
-# On as many cores as WORKERS says, file by file, so that what the tests of a file share is made once. Ends with the
+# In as many processes as WORKERS says, more than there are cores because many tests wait; file by file, so that what the tests of a file share is made once. Ends with the
 # slowest, why some were skipped, and what share of the code was reached.
-WORKERS ?= 2
+WORKERS ?= 3
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 -rs --cov --cov-report=
 	@echo "of all lines the tests reach $$($(BIN)/coverage report --format=total) %: make coverage lists the others"

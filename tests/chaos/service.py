@@ -1,6 +1,5 @@
 """`python -m tests.chaos.service`: what `apex up` runs, with scripted processes as its workers."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import httpx
 from app.cli.service import free_port, service
 from tests.chaos import process
 from tests.chaos.clients import authorization
+from tests.environment import unmeasured
 
 READY_S = 90.0
 STOP_S = 60.0
@@ -56,7 +56,7 @@ def running(
     settings = {"APEX_DATA_DIR": str(data_dir), "APEX_PORT": str(port), **environment}
     program = REAL_PROGRAM if real else program
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, *program], env=os.environ | settings, stderr=stderr)
+        process = subprocess.Popen([sys.executable, *program], env=unmeasured() | settings, stderr=stderr)
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, process, key)

@@ -12,7 +12,7 @@ from tests.chaos.history import History, Json, judge
 from tests.chaos.scripted import Script, scores
 
 
-@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_nothing_accepted_is_lost_under_random_faults(tmp_path: Path) -> None:
     plan = Plan(seed=random.randrange(10_000), n_jobs=60, n_faults=20, redis_every_s=5.0)

@@ -47,7 +47,7 @@ def stop_all_twice(service: Running) -> None:
         time.sleep(0.5)
 
 
-@pytest.mark.chaos
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_a_service_told_to_stop_loses_nothing(tmp_path: Path) -> None:
     log = tmp_path / "service.log"

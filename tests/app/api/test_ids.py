@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.settings import ApiSettings
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.batches.requests import send, wav
 from tests.conftest import KEYS
@@ -21,6 +22,11 @@ MADE_UP = [
     "{batch}:items", "{batch}:open", "{job}:x", ":", "*", "..", "%2e%2e", "a\nb", "\0", "ü", "\ud7ff\U0001f600", "-",
     "0", "null", "{{}}", "1e999", "9" * 400, "a" * 65, "a" * 5000,
 ]  # fmt: skip
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return settings.model_copy(update={"max_wait_s": 0})  # one of the values is a long time to wait for a job
 
 
 def places(app: FastAPI) -> Iterator[Place]:

@@ -98,26 +98,6 @@ def test_scores_are_those_of_the_plain_implementation(
     assert exact.score(segments_of(track, rate_hz)) == pytest.approx(expected, abs=FIDELITY / 2)
 
 
-@pytest.mark.full_size
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(  # the last segment is mostly padding: the hardest for float32
-    "duration_s", [6.0, pytest.param(1.0, marks=pytest.mark.long), pytest.param(36.0, marks=pytest.mark.long)]
-)
-def test_scores_in_float32_are_those_of_exact_arithmetic_at_the_published_size(
-    tmp_path: Path, duration_s: float
-) -> None:
-    write_stand_in(tmp_path / "full", size="full")
-    track = make_track(duration_s, 44_100, channels=2)
-    torch.set_num_threads(2)
-    try:
-        expected = reference.scores(track, 44_100, tmp_path / "full", torch.float64)
-        for engine in ("torch", "openvino"):
-            scorer = Scorer.load(tmp_path / "full", engine=engine, device="cpu", cache_dir=tmp_path / "cache")
-            assert scorer.score(segments_of(track, 44_100)) == pytest.approx(expected, abs=FIDELITY), engine
-    finally:
-        torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("task", TASK_SCORES)
 @pytest.mark.parametrize("n_shared", [2, 3])
 def test_every_kind_of_head_gives_its_scores(tmp_path: Path, task: str, n_shared: int) -> None:

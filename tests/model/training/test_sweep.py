@@ -32,6 +32,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_sweep_trains_its_conditions_and_writes_one_table(tmp_path: Path) -> None:
     data, out = write_splits(tmp_path / "emb", 60), tmp_path / "sweep"

@@ -82,12 +82,6 @@ def test_a_stand_in_of_full_size_has_the_published_layout() -> None:
     assert shapes["encoder.pos_conv_embed.conv.weight_v"] == (768, 48, 128)
 
 
-@pytest.mark.full_size
-def test_a_stand_in_of_full_size_can_be_written_and_loaded(tmp_path: Path) -> None:
-    write_stand_in(tmp_path / "weights", size="full")
-    verify(tmp_path / "weights", deep=True)
-
-
 def test_the_same_seed_gives_the_same_files_and_another_seed_others(made: Path, tmp_path: Path) -> None:
     again = write_stand_in(tmp_path / "again", size="tiny")
     other = write_stand_in(tmp_path / "other", size="tiny", seed=1)
