@@ -7,10 +7,11 @@ import fcntl
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -18,6 +19,7 @@ from typing import IO, Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.core.redis_client import text
 from model.parent_death import tied_to_this_process
 from model.temporary import temporary_directory
 
@@ -29,7 +31,16 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
 #: Beside the data: where the server answers while it runs, for other commands on the same folder.
 URL_FILE = "url"
-RESTART_EVERY_S = 1.0
+#: Seconds from a start until the next one: after no death before, after one, and after more in a row.
+BACKOFF_S = (1.0, 2.0, 5.0)
+#: A server that lived this long is healthy: its next death is a first one.
+HEALTHY_AFTER_S = 60.0
+LOG_FILE = "redis.log"
+#: What a server logs of things that are wrong, but for its advice at each start.
+WARNING = re.compile(rb"\d+:[A-Z] .* # (?!WARNING)(?P<message>.+)")
+LOG_TAIL_BYTES = 8192
+#: With less room a server cannot write what it was told to keep, and not always say so in its log.
+MIN_FREE_BYTES = 64 * 1024
 
 
 class EmbeddedRedisError(Exception):
@@ -74,7 +85,8 @@ class EmbeddedRedis:
         self._lock: IO[str] | None = None
         self._socket_dir = Path()
         self._on_exit = ExitStack()
-        self._start_after = 0.0
+        self._started_at = self._start_after = 0.0
+        self._n_deaths = 0
 
     @property
     def url(self) -> str:
@@ -103,20 +115,39 @@ class EmbeddedRedis:
         _wait_until_ready(self.url, self._spawn())
 
     def revive(self) -> None:
-        """Start the server again if it has died, once a second at most. Does not wait until it answers.
+        """Start the server again if it has died, less often the more often it does. Does not wait until it answers.
 
-        A start that fails is tried again by the next call.
+        Why it died is logged. A start that fails is tried again by a later call.
         """
         if self.process and (code := self.process.poll()) is not None and time.monotonic() > self._start_after:
-            log.error("the private Redis ended with code %s: starting it again", code)
+            self._note_death(f"the private Redis ended with code {code} ({self._last_words()}): starting it again")
             try:
                 self._spawn()
             except (OSError, EmbeddedRedisError) as error:
                 log.error("the private Redis could not be started: %s", error)
 
+    def _note_death(self, what: str) -> None:
+        if time.monotonic() - self._started_at > HEALTHY_AFTER_S:
+            self._n_deaths = 0
+        # Each longer delay once: a disk that stays full for a day is not said every few seconds.
+        log.log(logging.ERROR if self._n_deaths < len(BACKOFF_S) else logging.DEBUG, "%s", what)
+        self._n_deaths += 1
+
+    def _last_words(self) -> str:
+        """What is wrong, as far as it can be told."""
+        with suppress(OSError):
+            if shutil.disk_usage(self.directory).free < MIN_FREE_BYTES:
+                return "its disk is full"
+            with (self.directory / LOG_FILE).open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - LOG_TAIL_BYTES, 0))
+                if warnings := WARNING.findall(file.read()):
+                    return text(warnings[-1])
+        return f"see {LOG_FILE} in its folder"
+
     def _spawn(self) -> subprocess.Popen[bytes]:
         assert self._lock, "use the with statement"
-        self._start_after = time.monotonic() + RESTART_EVERY_S
+        self._started_at = time.monotonic()
+        self._start_after = self._started_at + BACKOFF_S[min(self._n_deaths, len(BACKOFF_S) - 1)]
         # A server left over by a killed service would keep its folder locked, so it ends with its parent. It keeps the
         # lock's descriptor: a folder stays locked as long as any server writes into it.
         self.process = subprocess.Popen(
@@ -144,7 +175,7 @@ class EmbeddedRedis:
             "unixsocket": f"{self._socket_dir}/redis.sock",
             "unixsocketperm": "700",
             "dir": str(self.directory),
-            "logfile": str(self.directory / "redis.log"),
+            "logfile": str(self.directory / LOG_FILE),
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
@@ -185,4 +216,4 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
                 time.sleep(0.02)
     process.kill()
     process.wait()
-    raise EmbeddedRedisError("the private Redis did not start: see redis.log in its folder")
+    raise EmbeddedRedisError(f"the private Redis did not start: see {LOG_FILE} in its folder")

@@ -1,6 +1,7 @@
 """The private Redis: durable, private, and never two on one folder."""
 
 import errno
+import logging
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis_client import connect
 from tests.conftest import KEYS, state_machine
+from tests.mounts import filled, may_mount, small_disk
 
 
 def test_what_was_written_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_a_long_folder_name_is_no_trouble(tmp_path: Path) -> None:
 
 
 def test_a_server_that_died_is_started_again_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_redis, "RESTART_EVERY_S", 0.0)
+    monkeypatch.setattr(embedded_redis, "BACKOFF_S", (0.0,))
     with EmbeddedRedis(tmp_path) as server, connect(server.url, max_retries=20) as redis:
         redis.set("job", "1")
         server.revive()
@@ -80,7 +82,7 @@ def test_a_server_that_cannot_be_started_again_is_tried_again(tmp_path: Path, mo
     def refuse(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, "no process to be had")
 
-    monkeypatch.setattr(embedded_redis, "RESTART_EVERY_S", 0.0)
+    monkeypatch.setattr(embedded_redis, "BACKOFF_S", (0.0,))
     with EmbeddedRedis(tmp_path) as server, connect(server.url, max_retries=20) as redis:
         assert server.process
         server.process.kill()
@@ -90,6 +92,53 @@ def test_a_server_that_cannot_be_started_again_is_tried_again(tmp_path: Path, mo
             server.revive()
         server.revive()
         assert redis.ping()
+
+
+def die(server: EmbeddedRedis) -> None:
+    assert server.process
+    server.process.kill()
+    server.process.wait()
+
+
+def test_why_a_server_died_is_logged_once_for_each_longer_delay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(embedded_redis, "BACKOFF_S", (0.0, 0.0, 0.0))
+    with EmbeddedRedis(tmp_path) as server:
+        with (tmp_path / "redis.log").open("a") as log:
+            log.write("1:M 27 Nov 2026 08:22:46.302 # Out of luck\n")
+        for _ in range(5):
+            die(server)
+            server.revive()
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert errors == ["the private Redis ended with code -9 (Out of luck): starting it again"] * 3
+
+
+def test_a_server_that_dies_again_and_again_is_started_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded_redis, "BACKOFF_S", (0.0, 3600.0))
+    with EmbeddedRedis(tmp_path) as server:
+        die(server)
+        server.revive()
+        assert server.process
+        assert server.process.poll() is None
+        die(server)
+        server.revive()
+        assert server.process.poll() is not None
+
+
+@pytest.mark.skipif(not may_mount(), reason="nobody may mount a file system here")
+def test_a_full_disk_is_named_though_the_servers_log_is_on_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path, 4 << 20), EmbeddedRedis(tmp_path) as server, filled(tmp_path):
+        with suppress(RedisError), Redis.from_url(server.url) as redis:
+            for number in range(1000):
+                redis.set(f"key {number}", bytes(10_000))
+        assert server.process
+        server.process.wait(30)
+        server._start_after = 0.0
+        server.revive()
+    assert "ended with code 1 (its disk is full): starting it again" in caplog.text
 
 
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
