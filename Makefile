@@ -5,7 +5,7 @@
 #   check      formatter, linters, types, import contracts, links between documents
 #   test       every test
 # And for maintainers:
-#   programs   Debian's Chromium, curl, nginx, strace and faketime, which some tests drive; as root
+#   programs   Debian's Chromium, curl, nginx, strace, faketime and OpenSSL, which some tests drive; as root
 #   coverage   the lines that no test reached when `make test` last ran
 #   openapi    write docs/openapi.json anew, after a change of the HTTP interface
 #   licences   write docs/licences.md anew, after a change of the constraints
@@ -50,8 +50,8 @@ test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 
 # Without them the tests that need them are skipped, and fail where CI is set.
 programs:
-	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx && command -v strace && command -v faketime || \
-	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx strace faketime; }
+	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx && command -v strace && command -v faketime && command -v openssl || \
+	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx strace faketime openssl; }
 
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered

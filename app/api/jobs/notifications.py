@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from contextvars import Context
 
 from redis.asyncio import Redis
@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError
 from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
+from app.core.redis.failure import brief
 from app.core.redis_client import text
 from app.core.redis_keys import RedisKeys
 
@@ -28,6 +29,9 @@ SUBSCRIBE_TIMEOUT_S = 1.5
 #: A subscription that was silent for this long is pinged, and closed when it stays silent for as long again.
 IDLE_TIMEOUT_S = 15.0
 RECONNECT_S = 0.5
+PROBE_TTL_S = 60
+#: Stands in a channel's name for the id of a job, where nobody listens.
+NO_JOB = "-"
 
 
 class TooManyListeners(Exception):
@@ -142,9 +146,15 @@ class JobNotifications:
                     await pubsub.psubscribe(self.keys.updates_channel("*"))
                     await self._read(pubsub)
             except Exception as error:  # whatever it was: if this task ended, no listener would be notified any more
-                log.warning("subscription to job changes lost: %s: %s", type(error).__name__, error)
+                log.warning("subscription to job changes lost: %s", brief(error))
+                await self._forget_connections()
             self._subscribed.clear()
             await asyncio.sleep(RECONNECT_S)
+
+    async def _forget_connections(self) -> None:
+        """The next subscription asks anew where the master is."""
+        with suppress(Exception):
+            await self.redis.connection_pool.disconnect()
 
     async def _read(self, pubsub: PubSub) -> None:
         """Dispatch messages until the connection falls silent."""
@@ -154,9 +164,16 @@ class JobNotifications:
             if message is None and pinged:
                 raise ConnectionError("the subscription is silent")
             if pinged := message is None:
-                await pubsub.ping()
+                await asyncio.wait_for(self._ping(), IDLE_TIMEOUT_S)
             else:
                 self._dispatch(message)
+
+    async def _ping(self) -> None:
+        """Publish what this subscription must hear. A server that is no master, which would hear nothing, refuses."""
+        async with self.redis.pipeline(transaction=True) as pipe:
+            pipe.set(self.keys.write_probe, "", ex=PROBE_TTL_S)
+            pipe.publish(self.keys.updates_channel(NO_JOB), PROGRESS)
+            await pipe.execute()
 
     def _dispatch(self, message: Json) -> None:
         if message["type"] == "psubscribe":

