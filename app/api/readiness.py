@@ -5,17 +5,15 @@ Whether a worker runs is not checked: a track can be accepted without one.
 
 import asyncio
 import time
-from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 
 from anyio import CapacityLimiter, to_thread
 from redis import Redis
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
+from app.api.redis_checks import NAMES as REDIS_CHECKS
+from app.api.redis_checks import RedisChecks
 from app.api.schemas.health import Check
-from app.core import stored
-from app.core.json_types import Json
 from app.core.problems import Problem
 from app.core.redis_keys import RedisKeys
 from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
@@ -28,13 +26,7 @@ FRESH_S = 1.0
 TIMEOUT_S = 5.0
 NO_ANSWER = Check(status="failed", detail=f"The checks did not end within {TIMEOUT_S:g} s.")
 
-#: The key that a check of writes leaves goes away by itself.
-PROBE_TTL_S = 60
-#: Why Redis takes no writes, by its error. Any other is one that Redis names in its own log.
-WRITE_REFUSALS = {OutOfMemoryError: ": its memory is full", ReadOnlyError: ": it is a read-only replica"}
-
 STOPPING = Check(status="failed", detail="The server is stopping.")
-REDIS_DOWN = Check(status="failed", detail="Redis does not answer.")
 
 
 class Readiness:
@@ -44,7 +36,7 @@ class Readiness:
     """
 
     def __init__(self, redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int) -> None:
-        self._measure = partial(measure, redis, keys, storage, max_upload_bytes=max_upload_bytes)
+        self._measure = partial(measure, RedisChecks(redis, keys), storage, max_upload_bytes=max_upload_bytes)
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0
@@ -73,9 +65,9 @@ class Readiness:
         return time.monotonic() - self._begun_at
 
 
-def measure(redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
+def measure(redis: RedisChecks, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
     """Every check by its name. A few commands to Redis and one small file. Blocking."""
-    return {"storage": check_storage(storage, max_upload_bytes), **check_redis(redis, keys)}
+    return {"storage": check_storage(storage, max_upload_bytes), **redis.run()}
 
 
 def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
@@ -89,73 +81,4 @@ def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
     return Check(status=status, detail=f"{free} bytes are free; more than {needed} are needed.")
 
 
-def check_redis(redis: Redis, keys: RedisKeys) -> Checks:
-    """Redis is reachable, takes writes and is durable, and does not drop jobs; no worker lacks a sandbox layer."""
-    try:
-        refusal, info = _refusal(redis, keys), _info(redis, keys)
-    except RedisError:
-        return dict.fromkeys(("redis", *REDIS_CHECKS), REDIS_DOWN)
-    checks = {name: check(info) for name, check in REDIS_CHECKS.items()}
-    return {"redis": check_writes(refusal), **checks}
-
-
-def _refusal(redis: Redis, keys: RedisKeys) -> ResponseError | None:
-    """Why Redis refuses to write; None when it does not."""
-    try:
-        redis.set(keys.write_probe, "", ex=PROBE_TTL_S)
-    except ResponseError as refusal:
-        return refusal
-    return None
-
-
-def _info(redis: Redis, keys: RedisKeys) -> Json:
-    with redis.pipeline(transaction=False) as pipeline:
-        pipeline.info("persistence")
-        pipeline.info("memory")
-        pipeline.get(keys.missing_sandbox_layers)
-        persistence, memory, raw = stored.read_all(pipeline, ["INFO", "INFO", keys.missing_sandbox_layers])
-    missing = stored.json_value(keys.missing_sandbox_layers, raw)
-    return {**persistence, **memory, "missing_sandbox_layers": list(map(str, missing or []))}
-
-
-def check_writes(refusal: ResponseError | None) -> Check:
-    """Redis takes writes. One that is full, a replica, or has a broken disk goes on answering reads."""
-    if refusal is None:
-        return Check(status="ok", detail="Redis answers and takes writes.")
-    reason = next((reason for kind, reason in WRITE_REFUSALS.items() if isinstance(refusal, kind)), "")
-    return Check(status="failed", detail=f"Redis takes no writes{reason}.")
-
-
-def check_durability(info: Json) -> Check:
-    """Redis writes an append-only file, and its last write succeeded."""
-    if not info.get("aof_enabled"):
-        return Check(status="warning", detail="Redis writes no append-only file: a crash loses accepted jobs.")
-    if info.get("aof_last_write_status", "ok") != "ok":
-        return Check(status="failed", detail="Redis cannot write its append-only file.")
-    return Check(status="ok", detail="Redis writes an append-only file.")
-
-
-def check_eviction(info: Json) -> Check:
-    """When Redis is full it refuses writes rather than dropping records."""
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
-        return Check(status="ok", detail="A full Redis refuses new jobs and keeps accepted ones.")
-    # Without a memory limit nothing is dropped yet; with one, accepted jobs would vanish without an error.
-    status = "failed" if info.get("maxmemory") else "warning"
-    return Check(status=status, detail=f"maxmemory-policy is {policy}: a full Redis drops accepted jobs.")
-
-
-def check_sandbox(info: Json) -> Check:
-    """The workers' decoder has every sandbox layer. No layer is relied upon alone, so a missing one is a warning."""
-    missing = info["missing_sandbox_layers"]
-    if missing:
-        return Check(status="warning", detail=f"Sandbox layers that the decoder lacks: {', '.join(missing)}.")
-    return Check(status="ok", detail="No worker's decoder lacks a sandbox layer.")
-
-
-REDIS_CHECKS: dict[str, Callable[[Json], Check]] = {
-    "durability": check_durability,
-    "eviction": check_eviction,
-    "decoder_sandbox": check_sandbox,
-}
-CHECKS = ("storage", "redis", *REDIS_CHECKS)
+CHECKS = ("storage", *REDIS_CHECKS)

@@ -13,16 +13,18 @@ from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
 from tests.app.conftest import client_of
+from tests.redis_servers import server
 
 pytestmark = pytest.mark.anyio
 
-CHECKS = {"redis", "storage", "durability", "eviction", "decoder_sandbox"}
+CHECKS = {"redis", "redis_version", "storage", "memory", "durability", "eviction", "decoder_sandbox"}
+SETTINGS = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 
 
 @pytest.fixture
 def config(redis: Redis) -> Iterator[Redis]:
     """Redis whose configuration a test may change."""
-    before = {name: redis.config_get(name)[name] or "" for name in ("appendonly", "maxmemory", "maxmemory-policy")}
+    before = {name: redis.config_get(name)[name] or "" for name in SETTINGS}
     yield redis
     for name, value in before.items():
         redis.config_set(name, value)
@@ -78,6 +80,61 @@ async def test_a_redis_that_forgets_is_named_and_still_ready(client: httpx.Async
     assert "append-only" in answer.json()["checks"]["durability"]["detail"]
 
 
+@pytest.mark.parametrize("often", ["everysec", "no"])
+async def test_writes_that_are_not_synced_are_named(client: httpx.AsyncClient, config: Redis, often: str) -> None:
+    config.config_set("appendfsync", often)
+    answer = await client.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["checks"]["durability"]["status"] == "warning"
+    assert answer.json()["checks"]["durability"]["detail"].startswith(f"appendfsync is {often}:")
+
+
+async def test_a_redis_that_is_nearly_full_is_named(client: httpx.AsyncClient, config: Redis) -> None:
+    config.config_set("maxmemory", int(config.info("memory")["used_memory"] / 0.95))
+    memory = (await client.get("/readyz")).json()["checks"]["memory"]
+    assert memory["status"] == "warning"
+    assert "maxmemory" in memory["detail"]
+
+
+async def test_a_replica_that_takes_writes_is_not_ready(client: httpx.AsyncClient, config: Redis) -> None:
+    config.config_set("replica-read-only", "no")
+    config.replicaof("127.0.0.1", "1")
+    try:
+        answer = await client.get("/readyz")
+    finally:
+        config.replicaof("NO", "ONE")
+        config.config_set("replica-read-only", "yes")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["redis"]["detail"] == "Redis is a replica, which loses what is written to it."
+
+
+async def test_a_cluster_and_a_sentinel_are_not_ready(settings: ApiSettings, tmp_path: Path) -> None:
+    lines = ["sentinel monitor m 127.0.0.1 1 1"]
+    with (
+        server(tmp_path / "cluster", "cluster-enabled yes") as cluster,
+        server(tmp_path / "sentinel", *lines, mode=["--sentinel"]) as sentinel,
+    ):
+        assert "Redis Cluster" in await said_of_version(settings, cluster.url)
+        assert "redis+sentinel://" in await said_of_version(settings, sentinel.url)
+
+
+async def said_of_version(settings: ApiSettings, url: str) -> str:
+    async with client_of(create_app(settings.model_copy(update={"redis_url": url}))) as client:
+        answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    return str(answer.json()["checks"]["redis_version"]["detail"])
+
+
+async def test_why_redis_cannot_be_reached_is_said(settings: ApiSettings, tmp_path: Path) -> None:
+    with server(tmp_path, "requirepass SEKRET") as guarded:
+        app = create_app(settings.model_copy(update={"redis_url": guarded.url.replace("//", "//:SEKRETx@")}))
+        async with client_of(app) as client:
+            answer = await client.get("/readyz")
+    failed = {name: check for name, check in answer.json()["checks"].items() if name != "storage"}
+    assert {check["detail"] for check in failed.values()} == {"Redis refuses the user or the password of its URL."}
+    assert "SEKRET" not in answer.text
+
+
 async def test_sandbox_layers_that_the_decoder_lacks_are_named(client: httpx.AsyncClient, services: Services) -> None:
     services.worker_info.publish_missing_sandbox_layers(["network", "landlock"])
     answer = await client.get("/readyz")
@@ -124,7 +181,7 @@ async def test_a_redis_that_cannot_write_its_snapshot_is_not_ready(client: httpx
         config.save()
         snapshot.unlink()
     assert answer.status_code == 503
-    assert answer.json()["checks"]["redis"]["detail"] == "Redis takes no writes."
+    assert answer.json()["checks"]["redis"]["detail"] == "Redis takes no writes: it cannot write to its disk."
 
 
 async def until_snapshot_fails(redis: Redis) -> None:
