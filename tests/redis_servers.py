@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,12 @@ def server(directory: Path, *lines: str, mode: Sequence[str] = ()) -> Iterator[S
     finally:
         process.kill()
         process.wait()
+
+
+def cluster(directory: Path) -> AbstractContextManager[Server]:
+    """A Cluster of one server."""
+    bus = free_port("127.0.0.1")  # by default it is the server's port and 10,000 more, which may be no port
+    return server(directory, "cluster-enabled yes", f"cluster-port {bus}")
 
 
 @contextmanager

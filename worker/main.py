@@ -7,6 +7,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.misconfiguration import ends_if_misconfigured, named_by_settings
+from app.core.redis.server import check_at_start
 from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, WorkerSettings, load_settings
 from app.core.storage.local import AudioStorage
@@ -23,7 +24,9 @@ def main() -> None:
     with ends_if_misconfigured():
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, settings.log_format)
-        supervised(settings, processes(settings)).run()
+        supervisor = supervised(settings, processes(settings))
+        check_at_start(settings.redis_url)
+        supervisor.run()
 
 
 def supervised(

@@ -14,6 +14,7 @@ from app.api.server.server import Server
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.logging import configure_logging
 from app.core.misconfiguration import Misconfigured
+from app.core.redis.server import check_at_start
 from app.core.settings import MIB, ApiSettings, load_settings
 from app.core.signals import hurry_signals, ignore_hangup
 from app.main import create_app
@@ -43,6 +44,7 @@ def serve() -> None:
         app = create_app(settings)
     except ApiKeysError as error:
         raise Misconfigured(str(error)) from error
+    check_at_start(settings.redis_url)
     server = _server(app, settings)
     tune_gc()
     with suppress(KeyboardInterrupt):

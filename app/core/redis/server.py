@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from app.core.misconfiguration import Misconfigured
 from app.core.redis.failure import explained
 from app.core.redis_client import connect
-from model.domain import ApexError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ SENTINEL = "This is a Sentinel and no Redis: write redis+sentinel://HOST:PORT/NA
 Info = Mapping[str, Any]
 
 
-class UnusableRedis(ApexError):
+class UnusableRedis(Misconfigured):
     """The server is not one that this service can work with; the text says why."""
 
 

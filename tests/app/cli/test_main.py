@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.redis_servers import cluster
+
 #: Every program that reads settings.
 PROGRAMS = (
     *("app.cli up", "app.cli worker", "app.cli api", "app.cli score a.wav", "app.cli keys list"),
@@ -46,3 +48,22 @@ def test_a_file_of_keys_that_is_not_there_is_one_line_too(tmp_path: Path) -> Non
 def test_durations_that_refuse_every_track_are_refused() -> None:
     done = run("worker.health", MIN_DURATION_S="20", MAX_DURATION_S="10")
     assert (done.returncode, done.stderr.count("\n")) == (78, 1)
+
+
+@pytest.mark.parametrize("program", ["app.cli api", "worker"])
+def test_a_redis_that_cannot_be_used_is_one_line_too(program: str, tmp_path: Path) -> None:
+    with cluster(tmp_path) as started:
+        done = run(program, REDIS_URL=started.url, DATA_DIR=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
+    assert "Redis Cluster" in done.stderr
+
+
+SECRET = "SEKRET"
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_url_of_redis_that_cannot_be_used_is_not_shown(program: str) -> None:
+    done = run(program, REDIS_URL=f"redis://:{SECRET}part/more@h/0")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
+    assert done.stderr.startswith("apex: APEX_REDIS_URL: write characters of a user or password")
+    assert SECRET not in done.stderr

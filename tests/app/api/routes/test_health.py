@@ -13,7 +13,7 @@ from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
 from tests.app.conftest import client_of
-from tests.redis_servers import server
+from tests.redis_servers import cluster, server
 
 pytestmark = pytest.mark.anyio
 
@@ -111,10 +111,10 @@ async def test_a_replica_that_takes_writes_is_not_ready(client: httpx.AsyncClien
 async def test_a_cluster_and_a_sentinel_are_not_ready(settings: ApiSettings, tmp_path: Path) -> None:
     lines = ["sentinel monitor m 127.0.0.1 1 1"]
     with (
-        server(tmp_path / "cluster", "cluster-enabled yes") as cluster,
+        cluster(tmp_path / "cluster") as cluster_server,
         server(tmp_path / "sentinel", *lines, mode=["--sentinel"]) as sentinel,
     ):
-        assert "Redis Cluster" in await said_of_version(settings, cluster.url)
+        assert "Redis Cluster" in await said_of_version(settings, cluster_server.url)
         assert "redis+sentinel://" in await said_of_version(settings, sentinel.url)
 
 

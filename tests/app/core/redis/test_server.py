@@ -1,0 +1,23 @@
+"""Which servers can be used."""
+
+import logging
+
+import pytest
+
+from app.core.redis.server import check_at_start, fault_of
+
+
+@pytest.mark.parametrize("version", ["6.2.14", "7.0.15", "7.1.240", "", "unknown"])
+def test_a_server_that_is_too_old_is_refused(version: str) -> None:
+    assert str(fault_of({"redis_version": version})).endswith("Redis 7.2 or later, or Valkey, is needed.")
+
+
+@pytest.mark.parametrize("version", ["7.2.4", "7.4.0", "8.0.1", "10.0"])
+def test_a_server_that_is_new_enough_can_be_used(version: str) -> None:
+    assert fault_of({"redis_version": version, "redis_mode": "standalone"}) is None
+
+
+def test_a_server_that_does_not_answer_yet_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check_at_start("redis://:SEKRET@127.0.0.1:1")
+    assert caplog.messages == ["Redis cannot be used yet, and is waited for: Nothing listens at Redis's address."]
