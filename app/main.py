@@ -15,6 +15,7 @@ from app.api.openapi import document
 from app.api.routes import batches, capacity, compare, docs, health, jobs, model, problems, score
 from app.core.redis_client import connect
 from app.core.settings import ApiSettings
+from app.core.storage.room import Reservations
 
 #: The first command without a reply fails its request, so that the client gets its error within two seconds.
 REDIS_TIMEOUT_S = 1.5
@@ -28,10 +29,12 @@ Every error is `application/problem+json`, and each `type` is the path of a page
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
+def create_app(
+    settings: ApiSettings, *, redis: Redis | None = None, reservations: Reservations | None = None
+) -> FastAPI:
     """Build the application. Creates the storage directory and reads the API keys, but does not connect to Redis yet.
 
-    A `redis` that is passed in is not closed with the application.
+    A `redis` that is passed in is not closed with the application. `reservations` are those of several processes.
     """
     # No command is retried: the pool replaces a stale connection, and the client can repeat its request itself.
     client = redis or connect(settings.redis_url, max_retries=0, timeout_s=REDIS_TIMEOUT_S)
@@ -51,7 +54,7 @@ def create_app(settings: ApiSettings, *, redis: Redis | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
         separate_input_output_schemas=False,
     )
-    app.state.services = Services.build(settings, client)
+    app.state.services = Services.build(settings, client, reservations)
     app.state.root_path = settings.root_path
     for module in (score, jobs, batches, compare, model, capacity, health, problems):
         app.include_router(module.router)

@@ -19,8 +19,8 @@ import httpx
 import numpy as np
 from rich.progress import track
 
-from app.cli.service import free_port
 from model.audio import synthesizer
+from tests.ports import free_port
 
 READY_S = 180.0
 RATE_HZ = 44_100

@@ -35,8 +35,8 @@ from rich.progress import track
 from rich.table import Table
 
 from app.cli.embedded_redis import EmbeddedRedis
-from app.cli.service import free_port
 from benchmarks.timing import machine
+from tests.ports import free_port
 
 HOST = "127.0.0.1"
 KB, MB = 1000, 1000 * 1000

@@ -35,6 +35,8 @@ class Child:
     name: str
     command: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
+    #: Descriptors that are passed on to it.
+    pass_fds: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     instance_id: str = ""
     restarts: int = 0
@@ -45,7 +47,8 @@ class Child:
         self.started_at = time.monotonic()
         self.instance_id = secrets.token_hex(8)
         env = os.environ | dict(self.env) | {INSTANCE_ID_VAR: self.instance_id}
-        self.process = subprocess.Popen(tied_to_this_process(self.command), env=env, start_new_session=True)
+        command = tied_to_this_process(self.command)
+        self.process = subprocess.Popen(command, env=env, pass_fds=self.pass_fds, start_new_session=True)
 
     def back_off(self, reason: str) -> None:
         """Note why the process does not run, and when it may be started again."""
@@ -59,7 +62,8 @@ class Child:
 class Supervisor:
     """`run()` returns when a stop was asked for and every child has ended.
 
-    `on_tick` may take its time, on a thread of its own; `on_poll` runs on the thread that starts the children.
+    `on_tick` may take its time, on a thread of its own; `on_poll` runs on the thread that starts the children, and
+    `on_stop` before they are told to stop.
     Raises `Misconfigured`, after all children have ended, when one of them cannot work as it is configured.
     """
 
@@ -71,12 +75,14 @@ class Supervisor:
         every_s: float = 3.0,
         on_tick: Callable[[], object] = lambda: None,
         on_poll: Callable[[], object] = lambda: None,
+        on_stop: Callable[[], object] = lambda: None,
     ) -> None:
         self.children = children
         self.stop_timeout_s = stop_timeout_s
         self.every_s = every_s
         self.on_tick = on_tick
         self.on_poll = on_poll
+        self.on_stop = on_stop
         #: Instance ids of processes that have ended: a job that one of them ran is orphaned.
         self.ended: set[str] = set()
         self._stop = threading.Event()
@@ -128,6 +134,7 @@ class Supervisor:
                 log.exception("periodic work failed; it is tried again")
 
     def _end(self) -> None:
+        self.on_stop()
         self._signal(signal.SIGTERM)
         deadline = time.monotonic() + self.stop_timeout_s
         for process in self._living():

@@ -28,7 +28,7 @@ from app.core.misconfiguration import named_by_settings
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
-from app.core.storage.room import ScratchRoom
+from app.core.storage.room import Reservations, ScratchRoom
 from app.core.worker_info import WorkerInfo
 
 
@@ -57,7 +57,7 @@ class Services:
     readiness: Readiness
 
     @classmethod
-    def build(cls, settings: ApiSettings, redis: Redis) -> "Services":
+    def build(cls, settings: ApiSettings, redis: Redis, reservations: Reservations | None = None) -> "Services":
         """Create the storage directory and read the API keys; Redis is not asked yet."""
         keys = settings.redis_keys
         queue, queue_status = ScoreQueue(redis, name=settings.rq_queue_name), QueueStatus(redis, keys)
@@ -86,7 +86,7 @@ class Services:
             queue_status=queue_status,
             worker_info=worker_info,
             storage=storage,
-            uploads=UploadReceiver(storage, limits),
+            uploads=UploadReceiver(storage, limits, reservations),
             authenticator=_authenticator(settings, redis),
             cross_site_check=CrossSiteCheck(
                 active=settings.trusts_this_machine or bool(settings.allowed_hosts),

@@ -9,6 +9,9 @@ import typer
 # Of the service and of `apex score`: each sets the setting of its name.
 HostFlag = Annotated[str | None, typer.Option(help="Address to listen on. Default 127.0.0.1.")]
 PortFlag = Annotated[int | None, typer.Option(help="Port to listen on. Default 8000; 0 takes a free one.")]
+ProcessesFlag = Annotated[
+    int | None, typer.Option("--processes", help="Processes of the front end behind the one port. Default 1.")
+]
 WorkersFlag = Annotated[int | None, typer.Option(help="Scoring processes. Default 1.")]
 DataDirFlag = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder for audio and records. Default apex-data.")

@@ -1,9 +1,11 @@
-"""The HTTP front end in this process, served by uvicorn."""
+"""The HTTP front end, served by uvicorn, in this process or in several below it."""
 
 import gc
 import logging
 import resource
+import socket
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 from fastapi import FastAPI
@@ -12,11 +14,13 @@ from app.api.auth.api_keys import ApiKeysError
 from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
 from app.api.server.server import Server
 from app.api.uploads.multipart import BATCH_FORM
+from app.cli.front_end import EXIT_NOT_STARTED, Inherited, listen, port_of, supervise
 from app.core.logging import configure_logging
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.server import check_at_start
 from app.core.settings import MIB, ApiSettings, load_settings
 from app.core.signals import hurry_signals, ignore_hangup
+from app.core.storage.room import Reservations
 from app.main import create_app
 
 log = logging.getLogger(__name__)
@@ -30,25 +34,39 @@ OTHER_DESCRIPTORS = 96
 DESCRIPTORS_PER_CONNECTION = 2
 MIN_CONNECTIONS = 16
 
-#: The address is taken, or the application did not start; uvicorn's own status.
-EXIT_NOT_STARTED = 3
 
+def serve(inherited: str | None = None) -> None:
+    """Serve with the settings of the environment until SIGTERM or Ctrl-C.
 
-def serve() -> None:
-    """Serve with the settings of the environment until SIGTERM or Ctrl-C."""
+    In one process or several; `inherited` is what one of several has from their supervisor.
+    """
     settings = load_settings(ApiSettings)
     configure_logging(settings.log_level, settings.log_format)
     ignore_hangup()
+    if inherited:
+        shared = Inherited.parse(inherited)
+        serve_here(settings, shared.sockets(), shared.reservations())
+    elif settings.api_processes > 1:
+        supervise(settings)
+    else:
+        serve_here(settings, listen(settings.host, settings.port))
+
+
+def serve_here(
+    settings: ApiSettings, listeners: Sequence[socket.socket], reservations: Reservations | None = None
+) -> None:
+    """Serve in this process."""
     settings = make_room(settings)
     try:
-        app = create_app(settings)
+        app = create_app(settings, reservations=reservations)
     except ApiKeysError as error:
         raise Misconfigured(str(error)) from error
     check_at_start(settings.redis_url)
     server = _server(app, settings)
     tune_gc()
+    log.info("serving at port %d of %s", port_of(listeners), settings.host)
     with suppress(KeyboardInterrupt):
-        server.run()
+        server.run(sockets=list(listeners))
     if not server.started:
         sys.exit(EXIT_NOT_STARTED)
 
@@ -70,8 +88,6 @@ def _server(app: FastAPI, settings: ApiSettings) -> Server:
         lame_duck_s=settings.lame_duck_s,
         drain_s=settings.drain_s,
         hurry_signals=hurry_signals(),
-        host=settings.host,
-        port=settings.port,
     )
 
 

@@ -153,6 +153,9 @@ class ApiSettings(ServiceSettings):
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
 
+    api_processes: int = Field(1, ge=1, le=64)
+    """Processes of the HTTP front end behind the one port. Limits of connections and listeners are of each."""
+
     root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
     """What the paths of the service begin with for its clients, such as `/apex`, when a proxy serves it under a path.
     The proxy may pass that beginning on or take it off."""

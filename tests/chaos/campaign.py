@@ -159,6 +159,7 @@ def environment(plan: Plan, directory: Path) -> dict[str, str]:
     return {
         "APEX_WEIGHTS_DIR": str(weights_dir),
         "APEX_WORKERS": str(plan.n_workers),
+        "APEX_API_PROCESSES": "2",
         "APEX_MAX_ATTEMPTS": str(MAX_ATTEMPTS),
         "APEX_DEVICE": "cpu",
         "OMP_NUM_THREADS": "1",

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import httpx
 
-from app.cli.service import free_port, service
+from app.cli.service import service
 from tests.chaos import process
 from tests.chaos.clients import authorization
 from tests.environment import unmeasured
+from tests.ports import free_port
 
 READY_S = 90.0
 STOP_S = 60.0

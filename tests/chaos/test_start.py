@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.service import free_port
 from tests.app.api.live import eventually
 from tests.e2e.service import children
+from tests.ports import free_port
 
 #: Seconds from the first process of the service until its supervisor is killed.
 MOMENTS_S = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -50,6 +50,12 @@ def test_a_supervisor_killed_at_its_start_leaves_nobody(tmp_path: Path, moment_s
     finally:
         for pid in processes_of(data_dir):
             os.kill(pid, signal.SIGKILL)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
+    eventually(lambda: is_free(port))  # a process that ends loses its environment before its sockets
+
+
+def is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True

@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli.service import free_port
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV, chunked_sync
@@ -16,6 +15,7 @@ from tests.app.api.live import Live, eventually, live
 from tests.app.api.sse import parse
 from tests.app.records import RESULT, queued
 from tests.installed import installed
+from tests.ports import free_port
 
 SAMPLE = (Path(__file__).parents[2] / "deploy" / "nginx.conf").read_text()
 MIB = 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from app.cli.service import free_port
+from tests.ports import free_port
 
 READY_S = 60.0
 JOB_S = 90.0

@@ -12,10 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli.service import free_port
 from tests.app.api.live import eventually
 from tests.e2e.service import Service, running
 from tests.model import tracks
+from tests.ports import free_port
 
 #: Each is looked for in every log line, answer and stored byte.
 KEY = "c4nary-key-7f3a"

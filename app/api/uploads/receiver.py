@@ -87,12 +87,12 @@ class BatchUpload:
 class UploadReceiver:
     """Reads bodies: `async with receiver.receive(...) as upload:`. What the block does not commit is deleted."""
 
-    def __init__(self, storage: AudioStorage, limits: UploadLimits) -> None:
+    def __init__(self, storage: AudioStorage, limits: UploadLimits, reservations: Reservations | None = None) -> None:
         self.storage = storage
         self.limits = limits
         self._writers = CapacityLimiter(WRITERS)
         self._free_bytes = TtlCache(self._read_free_bytes)
-        self.reservations = Reservations()
+        self.reservations = reservations or Reservations()
 
     def check_headers(self, request: Request) -> UploadMetadata:
         """What a request says of its body, before the body is read. Raises when it cannot be accepted."""
@@ -154,11 +154,12 @@ class UploadReceiver:
         """Room for a body whose headers were checked: for the length that it declares, or the most that it may have."""
         declared = request.headers.get("content-length")
         n_bytes = int(declared) if declared else max_bytes
-        free_bytes = await self._free_bytes.get_async(self._writers) - self.reservations.total_bytes
-        # One of the largest uploads more: for other processes, and for what has come since the disk was looked at.
-        if free_bytes <= n_bytes + self.limits.max_bytes:
-            raise Problem("storage_full")
+        free_bytes = await self._free_bytes.get_async(self._writers)
+        # Reserved before it is looked at: of two processes that do so at the same time, neither overlooks the other.
         with self.reservations.reserve(n_bytes) as reservation:
+            # One of the largest uploads more: for other hosts, and for what has come since the disk was looked at.
+            if free_bytes - self.reservations.total_bytes <= self.limits.max_bytes:
+                raise Problem("storage_full")
             yield reservation
 
     def _read_free_bytes(self) -> int:

@@ -12,6 +12,7 @@ from app.cli.flags import (
     DataDirFlag,
     HostFlag,
     PortFlag,
+    ProcessesFlag,
     ServiceDeviceFlag,
     WeightsDirFlag,
     WorkersFlag,
@@ -23,6 +24,7 @@ from app.cli.weights_dir import ensure_weights
 def up(
     host: HostFlag = None,
     port: PortFlag = None,
+    processes: ProcessesFlag = None,
     workers: WorkersFlag = None,
     data_dir: DataDirFlag = None,
     weights: WeightsDirFlag = None,
@@ -34,7 +36,7 @@ def up(
 ) -> None:
     """Run everything on this machine: a private Redis, the API and the workers. Ctrl-C stops all."""
     export(host=host, port=port, workers=workers, data_dir=data_dir, weights_dir=weights, device=device)
-    export(allow_unauthenticated=allow_unauthenticated)
+    export(allow_unauthenticated=allow_unauthenticated, api_processes=processes)
     from app.cli.service import service
     from app.core.settings import WorkerSettings, load_settings
 

@@ -1,7 +1,7 @@
 """Room on the disk: what is free, less what decoders and open uploads may still need."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +29,26 @@ class ScratchRoom:
 
 
 class Reservations:
-    """Bytes that the open uploads of this process may still write. Not for use by several threads."""
+    """Bytes that open uploads may still write: those of this process, and of others that count in the same place.
 
-    def __init__(self) -> None:
-        self.total_bytes = 0
+    counts : bytes of each process; shared memory where there are several, of which each changes its own alone
+    index : of this process
+    Not for use by several threads.
+    """
+
+    def __init__(self, counts: MutableSequence[int] | memoryview | None = None, index: int = 0) -> None:
+        self._counts: MutableSequence[int] | memoryview = [0] if counts is None else counts
+        self._index = index
+        self._counts[index] = 0  # what a process of this index reserved before it died
+
+    @property
+    def total_bytes(self) -> int:
+        """Of all processes."""
+        return sum(self._counts)
+
+    def add(self, n_bytes: int) -> None:
+        """Reserve more for this process; less where it is negative."""
+        self._counts[self._index] += n_bytes
 
     @contextmanager
     def reserve(self, n_bytes: int) -> Iterator["Reservation"]:
@@ -50,10 +66,10 @@ class Reservation:
     def __init__(self, reservations: Reservations, n_bytes: int) -> None:
         self.remaining_bytes = n_bytes
         self._reservations = reservations
-        reservations.total_bytes += n_bytes
+        reservations.add(n_bytes)
 
     def use(self, n_bytes: int) -> None:
         """Count bytes that have come: from now on the disk itself knows them."""
         n_bytes = min(n_bytes, self.remaining_bytes)
         self.remaining_bytes -= n_bytes
-        self._reservations.total_bytes -= n_bytes
+        self._reservations.add(-n_bytes)

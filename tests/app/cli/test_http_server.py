@@ -11,12 +11,12 @@ import httpx
 import pytest
 
 from app.cli.http_server import MIN_CONNECTIONS, OTHER_DESCRIPTORS, make_room
-from app.cli.service import free_port
 from app.core.settings import ApiSettings
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually
 from tests.app.test_main import environment
 from tests.e2e.wire import connect
+from tests.ports import free_port
 
 SERVE = """
 import resource

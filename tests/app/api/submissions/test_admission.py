@@ -19,7 +19,6 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
-from app.cli.service import free_port
 from app.core.callers import Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
@@ -27,6 +26,7 @@ from tests.app.api.asgi import WAV
 from tests.app.api.live import Live, live
 from tests.app.records import queued
 from tests.conftest import KEYS
+from tests.ports import free_port
 
 MIB = 1024 * 1024
 N_AT_ONCE = 1000
