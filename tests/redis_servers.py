@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from app.cli.embedded_redis import find_server
-from app.cli.service import free_port
+from tests.ports import free_port
 
 DEADLINE_S = 60.0
 MASTER_NAME = "mymaster"
