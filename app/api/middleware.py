@@ -28,6 +28,8 @@ STATUS_CLIENT_CLOSED_REQUEST = 499
 _TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
 _EMPTY_FIELD = re.compile(rb"[^=]*=")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
+#: What `threading` says when the system refuses it a thread. anyio starts one for a request when the others are busy.
+NO_THREAD = "can't start new thread"
 
 
 class RequestMiddleware:
@@ -58,9 +60,17 @@ class RequestMiddleware:
             # server, because it is not complete.
             if cycle.status is None:
                 await cycle.respond(Problem("shutting_down"))
-        except Exception:
-            log.exception("unexpected error")
-            await cycle.respond(Problem("internal_error"))
+        except Exception as error:
+            await cycle.respond(Problem(_unexpected(error)))
+
+
+def _unexpected(error: Exception) -> str:
+    """Log what nobody has dealt with; the code of its problem."""
+    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
+        log.error("overloaded: %s", error)
+        return "overloaded"
+    log.exception("unexpected error")
+    return "internal_error"
 
 
 class RequestCycle:

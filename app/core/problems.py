@@ -291,6 +291,15 @@ _KINDS = (
         retry_after_s=1,
     ),
     ProblemKind(
+        "overloaded",
+        503,
+        "The server cannot begin the request",
+        "This machine gives the server no thread that the request needs. What the request asks for may have been done.",
+        "Try again after the time in `Retry-After`, with an idempotency key where the request makes something.",
+        retryable=True,
+        retry_after_s=2,
+    ),
+    ProblemKind(
         "too_many_listeners",
         503,
         "Too many clients follow jobs already",

@@ -5,6 +5,7 @@ queue and nothing more: its retries, its maintenance and its remote commands are
 reconciler decide what becomes of a job.
 """
 
+import errno
 import logging
 import signal
 import threading
@@ -120,10 +121,13 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             self.task.pause.end_if_well()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job in this process, sending heartbeats while it runs."""
+        """Run one job in this process, sending heartbeats while it runs; none when that is not to be had."""
         execution = self.prepare_execution(job)
-        with self._heartbeat(job, execution):
-            self.perform_job(job, queue, execution)
+        try:
+            with self._heartbeat(job, execution):
+                self.perform_job(job, queue, execution)
+        except OSError as fault:  # the run has not begun: the reconciler queues the job again
+            self.task.pause.begin(fault)
         self.set_state(WorkerStatus.IDLE)
 
     @contextmanager
@@ -132,7 +136,10 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         thread = threading.Thread(
             target=self._send_heartbeats, args=(job, execution, over), name="heartbeat", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise OSError(errno.EAGAIN, "no thread for the heartbeat") from error
         try:
             yield
         finally:

@@ -73,7 +73,7 @@ _EXTENSIONS: Mapping[str, Json] = {
     "not_ready": {"checks": {"redis": {"status": "failed", "detail": "No answer."}}},
 }
 #: Problems of every route, beside its own.
-COMMON_PROBLEMS = ("malformed_request", "internal_error", "too_many_connections", "shutting_down")
+COMMON_PROBLEMS = ("malformed_request", "internal_error", "too_many_connections", "overloaded", "shutting_down")
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 

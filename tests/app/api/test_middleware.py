@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 from typing import Any
 
 import httpx
@@ -102,6 +103,18 @@ async def test_an_unexpected_error_is_logged_and_not_shown(
     (line,) = [line for line in lines(log) if "exception" in line]
     assert line["request_id"] == "r-1"
     assert "RuntimeError" in line["exception"]
+
+
+async def test_a_request_that_is_refused_a_thread_may_come_again(app: FastAPI, log: pytest.LogCaptureFixture) -> None:
+    before = threading.stack_size(1 << 46)  # more than the system gives to any thread
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            answer = await client.get("/jobs/job_1")
+    finally:
+        threading.stack_size(before)
+    assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+    assert answer.headers["retry-after"]
+    assert not any("exception" in line for line in lines(log))
 
 
 async def test_a_response_that_breaks_off_is_cut_not_mended(app: FastAPI) -> None:

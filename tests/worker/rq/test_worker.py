@@ -27,6 +27,7 @@ from tests.worker.fakes import accepted, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker import machine_faults
 from worker.machine_faults import Pause
+from worker.reconciler import Reconciler
 
 
 @pytest.fixture
@@ -139,6 +140,27 @@ def test_a_worker_takes_no_job_while_its_machine_is_at_fault_and_goes_on_by_itse
     work_while(machine, data_dir, probe)
     assert seen == [(Workers(active=0, paused=1), JobState.QUEUED, JobState.QUEUED)] * 3
     assert outcome(machine, second).status is JobState.SUCCEEDED
+
+
+def test_a_worker_that_is_refused_a_thread_goes_on_and_the_job_is_queued_again(
+    machine: JobStateMachine, data_dir: Path, short_pauses: None
+) -> None:
+    job, task = accepted(machine, data_dir), score_track(machine, data_dir)
+    under_test = worker(task)
+    under_test.register_birth()
+    taken = under_test.dequeue_job_and_maintain_ttl(1)
+    assert taken
+    before = threading.stack_size(1 << 46)  # more than the system gives to any thread
+    try:
+        under_test.execute_job(*taken)
+    finally:
+        threading.stack_size(before)
+    assert task.pause.active
+    reconciler = Reconciler(machine=machine, storage=task.storage, max_attempts=3)
+    assert [reconciler.run(), reconciler.run()] == [[], [job.id]]
+    worker(task).work(burst=True, logging_level="WARNING")
+    over = outcome(machine, job)
+    assert (over.status, over.attempts_used) == (JobState.SUCCEEDED, 1)
 
 
 def test_a_worker_that_pauses_can_be_stopped(machine: JobStateMachine, data_dir: Path, short_pauses: None) -> None:
