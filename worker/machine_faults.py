@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from app.core.jobs.models import Job
 from model.audio.sandbox.forkserver import ForkServerError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,10 @@ _ERRNOS = frozenset(
     ]
 )
 
+#: For so long after a fault of a machine first ended one of its runs, a job is handed back. Later such runs count, so
+#: that a job whose audio is lost for good comes to its end.
+HAND_BACK_S = 3600.0
+
 #: Seconds of the pause after one fault, two in a row, and more. Short, so that work goes on soon after the fault.
 BACKOFF_S = (1.0, 2.0, 5.0)
 
@@ -30,6 +35,12 @@ BACKOFF_S = (1.0, 2.0, 5.0)
 def is_machine_fault(error: OSError) -> bool:
     """Whether an error says something of the machine, and nothing of the track."""
     return isinstance(error, ForkServerError) or error.errno in _ERRNOS
+
+
+def may_hand_back(job: Job, hand_back_s: float = HAND_BACK_S) -> bool:
+    """Whether a running job's first fault of a machine is recent, or this is the first. All times are Redis's."""
+    since, now = job.machine_fault_at, job.started_at or 0.0
+    return since is None or since <= now <= since + hand_back_s
 
 
 class Pause:

@@ -1,7 +1,8 @@
 """`python -m worker`, `apex worker`: supervise the scoring processes of one machine, and reconcile."""
 
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
@@ -17,6 +18,7 @@ from worker.supervisor import Child, Supervisor
 
 PROCESS_COMMAND = (sys.executable, "-m", "worker.process")
 RECONCILE_EVERY_S = 3.0
+NONE_ENDED: Mapping[str, bool] = MappingProxyType({})
 
 
 def main() -> None:
@@ -44,7 +46,7 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
     return [Child(name=f"worker {number}", command=command, env=env) for number in range(1, settings.workers + 1)]
 
 
-def reconciler(settings: ServiceSettings, *, ended: Container[str] = ()) -> Reconciler:
+def reconciler(settings: ServiceSettings, *, ended: Mapping[str, bool] = NONE_ENDED) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
     queue = ScoreQueue(redis, name=settings.rq_queue_name)
     with named_by_settings():

@@ -8,7 +8,7 @@ reconcilers may run at once: each repair is a compare-and-set or a unique enqueu
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, cast
@@ -27,6 +27,7 @@ from app.core.problems import problem_object
 from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
 from app.core.stored import set_aside
+from worker.machine_faults import may_hand_back
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +61,15 @@ class Snapshot:
 class Reconciler:
     """`run()` makes one pass. A job is repaired when two passes in a row find it orphaned.
 
-    One pass is enough when its worker is among `ended`: processes that are known to be gone.
+    One pass is enough when its worker is among `ended`: processes that are known to be gone, and whether the kernel
+    ended them for lack of memory.
     """
 
     machine: JobStateMachine
     storage: AudioStorage
     max_attempts: int
     orphan_grace_s: float = ORPHAN_GRACE_S
-    ended: Container[str] = ()
+    ended: Mapping[str, bool] = field(default_factory=dict)
     budget_s: float = BUDGET_S
     _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
     _next_sweep: float = field(default=float("-inf"), init=False)
@@ -182,10 +184,14 @@ class Reconciler:
     def _taken_back(self, workers: Mapping[str, str]) -> list[Orphan]:
         """Take jobs back from workers that are known to be gone."""
         ended = [job_id for job_id, worker in workers.items() if worker in self.ended]
-        jobs = [job for job in self.store.get_many(ended) if job]
-        taken = [job for job in jobs if self._try(job.id, partial(self.machine.requeue, job))]
+        jobs = [job for job in self.store.get_many(ended) if job and job.worker in self.ended]
+        taken = [job for job in jobs if self._try(job.id, partial(self._take_back, job))]
         enqueued_at = self.queue.enqueued_at([job.id for job in taken])
         return [Orphan(job.id, job.tenant, job.attempts_used, at) for job, at in zip(taken, enqueued_at, strict=True)]
+
+    def _take_back(self, job: Job) -> bool:
+        machine_fault = self.ended[job.worker or ""] and may_hand_back(job)
+        return self.machine.requeue(job, counted=not machine_fault, machine_fault=machine_fault)
 
     def _forget(self, job_ids: Collection[str]) -> None:
         """Delete all that RQ keeps of jobs that have finished, or have no record."""

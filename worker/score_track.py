@@ -5,6 +5,7 @@ without having used up an attempt. After any other error it is requeued, until i
 raised to RQ, which would keep the error's text and judge the job.
 """
 
+import errno
 import logging
 import math
 import os
@@ -25,14 +26,11 @@ from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
-from worker.machine_faults import Pause, is_machine_fault
+from worker.machine_faults import HAND_BACK_S, Pause, is_machine_fault, may_hand_back
 from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-#: For so long after a fault of a machine first ended one of its runs, a job is handed back. Later such runs count, so
-#: that a job whose audio is lost for good comes to its end.
-HAND_BACK_S = 3600.0
 OUR_FAULT = "Scoring failed for a reason of ours."
 #: Exit code that tells a broken device from a crash. Only a new process can use the device again.
 EXIT_DEVICE_LOST = 71
@@ -146,6 +144,8 @@ class ScoreTrack:
             self._handle_unexpected(job, error.code)
         except OSError as error:
             self._hand_back(job, error)
+        except MemoryError:  # what a run needs here does not depend on its track
+            self._hand_back(job, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
         except BaseException:  # a library's sys.exit() among them: it is no reason to end this process
             self._handle_unexpected(job)
 
@@ -204,7 +204,7 @@ class ScoreTrack:
         """Give the job back uncounted after a fault of this machine, which a track cannot cause, and pause."""
         if not is_machine_fault(error):
             self._handle_unexpected(job)
-        elif not self._may_hand_back(job):
+        elif not may_hand_back(job, self.hand_back_s):
             self.pause.begin(error)
             self._handle_unexpected(
                 job, detail="The uploaded audio is gone." if isinstance(error, FileNotFoundError) else OUR_FAULT
@@ -212,11 +212,6 @@ class ScoreTrack:
         elif self.machine.requeue(job, counted=False, machine_fault=True):
             self.pause.begin(error)
             log.warning("run handed back: %s", error, extra={"job_id": job.id, "attempt": job.attempt})
-
-    def _may_hand_back(self, job: Job) -> bool:
-        """Whether the first such fault is recent. Both times are Redis's."""
-        since, now = job.machine_fault_at, job.started_at or 0.0
-        return since is None or since <= now <= since + self.hand_back_s
 
     def _handle_unexpected(self, job: Job, code: str = "internal_error", detail: str = OUR_FAULT) -> None:
         log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})

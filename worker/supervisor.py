@@ -17,6 +17,7 @@ from types import FrameType
 
 from app.core.misconfiguration import EXIT_MISCONFIGURED, Misconfigured
 from app.core.signals import INSTANCE_ID_VAR, STOP_SIGNALS, ignore_hangup
+from model.oom_kills import oom_kills
 from model.parent_death import tied_to_this_process
 
 log = logging.getLogger(__name__)
@@ -42,13 +43,18 @@ class Child:
     restarts: int = 0
     started_at: float = 0.0
     start_after: float = 0.0
+    n_oom_kills: int = 0
 
     def start(self) -> None:
-        self.started_at = time.monotonic()
+        self.started_at, self.n_oom_kills = time.monotonic(), oom_kills()
         self.instance_id = secrets.token_hex(8)
         env = os.environ | dict(self.env) | {INSTANCE_ID_VAR: self.instance_id}
         command = tied_to_this_process(self.command)
         self.process = subprocess.Popen(command, env=env, pass_fds=self.pass_fds, start_new_session=True)
+
+    def ended_for_lack_of_memory(self, code: int) -> bool:
+        """Whether the kernel may have ended it: it has ended some process since, for lack of memory, in this way."""
+        return code == -signal.SIGKILL and oom_kills() > self.n_oom_kills
 
     def back_off(self, reason: str) -> None:
         """Note why the process does not run, and when it may be started again."""
@@ -83,8 +89,8 @@ class Supervisor:
         self.on_tick = on_tick
         self.on_poll = on_poll
         self.on_stop = on_stop
-        #: Instance ids of processes that have ended: a job that one of them ran is orphaned.
-        self.ended: set[str] = set()
+        #: Instance ids of processes that have ended, and whether for lack of memory: a job that one ran is orphaned.
+        self.ended: dict[str, bool] = {}
         self._stop = threading.Event()
 
     def stop(self, signum: int | None = None, frame: FrameType | None = None) -> None:  # noqa: ARG002
@@ -115,8 +121,8 @@ class Supervisor:
         if child.process and (code := child.process.poll()) is not None:
             if code == EXIT_MISCONFIGURED:
                 raise Misconfigured(f"{child.name} cannot start; the log above says why")
-            self.ended.add(child.instance_id)
-            child.back_off(f"ended with code {code}")
+            lacked_memory = self.ended[child.instance_id] = child.ended_for_lack_of_memory(code)
+            child.back_off(f"ended with code {code}{', as the kernel ends for lack of memory' * lacked_memory}")
         if child.process is None and time.monotonic() >= child.start_after:
             self._start(child)
 

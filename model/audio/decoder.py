@@ -21,6 +21,7 @@ from model.audio.resampling import resampled_length
 from model.audio.sandbox.forkserver import ForkServer, ForkServerError
 from model.audio.sandbox.layers import LAYERS, ResourceLimits
 from model.domain import SAMPLE_BYTES, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits, AudioWarning
+from model.oom_kills import oom_kills
 
 _DECODERS = ("ffmpeg", "libsndfile")
 #: What reading the file or writing the samples may meet through no fault of the track. Any other error of the system is
@@ -112,7 +113,8 @@ class Decoder:
         """Decodes the whole of a regular file, given by its path or open (whatever its position), in its own child.
 
         Raises an AudioError that says why the track cannot be scored, be it broken, hostile, too long or too slow;
-        OSError when this machine is at fault (no file, no process, a full disk, a stall): then trying again may help.
+        OSError when this machine is at fault (no file, no process, no memory, a full disk, a stall): then trying again
+        may help.
         """
         with ExitStack() as on_failure:
             pcm = on_failure.enter_context(tempfile.TemporaryFile(dir=self._scratch_dir))
@@ -161,6 +163,7 @@ class Decoder:
         self.close()
 
     def _exchange(self, source_fd: int, sink_fd: int) -> bytes:
+        n_oom_kills = oom_kills()
         with self._server.fork(self._request, source_fd, sink_fd) as child:
             try:
                 reply = child.reply(self._timeout_s)
@@ -170,6 +173,9 @@ class Decoder:
                 raise decode_error("time", self._limits) from None
         if not reply and not self._server.is_alive():
             raise ForkServerError("the fork server died, and the decoding child with it")
+        if not reply and oom_kills() > n_oom_kills:
+            # The child's own need is limited, and it says so itself when it meets the limit.
+            raise OSError(errno.ENOMEM, "the kernel ended a process for lack of memory while a track was decoded")
         return reply
 
     def _parse_reply(self, reply: bytes) -> tuple[AudioFacts, int, dict[str, int]]:

@@ -113,7 +113,7 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: R
         machine = state_machine(redis)
         queue = machine.queue
         storage = AudioStorage(data_dir / "audio")
-        reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, ended={"dead"})
+        reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, ended={"dead": False})
         machine.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
         machine.start(spent.id, max_attempts=1, lease_s=-1)
         for job in (lost, of_another):

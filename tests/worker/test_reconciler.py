@@ -19,6 +19,7 @@ from tests.app.records import enqueue_by_rq, queued
 from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
+from worker.machine_faults import HAND_BACK_S
 from worker.reconciler import Reconciler, Snapshot
 
 
@@ -188,11 +189,30 @@ def test_a_job_that_waits_past_its_deadline_is_stopped(
 def test_what_a_dead_worker_held_is_queued_again_at_once(machine: JobStateMachine, data_dir: Path) -> None:
     job = unqueued(machine, data_dir)
     machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
-    ended: set[str] = set()
+    ended = dict[str, bool]()
     reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3, ended=ended)
     assert [reconciler.run(), reconciler.run()] == [[], []]
-    ended.add("instance 1")
+    ended["instance 1"] = False
     assert reconciler.run() == [job.id]
+    assert outcome(machine, job).attempts_used == 1
+
+
+def test_a_job_whose_worker_the_kernel_ended_for_lack_of_memory_keeps_its_attempts_for_an_hour(
+    machine: JobStateMachine, data_dir: Path
+) -> None:
+    job, ended = accepted(machine, data_dir), {"instance 1": True}
+    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3, ended=ended)
+    for _ in range(4):
+        machine.redis.delete(*machine.queue.keys(job.id)[1:])
+        machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
+        assert reconciler.run() == [job.id]
+    over = outcome(machine, job)
+    assert (over.attempts_used, over.attempt) == (0, 4)
+    assert over.machine_fault_at
+    machine.redis.hset(KEYS.record(job.id), "machine_fault_at", over.machine_fault_at - HAND_BACK_S - 60)
+    machine.redis.delete(*machine.queue.keys(job.id)[1:])
+    machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
+    reconciler.run()
     assert outcome(machine, job).attempts_used == 1
 
 

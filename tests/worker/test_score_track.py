@@ -108,6 +108,13 @@ def test_a_watchdog_without_a_thread_is_a_fault_of_the_machine(
     assert (found.status, found.attempts_used) == (JobState.QUEUED, 0)
 
 
+def test_a_run_without_memory_does_not_count(machine: JobStateMachine, data_dir: Path) -> None:
+    job, task = accepted(machine, data_dir), score_track(machine, data_dir, on_decode=lambda: raising(MemoryError()))
+    task(job.id)
+    found = outcome(machine, job)
+    assert (found.status, found.attempts_used, task.pause.active) == (JobState.QUEUED, 0, True)
+
+
 def test_missing_audio_may_be_found_by_another_worker(machine: JobStateMachine, data_dir: Path, tmp_path: Path) -> None:
     job = accepted(machine, data_dir)
     score_track(machine, tmp_path / "wrong folder")(job.id)
@@ -206,7 +213,7 @@ class Hostile(Exception):
         raise ValueError
 
 
-@pytest.mark.parametrize("error", [RuntimeError("x" * 50_000_000), Hostile(), SystemExit(), MemoryError()])
+@pytest.mark.parametrize("error", [RuntimeError("x" * 50_000_000), Hostile(), SystemExit()])
 def test_what_an_exception_says_is_not_passed_on(
     machine: JobStateMachine, data_dir: Path, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 
@@ -79,6 +80,17 @@ def test_the_name_of_a_life_that_is_over_is_told() -> None:
         eventually(lambda: child.restarts >= 2)
         assert len(under_test.ended) >= 2
         assert child.process is None or child.instance_id not in under_test.ended
+
+
+@pytest.mark.parametrize(("end", "lacked_memory"), [("os.kill(os.getpid(), 9)", True), ("os._exit(1)", False)])
+def test_a_life_that_the_kernel_ended_for_lack_of_memory_is_told_from_others(
+    monkeypatch: pytest.MonkeyPatch, end: str, lacked_memory: bool
+) -> None:
+    monkeypatch.setattr(supervisor, "oom_kills", count().__next__)
+    child = Child("hungry", (sys.executable, "-c", f"import os; {end}"))
+    with supervising(child) as under_test:
+        eventually(lambda: under_test.ended)
+    assert set(under_test.ended.values()) == {lacked_memory}
 
 
 def test_each_life_is_told_its_own_name() -> None:

@@ -383,6 +383,16 @@ def test_a_full_disk_is_no_fault_of_the_track(strange: Callable[..., Decoder]) -
         decode(strange("fill_disk"), TROUBLE)
 
 
+@pytest.mark.parametrize(("kills", "error"), [((3, 4), OSError), ((4, 4), AudioUndecodable)])
+def test_a_child_that_the_kernel_ends_for_lack_of_memory_is_no_fault_of_the_track(
+    strange: Callable[..., Decoder], monkeypatch: pytest.MonkeyPatch, kills: tuple[int, int], error: type[Exception]
+) -> None:
+    dying = strange("segfault")  # as sudden; a sandboxed child may kill nobody, itself included
+    monkeypatch.setattr("model.audio.decoder.oom_kills", iter(kills).__next__)
+    with pytest.raises(error):
+        decode(dying, TROUBLE)
+
+
 def test_an_error_that_is_the_sandbox_refusing_the_track_is_the_tracks(strange: Callable[..., Decoder]) -> None:
     with pytest.raises(AudioUndecodable, match="crashed"):
         decode(strange("need_a_file"), TROUBLE)
