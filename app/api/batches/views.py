@@ -2,10 +2,11 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from app.api.batches.store import Batch as BatchRecord
-from app.api.batches.store import Item
+from app.api.batches.store import BatchStatus
 from app.api.dependencies import Services
 from app.api.jobs.listing import MAX_LIMIT
 from app.api.jobs.wait_estimate import QueueLoad, processing_time_s, retry_after_s
@@ -15,12 +16,16 @@ from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
 from app.core.callers import Caller
 from app.core.jobs.models import Job as JobRecord
+from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.problems import PROBLEMS, Problem, problem_object, under
 
 log = logging.getLogger(__name__)
 
 EXPIRED_CODE = "job_expired"
+
+#: What came of a file: a job, or the problem that it has in place of one.
+Outcome = JobRecord | Json
 
 _CURSOR = re.compile(r"[0-9]{1,9}")
 
@@ -37,10 +42,29 @@ def batch_view(
     services: Services, batch: BatchRecord, query: BatchQuery, *, filenames: Sequence[str | None] = ()
 ) -> Batch:
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
-    start, root = _start(query.cursor), services.settings.root_path
+    start = _start(query.cursor)
     end = start + min(max(query.limit, 1), MAX_LIMIT)
     status, items = services.batches.status(batch), services.batches.items(batch, start, end)
-    done_at, done_in_s = _end(services, status.last_open)
+    jobs = {job.id: job for job in services.jobs.get_many([item for item in items if isinstance(item, str)]) if job}
+    outcomes = [jobs.get(item) or _expired() if isinstance(item, str) else item for item in items]
+    next_cursor = str(end) if end < status.counts["total"] else None
+    return _view(services, batch, status, _items(services, outcomes, start, filenames), next_cursor)
+
+
+def made_view(
+    services: Services, batch: BatchRecord, outcomes: Sequence[Outcome], *, filenames: Sequence[str | None]
+) -> Batch:
+    """A batch that was made just now, from what came of its files: it can be told while Redis is away."""
+    states = Counter(str(outcome.status) for outcome in outcomes if isinstance(outcome, JobRecord))
+    rejected = len(outcomes) - states.total()
+    status = BatchStatus({**dict.fromkeys(JobState, 0), **states, "total": len(outcomes), "rejected": rejected})
+    return _view(services, batch, status, _items(services, outcomes, 0, filenames), None)
+
+
+def _view(
+    services: Services, batch: BatchRecord, status: BatchStatus, items: list[BatchItem], next_cursor: str | None
+) -> Batch:
+    (done_at, done_in_s), root = _end(services, status.last_open), services.settings.root_path
     return Batch.model_validate(
         {
             "id": batch.id,
@@ -51,8 +75,8 @@ def batch_view(
             "estimated_done_at": timestamp(done_at),
             "done_in_s": done_in_s,
             "counts": status.counts,
-            "items": _items(services, items, start, filenames),
-            "next_cursor": str(end) if end < status.counts["total"] else None,
+            "items": items,
+            "next_cursor": next_cursor,
             "links": {"self": f"{root}/batches/{batch.id}", "jobs": f"{root}/jobs?batch_id={batch.id}"},
         }
     )
@@ -75,13 +99,15 @@ def _start(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _items(services: Services, items: Sequence[Item], start: int, filenames: Sequence[str | None]) -> list[BatchItem]:
-    jobs = services.jobs.get_many([item for item in items if isinstance(item, str)])
-    views = {view.id: view for view in services.job_service.views([job for job in jobs if job])}
-    names = dict(enumerate(filenames))
-    outcomes = [views.get(item) or _expired() if isinstance(item, str) else item for item in items]
-    root = services.settings.root_path
-    return [_item(index, names.get(index), outcome, root) for index, outcome in enumerate(outcomes, start)]
+def _items(
+    services: Services, outcomes: Sequence[Outcome], start: int, filenames: Sequence[str | None]
+) -> list[BatchItem]:
+    views = {
+        view.id: view for view in services.job_service.views([job for job in outcomes if isinstance(job, JobRecord)])
+    }
+    names, root = dict(enumerate(filenames)), services.settings.root_path
+    shown = [views.get(outcome.id) or _expired() if isinstance(outcome, JobRecord) else outcome for outcome in outcomes]
+    return [_item(index, names.get(index), outcome, root) for index, outcome in enumerate(shown, start)]
 
 
 def _item(index: int, filename: str | None, outcome: Job | Json, root_path: str) -> BatchItem:

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -12,15 +12,17 @@ from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.api.batches.store import Batch, new_batch_id
-from app.api.batches.views import batch_headers, batch_view
+from app.api.batches.views import Outcome, batch_headers, batch_view, made_view
 from app.api.concurrency import run_to_completion
 from app.api.jobs.long_poll import wait_until_done
+from app.api.schemas.batch import Batch as BatchView
 from app.api.schemas.batch import BatchQuery
 from app.api.schemas.options import TrackOptions
 from app.api.submissions.headers import HashingRequest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import BatchUpload, Upload, UploadMetadata
+from app.core.json_types import Json
 from app.core.logging import REQUEST_ID
 from app.core.problems import Problem
 
@@ -43,11 +45,12 @@ async def submit_batch(submission: Submission) -> Response:
 
 async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | None) -> StoredResponse:
     async with submission.admitted(), _receive(submission, metadata) as upload:
-        batch = await run_to_completion(_create_batch, submission, upload, claim)
+        batch, outcomes = await run_to_completion(_create_batch, submission, upload, claim)
     if submission.headers.wait_s:
         with suppress(Exception):  # the jobs are durable, whether or not they can be waited for
             await _wait(submission, batch)
-    return await run_to_completion(_respond, submission, batch, [file.filename for file in upload.files], claim)
+    filenames = [file.filename for file in upload.files]
+    return await run_to_completion(_respond, submission, batch, outcomes, filenames, claim)
 
 
 async def _read_fingerprint(submission: Submission, metadata: UploadMetadata) -> str:
@@ -63,15 +66,15 @@ async def _receive(submission: Submission, metadata: UploadMetadata) -> AsyncIte
         yield upload
 
 
-def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | None) -> Batch:
-    """Create the batch and its jobs; continue one that an earlier request with the same key left incomplete."""
+def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | None) -> tuple[Batch, Sequence[Outcome]]:
+    """Create the batch and its jobs; continue one that an earlier request with the same key left incomplete.
+
+    Returns what came of the files that this request has dealt with, too.
+    """
     batch = _begin_batch(submission, upload, claim)
     options = TrackOptions(batch_id=batch.id, model_version=upload.options.model_version)
     n_existing = submission.services.batches.n_items(batch)
-    for file in upload.files[n_existing:]:
-        if problem := _create_job(submission, file.outcome, options):
-            _reject(submission, batch, problem)
-    return batch
+    return batch, [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
 
 
 def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | None) -> Batch:
@@ -94,22 +97,23 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
     return existing or batches.create(batch)
 
 
-def _create_job(submission: Submission, outcome: Upload | Problem, options: TrackOptions) -> Problem | None:
-    """Create the job of one file; returns the problem of a file that gets none."""
-    if isinstance(outcome, Problem):
-        return outcome
-    upload, cancel_after_s = replace(outcome, options=options), submission.headers.cancel_after_s
+def _add_file(submission: Submission, batch: Batch, outcome: Upload | Problem, options: TrackOptions) -> Outcome:
+    """Create the job of one file, or add the problem that it has in place of one; returns which."""
     try:
-        submission.services.job_creator.create(upload, submission.caller, cancel_after_s=cancel_after_s)
+        if isinstance(outcome, Problem):
+            raise outcome
+        upload, cancel_after_s = replace(outcome, options=options), submission.headers.cancel_after_s
+        return submission.services.job_creator.create(upload, submission.caller, cancel_after_s=cancel_after_s)[0]
     except Problem as problem:
-        return problem
-    return None
+        return _reject(submission, batch, problem)
 
 
-def _reject(submission: Submission, batch: Batch, problem: Problem) -> None:
+def _reject(submission: Submission, batch: Batch, problem: Problem) -> Json:
     if problem.kind.status >= 500:
         log.error("%s", problem, exc_info=problem.__cause__)
-    submission.services.batches.reject(batch, problem.object(instance="/batches", request_id=REQUEST_ID.get()))
+    item = problem.object(instance="/batches", request_id=REQUEST_ID.get())
+    submission.services.batches.reject(batch, item)
+    return item
 
 
 async def _wait(submission: Submission, batch: Batch) -> None:
@@ -119,15 +123,33 @@ async def _wait(submission: Submission, batch: Batch) -> None:
             await wait_until_done(services, submission.caller, item, timeout_s=max(deadline - time.monotonic(), 0.0))
 
 
-def _respond(submission: Submission, batch: Batch, filenames: list[str | None], claim: Claim | None) -> StoredResponse:
+def _respond(
+    submission: Submission,
+    batch: Batch,
+    outcomes: Sequence[Outcome],
+    filenames: Sequence[str | None],
+    claim: Claim | None,
+) -> StoredResponse:
     """The response about a batch, stored under the request's idempotency key."""
-    view = batch_view(submission.services, batch, BatchQuery(limit=len(filenames)), filenames=filenames)
+    view = _view(submission, batch, outcomes, filenames)
     wait_s = submission.headers.wait_s
     applied = {"Preference-Applied": f"wait={wait_s}"} if wait_s and view.done else {}
     headers = {"Location": view.links.itself, **batch_headers(view), **applied}
     response = StoredResponse(207, headers, view.model_dump_json(by_alias=True).encode())
     submission.store(claim, response, batch.fingerprint or "")
     return response
+
+
+def _view(
+    submission: Submission, batch: Batch, outcomes: Sequence[Outcome], filenames: Sequence[str | None]
+) -> BatchView:
+    try:
+        return batch_view(submission.services, batch, BatchQuery(limit=len(filenames)), filenames=filenames)
+    except Exception:  # the jobs are durable, whether or not they can be read
+        if len(outcomes) < len(filenames):
+            raise
+        log.warning("a batch could not be read", extra={"batch_id": batch.id}, exc_info=True)
+        return made_view(submission.services, batch, outcomes, filenames=filenames)
 
 
 def _fingerprint(upload: BatchUpload) -> str:

@@ -9,14 +9,18 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from redis import Redis
+from redis.exceptions import ConnectionError
 
 from app.api.auth.api_keys import KeyStore
+from app.api.batches.store import BatchStore
 from app.api.dependencies import Services
 from app.api.schemas.options import BatchOptions
+from app.core.jobs.queue_status import QueueStatus
+from app.core.jobs.store import JobStore
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import FORM, RAW, WAV, Client, body_messages, form, part
-from tests.app.api.batches.requests import KIB, TEXT, files_of, left_behind, send, wav
+from tests.app.api.batches.requests import KIB, TEXT, files_of, left_behind, read, send, wav
 from tests.app.conftest import client_of
 from tests.conftest import KEYS
 
@@ -49,6 +53,27 @@ async def test_a_field_in_the_query_is_refused_rather_than_dropped(client: httpx
 async def test_a_raw_body_is_no_batch(client: httpx.AsyncClient) -> None:
     answer = await client.post("/batches", content=WAV, headers=RAW)
     assert (answer.status_code, answer.json()["accepted"]) == (415, ["multipart/form-data"])
+
+
+async def test_a_batch_whose_jobs_are_made_is_answered_though_redis_goes_away(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client without an idempotency key would send it again, and have each job twice."""
+    present = await send(client, wav(1), TEXT)
+
+    def away(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchStore, "status", away)
+        patch.setattr(JobStore, "get_many", away)
+        patch.setattr(QueueStatus, "positions", away)
+        batch = await send(client, wav(1), TEXT)
+    assert batch["counts"] == present["counts"]
+    assert (batch["done"], [item["status"] for item in batch["items"]]) == (False, [202, 415])
+    assert [item["filename"] for item in batch["items"]] == ["0.wav", "1.wav"]
+    assert services.jobs.get(batch["items"][0]["job"]["id"])
+    assert (await read(client, batch))["counts"] == batch["counts"]
 
 
 async def test_a_client_that_leaves_midway_has_made_nothing(app: FastAPI) -> None:

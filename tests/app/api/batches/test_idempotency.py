@@ -63,11 +63,11 @@ async def test_a_batch_that_was_left_half_made_is_completed_by_the_retry(
 ) -> None:
     real, made = JobStateMachine.create, list[str]()
 
-    def create(machine: JobStateMachine, job: Job, **limits: Any) -> None:
+    def create(machine: JobStateMachine, job: Job, **limits: Any) -> Any:
         if len(made) == 2:
             raise ConnectionError("gone")
-        real(machine, job, **limits)
         made.append(job.id)
+        return real(machine, job, **limits)
 
     contents = wav(1), TEXT, wav(2), wav(3), wav(4)
     with monkeypatch.context() as patch:
