@@ -1,5 +1,6 @@
 """Real servers of Redis for tests: masters, replicas and Sentinels on ports of this machine."""
 
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,15 @@ class Server:
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It hangs during the block."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def client(self) -> Redis:
         return Redis(port=self.port, retry=Retry(NoBackoff(), retries=3))

@@ -16,6 +16,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.misconfiguration import EXIT_MISCONFIGURED, ends_if_misconfigured, named_by_settings
+from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
@@ -62,7 +63,13 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     with named_by_settings():
         storage = AudioStorage(settings.audio_dir)
     task = ScoreTrack(
-        machine=JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s),
+        machine=JobStateMachine(
+            redis,
+            keys,
+            queue=queue,
+            result_ttl_s=settings.result_ttl_s,
+            replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
+        ),
         queue_status=QueueStatus(redis, keys),
         storage=storage,
         decoder=decoder,

@@ -24,6 +24,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, Standings, UnfinishedJobs, slices
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
+from app.core.redis.replicas import unconfirmed_is_kept
 from app.core.redis_client import text
 from app.core.storage.local import AudioStorage
 from app.core.stored import set_aside
@@ -213,8 +214,9 @@ class Reconciler:
             return
         detail = f"Each of {job.attempts_used} runs ended with its worker."
         error = problem_object("worker_lost", detail, attempts=job.attempt, request_id=job.request_id)
-        if self.machine.fail(job, error=error):
-            self.storage.delete(job.storage_key)
+        with unconfirmed_is_kept(job_id):
+            if self.machine.fail(job, error=error):
+                self.storage.delete(job.storage_key)
 
     def _stop_overdue(self) -> None:
         """A worker drops an overdue job when it comes to it; a long queue must not make that late."""
@@ -225,8 +227,9 @@ class Reconciler:
                 break
 
     def _stop(self, job: Job) -> None:
-        if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
-            self.storage.delete(job.storage_key)
+        with unconfirmed_is_kept(job.id):
+            if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
+                self.storage.delete(job.storage_key)
 
     def _drop_stale_rq_state(self, snapshot: Snapshot) -> None:
         """Drop what RQ keeps of runs that have ended: it has no maintenance of its own here."""

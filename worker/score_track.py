@@ -21,6 +21,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
 from app.core.problems import problem_object
+from app.core.redis.replicas import unconfirmed_is_kept
 from app.core.storage.local import AudioStorage
 from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
@@ -180,24 +181,27 @@ class ScoreTrack:
             raise Preempted
 
     def _finish(self, job: Job, outcome: dict[str, Any]) -> None:
-        if not self.machine.succeed(job, **outcome):
-            raise RunStopped(RunSignal.LOST)
-        self.storage.delete(job.storage_key)
+        with unconfirmed_is_kept(job.id):
+            if not self.machine.succeed(job, **outcome):
+                raise RunStopped(RunSignal.LOST)
+            self.storage.delete(job.storage_key)
         self.queue_status.record_throughput(outcome["audio"]["duration_s"] / max(run_s(outcome["timings"]), 0.001))
         log.info("job succeeded", extra={"job_id": job.id, "attempt": job.attempt})
 
     def _fail(self, job: Job, code: str, detail: str) -> None:
         error = problem_object(code, detail, attempts=job.attempt, request_id=job.request_id)
-        if self.machine.fail(job, error=error, model=self.scorer.card.identity(), timings=self._timings(job)):
-            self.storage.delete(job.storage_key)
-            log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
+        with unconfirmed_is_kept(job.id):
+            if self.machine.fail(job, error=error, model=self.scorer.card.identity(), timings=self._timings(job)):
+                self.storage.delete(job.storage_key)
+                log.info("job failed: %s", code, extra={"job_id": job.id, "attempt": job.attempt})
 
     def _timings(self, job: Job, **stages_s: float) -> dict[str, Any]:
         return timings(job, now=self.queue_status.now_s(), **stages_s)
 
     def _stop(self, job: Job, signal: RunSignal) -> None:
-        if signal is not RunSignal.LOST and self.machine.stop(job, reason=signal, timings=self._timings(job)):
-            self.storage.delete(job.storage_key)
+        with unconfirmed_is_kept(job.id):
+            if signal is not RunSignal.LOST and self.machine.stop(job, reason=signal, timings=self._timings(job)):
+                self.storage.delete(job.storage_key)
         log.info("run stopped: %s", signal, extra={"job_id": job.id, "attempt": job.attempt})
 
     def _hand_back(self, job: Job, error: OSError) -> None:

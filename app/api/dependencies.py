@@ -25,6 +25,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
 from app.core.misconfiguration import named_by_settings
+from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
@@ -61,7 +62,8 @@ class Services:
         """Create the storage directory and read the API keys; Redis is not asked yet."""
         keys = settings.redis_keys
         queue, queue_status = ScoreQueue(redis, name=settings.rq_queue_name), QueueStatus(redis, keys)
-        machine = JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s)
+        replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
+        machine = JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s, replicas=replicas)
         worker_info, quotas = WorkerInfo(redis, keys), Quotas(redis, keys)
         queue_load = TtlCache(partial(measure_load, queue_status, queue))
         scratch_bytes = ScratchRoom(
@@ -73,7 +75,13 @@ class Services:
         with named_by_settings():
             storage = AudioStorage(settings.audio_dir, scratch_bytes=scratch_bytes)
         admission = AdmissionControl(
-            queue_status, queue, quotas, settings.backlog_limits, backlog=TtlCache(queue_status.backlog)
+            queue_status,
+            queue,
+            quotas,
+            settings.backlog_limits,
+            backlog=TtlCache(queue_status.backlog),
+            replicas=replicas,
+            n_replicas=TtlCache(replicas.n_alive),
         )
         idempotency = IdempotencyKeys(redis, keys, result_ttl_s=settings.result_ttl_s)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
@@ -107,7 +115,13 @@ class Services:
                 root_path=settings.root_path,
             ),
             batches=BatchStore(redis, keys, result_ttl_s=settings.result_ttl_s),
-            readiness=Readiness(redis, keys, storage, max_upload_bytes=settings.max_upload_bytes),
+            readiness=Readiness(
+                redis,
+                keys,
+                storage,
+                max_upload_bytes=settings.max_upload_bytes,
+                min_replicas=settings.redis_min_replicas,
+            ),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url),
                 keys,

@@ -16,6 +16,7 @@ from app.api.pages import page, wants_page
 from app.core.logging import REQUEST_ID
 from app.core.problems import MEDIA_TYPE, Problem, validation_problem
 from app.core.redis.failure import brief
+from app.core.redis.replicas import NotReplicated
 from app.core.stored import Unreadable
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,11 @@ async def on_redis_error(request: Request, error: Exception) -> Response:
     return problem_response(Problem("redis_unavailable"), request.scope)
 
 
+async def on_not_replicated(request: Request, error: Exception) -> Response:
+    log.error("not replicated: %s", error)
+    return problem_response(Problem("not_replicated"), request.scope)
+
+
 async def on_unreadable(request: Request, error: Exception) -> Response:
     log.error("unreadable: %s", error)
     return problem_response(Problem("internal_error", "What is stored of it cannot be read."), request.scope)
@@ -99,4 +105,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_invalid_request)
     app.add_exception_handler(RedisError, on_redis_error)
+    app.add_exception_handler(NotReplicated, on_not_replicated)
     app.add_exception_handler(Unreadable, on_unreadable)

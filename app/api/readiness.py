@@ -35,8 +35,12 @@ class Readiness:
     Each measurement writes a file and asks Redis, so without that limit anybody could keep the process busy.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int) -> None:
-        self._measure = partial(measure, RedisChecks(redis, keys), storage, max_upload_bytes=max_upload_bytes)
+    def __init__(
+        self, redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int, min_replicas: int = 0
+    ) -> None:
+        self._measure = partial(
+            measure, RedisChecks(redis, keys, min_replicas=min_replicas), storage, max_upload_bytes=max_upload_bytes
+        )
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0

@@ -14,6 +14,7 @@ from app.api.schemas.health import Check
 from app.core import stored
 from app.core.redis.connections import NoMaster
 from app.core.redis.failure import explained
+from app.core.redis.replicas import n_alive
 from app.core.redis.server import fault_of
 from app.core.redis_keys import RedisKeys
 
@@ -34,9 +35,10 @@ LOST_AT_A_CRASH = {
 class RedisChecks:
     """Asks Redis. Blocking."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, *, min_replicas: int = 0) -> None:
         self.redis = redis
         self.keys = keys
+        self.min_replicas = min_replicas
         self._may_read_configuration = True
 
     def run(self) -> dict[str, Check]:
@@ -68,7 +70,8 @@ class RedisChecks:
     def _more(self) -> Info:
         key = self.keys.missing_sandbox_layers
         missing = stored.json_value(key, stored.read(self.redis.get, key)) or []
-        return {"appendfsync": self._appendfsync(), "missing_sandbox_layers": list(map(str, missing))}
+        more = {"min_replicas": self.min_replicas, "appendfsync": self._appendfsync()}
+        return {**more, "missing_sandbox_layers": list(map(str, missing))}
 
     def _appendfsync(self) -> str | None:
         """How often the append-only file is synced; None where Redis's user may not know, which is asked only once."""
@@ -116,6 +119,13 @@ def check_durability(info: Info) -> Check:
     return Check(status="ok", detail="Redis writes an append-only file, and syncs each write.")
 
 
+def check_replicas(info: Info) -> Check:
+    """As many replicas follow as must have a job before it is accepted."""
+    n, needed = n_alive(info), info["min_replicas"]
+    status = "ok" if n >= needed else "failed"
+    return Check(status=status, detail=f"{n} replicas follow; {needed} must (APEX_REDIS_MIN_REPLICAS).")
+
+
 def check_eviction(info: Info) -> Check:
     """When Redis is full it refuses writes rather than dropping records."""
     policy = info.get("maxmemory_policy", "noeviction")
@@ -138,6 +148,7 @@ CHECKS: Mapping[str, Callable[[Info], Check]] = {
     "redis_version": check_version,
     "memory": check_memory,
     "durability": check_durability,
+    "replicas": check_replicas,
     "eviction": check_eviction,
     "decoder_sandbox": check_sandbox,
 }

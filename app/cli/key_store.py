@@ -12,6 +12,7 @@ from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_ur
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.store import PAGE_SIZE, JobStore
 from app.core.redis.failure import explained
+from app.core.redis.replicas import NotReplicated, Replicas
 from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, load_settings
 from model.domain import ApexError
@@ -29,7 +30,11 @@ def key_store() -> Iterator[KeyStore]:
     settings = load_settings(ServiceSettings)
     try:
         with _named_or_private(settings) as url, connect(url, max_retries=1, timeout_s=TIMEOUT_S) as redis:
-            yield KeyStore(redis, settings.redis_keys, mark=_mark(settings))
+            keys = settings.redis_keys
+            replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
+            yield KeyStore(redis, keys, mark=_mark(settings), replicas=replicas)
+    except NotReplicated as error:
+        raise NoRedis("it was done, but too few replicas of Redis confirmed it: do it again") from error
     except EmbeddedRedisError as error:
         raise NoRedis(f"the keys cannot be reached: {error}") from error
     except RedisError as error:

@@ -318,6 +318,16 @@ _KINDS = (
         retry_after_s=2,
     ),
     ProblemKind(
+        "not_replicated",
+        503,
+        "The loss of one machine could undo this",
+        "The request was carried out, but too few replicas of Redis confirmed that in time. Tracks that were sent "
+        "without an `Idempotency-Key` were deleted again.",
+        "Send the same request again, with its `Idempotency-Key` if it had one: no second job is made.",
+        retryable=True,
+        retry_after_s=2,
+    ),
+    ProblemKind(
         "storage_unavailable",
         503,
         "Uploads cannot be stored right now",

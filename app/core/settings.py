@@ -61,6 +61,10 @@ class ServiceSettings(BaseSettings):
     """Redis that holds job records and the queue: `redis://`, `rediss://` with TLS, `unix://`, or `redis+sentinel://`;
     see [Redis](docs/operations.md#redis). It should run with AOF on."""
 
+    redis_min_replicas: int = Field(0, ge=0, le=10)
+    """Replicas of Redis that must have a job before it counts as accepted, so that it survives the loss of the master;
+    see [Replicas](docs/operations.md#replicas)."""
+
     data_dir: Path = Path("apex-data")
     """Folder for uploaded audio, on a disk that the API and every worker share."""
 

@@ -21,6 +21,7 @@ from redis import Redis
 from app.core import stored
 from app.core.callers import SCOPES, Limits
 from app.core.printable import printable
+from app.core.redis.replicas import Replicas
 from app.core.redis_client import redis_now_s, text
 from app.core.redis_keys import RedisKeys
 from model.domain import ApexError
@@ -80,9 +81,12 @@ class KeyStore:
     the file opens a service without keys again.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys, *, mark: Path | None = None) -> None:
+    def __init__(
+        self, redis: Redis, keys: RedisKeys, *, mark: Path | None = None, replicas: Replicas | None = None
+    ) -> None:
         self.redis = redis
         self.keys = keys
+        self._replicas = replicas or Replicas(redis, keys)
         self._mark = mark
 
     def create(
@@ -90,7 +94,7 @@ class KeyStore:
     ) -> tuple[ApiKey, str]:
         """Create a key; returns its record, and the key itself, which is not stored.
 
-        Raises `ApiKeysError` for an invalid tenant or scope.
+        Raises `ApiKeysError` for an invalid tenant or scope, `NotReplicated` for a key that may be lost again.
         """
         secret = _random(SECRET_CHARS)
         key = ApiKey(
@@ -102,7 +106,8 @@ class KeyStore:
             created_at=redis_now_s(self.redis),
             limits=limits or Limits(),
         )
-        self.redis.hset(self.keys.api_keys, key.id, json.dumps(asdict(key)))
+        with self._replicas.confirmed() as client:
+            client.hset(self.keys.api_keys, key.id, json.dumps(asdict(key)))
         self._write_mark()
         return key, f"{PREFIX}_{key.id}_{secret}"
 
@@ -121,19 +126,24 @@ class KeyStore:
     def revoke(self, key_id: str) -> ApiKey:
         """Revoke a key from now on; does nothing to a revoked one.
 
-        Raises `ApiKeysError` for an unknown id, and for a key that cannot be read: nobody gets in with it.
+        Raises `ApiKeysError` for an unknown id, and for a key that cannot be read: nobody gets in with it; and
+        `NotReplicated` for a key that may come back.
         """
-        raw = self.redis.hget(self.keys.api_keys, key_id)
+        with self._replicas.confirmed() as client:
+            return self._revoke(client, key_id)
+
+    def _revoke(self, redis: Redis, key_id: str) -> ApiKey:
+        raw = redis.hget(self.keys.api_keys, key_id)
         if raw is None:
             raise ApiKeysError("there is no key of that id; 'apex keys list' shows them")
         key = _key(key_id, raw)
         if key is None:
             raise ApiKeysError("what is stored of that key cannot be read, so nobody gets in with it")
         if key.revoked_at is None:
-            key = replace(key, revoked_at=redis_now_s(self.redis))
+            key = replace(key, revoked_at=redis_now_s(redis))
             # Into what is there: a newer version may have written fields that this one does not know.
             fields = json.loads(raw) | {"revoked_at": key.revoked_at}
-            self.redis.hset(self.keys.api_keys, key.id, json.dumps(fields))
+            redis.hset(self.keys.api_keys, key.id, json.dumps(fields))
         return key
 
     def any(self) -> bool:

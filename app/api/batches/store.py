@@ -97,9 +97,9 @@ class BatchStore:
         """Add an item that got no job."""
         self._reject(self.keys.of_batch(batch.tenant, batch.id), problem=json.dumps(problem), ttl_s=self.result_ttl_s)
 
-    def n_items(self, batch: Batch) -> int:
+    def n_items(self, batch: Batch, *, client: Redis | None = None) -> int:
         """How many items there are."""
-        return stored.read(self.redis.llen, self.keys.batch_items(batch.tenant, batch.id)) or 0
+        return stored.read((client or self.redis).llen, self.keys.batch_items(batch.tenant, batch.id)) or 0
 
     def items(self, batch: Batch, start: int = 0, end: int | None = None) -> list[Item]:
         """The items from one index to before another, in their order; a problem in place of one that cannot be read."""

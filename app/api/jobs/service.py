@@ -26,7 +26,7 @@ Positions = Sequence[QueuePosition | None]
 
 @dataclass(frozen=True)
 class JobService:
-    """What a client can do with its jobs. Every method is blocking."""
+    """What a client can do with its jobs. Every method is blocking; those that change a job raise `NotReplicated`."""
 
     machine: JobStateMachine
     queue_status: QueueStatus

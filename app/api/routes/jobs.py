@@ -89,7 +89,7 @@ async def get_job(
             "description": "The job runs, and will stop before its next segment of 30 s.",
             "headers": headers("Retry-After", "Cache-Control", *LIMITS),
         },
-        **problems(*JOB_PROBLEMS, "job_already_finished"),
+        **problems(*JOB_PROBLEMS, "job_already_finished", "not_replicated"),
     },
 )
 def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller: WriteScores) -> Job:
@@ -105,7 +105,7 @@ def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller:
     "/jobs/{id}",
     status_code=204,
     response_description="The job is gone.",
-    responses={204: {"headers": headers(*LIMITS)}, **problems(*JOB_PROBLEMS)},
+    responses={204: {"headers": headers(*LIMITS)}, **problems(*JOB_PROBLEMS, "not_replicated")},
 )
 def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None:
     """Delete a job with its audio, scores and events, whatever its state; it is answered with 410 from then on."""

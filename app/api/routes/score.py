@@ -32,6 +32,7 @@ SUBMISSION_PROBLEMS = (
     "queue_share_exceeded",
     "queue_full",
     "redis_unavailable",
+    "not_replicated",
 )
 
 router = APIRouter(tags=["scoring"])

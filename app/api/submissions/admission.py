@@ -22,6 +22,7 @@ from app.core.jobs.backlog import Backlog, BacklogLimits
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.problems import Problem
+from app.core.redis.replicas import Replicas
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,21 @@ class AdmissionControl:
     quotas: Quotas
     limits: BacklogLimits
     backlog: TtlCache[Backlog]
+    replicas: Replicas
+    n_replicas: TtlCache[int]
 
     @asynccontextmanager
     async def admitted(self, request: Request, caller: Caller, *, jobs: int = 1) -> AsyncIterator[None]:
         """Admit a request that may create this many jobs; afterwards charge the bytes that the block has received.
 
-        Raises `queue_full`, `queue_share_exceeded` or `quota_exceeded`. With `jobs=0`, for a repeated request, only
-        bytes are limited.
+        Raises `queue_full`, `queue_share_exceeded`, `quota_exceeded`, or `not_replicated` while replicas are away that
+        must have a job. With `jobs=0`, for a repeated request, only bytes are limited.
         """
         # Without a declared length it is charged for one byte first, which a limit of bytes that is reached refuses.
         declared, context = max(declared_bytes(request), 1), RequestContext.of(request)
         if jobs:
             await self._check_backlog(caller)
+            await self._check_replicas()
         if caller.key_id is not None:
             await run_in_threadpool(self._consume, context, caller, declared, jobs)
         try:
@@ -87,6 +91,11 @@ class AdmissionControl:
             raise await run_in_threadpool(self.queue_full)
         if limits.tenant_excess_s(backlog, caller.tenant) >= 0:
             raise await run_in_threadpool(self.queue_share_exceeded, caller)
+
+    async def _check_replicas(self) -> None:
+        """Before the body is read: afterwards there would be a job to take back."""
+        if self.replicas.needed and await self.n_replicas.get_async() < self.replicas.needed:
+            raise Problem("not_replicated", "Too few replicas of Redis are there, so nothing was done.")
 
     def _consume(self, context: RequestContext, caller: Caller, n_bytes: int, jobs: int) -> None:
         status = self.quotas.consume(caller, n_bytes=n_bytes, jobs=jobs)

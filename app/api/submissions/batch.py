@@ -25,6 +25,7 @@ from app.api.uploads.receiver import BatchUpload, Upload, UploadMetadata
 from app.core.json_types import Json
 from app.core.logging import REQUEST_ID
 from app.core.problems import Problem
+from app.core.redis.replicas import NotReplicated
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,23 @@ def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | No
     """
     batch = _begin_batch(submission, upload, claim)
     options = TrackOptions(batch_id=batch.id, model_version=upload.options.model_version)
-    n_existing = submission.services.batches.n_items(batch)
-    return batch, [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
+    with submission.services.machine.replicas.confirmed() as client:
+        n_existing = submission.services.batches.n_items(batch, client=client)
+    try:
+        return batch, [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
+    except NotReplicated:
+        if claim is None:  # under a key, the request that repeats this one goes on with the batch
+            _withdraw(submission, batch)
+        raise
+
+
+def _withdraw(submission: Submission, batch: Batch) -> None:
+    """Delete the jobs of a batch that nobody has been told of."""
+    services = submission.services
+    job_ids = [item for item in services.batches.items(batch) if isinstance(item, str)]
+    for job in services.jobs.get_many(job_ids):
+        if job:
+            services.job_creator.withdraw(job)
 
 
 def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | None) -> Batch:

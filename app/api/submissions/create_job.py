@@ -1,6 +1,7 @@
 """Create a job from a complete upload: fsync the audio, then write the record and queue the job in one step."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from redis.exceptions import ConnectionError, TimeoutError
@@ -25,15 +26,17 @@ from app.core.jobs.models import (
     new_job_id,
 )
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem, invalid_field
+from app.core.redis.replicas import NotReplicated
 from app.core.storage.local import AudioStorage
 from app.core.stored import Unreadable, set_aside
 
 #: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
 #: record, the reconciler deletes the audio later.
-RECORD_MAY_EXIST = (ConnectionError, TimeoutError, JobExists)
+RECORD_MAY_EXIST = (ConnectionError, TimeoutError, JobExists, NotReplicated)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class JobCreator:
 
         Under a claim that was taken over, returns the job that the earlier request created, if it did.
         Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
-        or a batch that cannot be joined, `idempotency_in_flight` and `idempotency_key_reused`.
+        or a batch that cannot be joined, `idempotency_in_flight` and `idempotency_key_reused`; and `NotReplicated`,
+        after which a job without a claim is deleted again.
         """
         job = self._build_job(upload, caller, claim)
         if claim and (existing := self._existing_job(job, claim)):
@@ -63,7 +67,18 @@ class JobCreator:
         job = self._with_cached_result(job)
         if not job.status.done:
             upload.part.commit(job.storage_key)
-        return self._write(job, caller, cancel_after_s)
+        try:
+            return self._write(job, caller, cancel_after_s)
+        except NotReplicated:
+            if claim is None:  # under a key, the request that repeats this one finds the job
+                self.withdraw(job)
+            raise
+
+    def withdraw(self, job: Job) -> None:
+        """Delete a job that nobody has been told of, and that nobody could ask for."""
+        with suppress(NotReplicated):
+            self.machine.purge(job)
+        self.storage.delete(job.storage_key)
 
     def _build_job(self, upload: Upload, caller: Caller, claim: Claim | None) -> Job:
         job_id = claim.job_id if claim else new_job_id()
@@ -85,14 +100,18 @@ class JobCreator:
         )
 
     def _existing_job(self, job: Job, claim: Claim) -> Job | None:
-        """The job that an earlier request with the same key created before its response was lost."""
-        existing = self.machine.store.get(claim.job_id) if claim.taken_over else None
+        """The job that an earlier request with the same key created before its response was lost, or not confirmed."""
+        existing = self._confirmed_job(claim.job_id) if claim.taken_over else None
         if existing and existing.fingerprint != job.fingerprint:
             raise Problem("idempotency_key_reused")
         # A request that lost its claim must not touch the file, which may be the new owner's by now.
         if not existing and not self.keys.renew(claim):
             raise Problem("idempotency_in_flight")
         return existing
+
+    def _confirmed_job(self, job_id: str) -> Job | None:
+        with self.machine.replicas.confirmed() as client:
+            return JobStore(client, self.machine.keys).get(job_id)
 
     def _check_model_version(self, required: str | None) -> None:
         loaded = self._model_version() if required else None

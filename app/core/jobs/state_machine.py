@@ -14,6 +14,7 @@ job for RQ; `purge` deletes a job in any state. Nothing here touches audio.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -40,6 +41,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
+from app.core.redis.replicas import Replicas
 from app.core.redis_client import text
 from app.core.redis_keys import RedisKeys
 
@@ -67,6 +69,9 @@ STEPS = (
     "check_counts",
 )
 
+#: What clients are told of, or what lets audio be deleted: it counts once enough replicas have it.
+CONFIRMED_STEPS = {"create", "finish", "cancel", "purge"}
+
 #: For a step that is of no job.
 NO_JOB = Job(id="", storage_key="")
 
@@ -74,15 +79,25 @@ NO_JOB = Job(id="", storage_key="")
 class JobStateMachine:
     """Makes jobs and moves them from state to state. Every method is blocking and atomic.
 
-    `result_ttl_s` is how long a finished job is kept.
+    `result_ttl_s` is how long a finished job is kept. What makes, ends, cancels or deletes a job raises `NotReplicated`
+    after it was done, where `replicas` ask for some and too few have it.
     """
 
-    def __init__(self, redis: Redis, keys: RedisKeys, *, queue: ScoreQueue, result_ttl_s: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        keys: RedisKeys,
+        *,
+        queue: ScoreQueue,
+        result_ttl_s: int,
+        replicas: Replicas | None = None,
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.queue = queue
         self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
+        self.replicas = replicas or Replicas(redis, keys)
         shared = [f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue")]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
@@ -216,14 +231,16 @@ class JobStateMachine:
         return bool(self._run("finish", job, more_keys=more_keys, **arguments))
 
     def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
-        return self.scripts[step](
-            [*job_keys(self.keys, job), *self.queue.keys(job.id), *more_keys],
-            id=job.id,
-            tenant=job.tenant,
-            ttl_s=self.result_ttl_s,
-            updates_channel=self.keys.updates_channel(job.id),
-            **arguments,
-        )
+        with self.replicas.confirmed() if step in CONFIRMED_STEPS else nullcontext(self.redis) as client:
+            return self.scripts[step](
+                [*job_keys(self.keys, job), *self.queue.keys(job.id), *more_keys],
+                client=client,
+                id=job.id,
+                tenant=job.tenant,
+                ttl_s=self.result_ttl_s,
+                updates_channel=self.keys.updates_channel(job.id),
+                **arguments,
+            )
 
 
 def job_keys(keys: RedisKeys, job: Job) -> list[str]:

@@ -15,14 +15,15 @@ class LuaScript:
     """A script made of `.lua` files, each named by its path below `app/`. `core/lua/prelude.lua` precedes them.
 
     Call it with its keys and its named arguments, which must have JSON values; one that is None is left out.
+    With a `client` it runs on the connection of that one.
     """
 
     def __init__(self, redis: Redis, *paths: str) -> None:
         self._script = redis.register_script("".join(map(source, (PRELUDE, *paths))))
 
-    def __call__(self, keys: Sequence[str], **arguments: Any) -> Any:
+    def __call__(self, keys: Sequence[str], *, client: Redis | None = None, **arguments: Any) -> Any:
         given = {name: value for name, value in arguments.items() if value is not None}
-        return self._script(keys=keys, args=[json.dumps(given, allow_nan=False)])
+        return self._script(keys=keys, args=[json.dumps(given, allow_nan=False)], client=client)
 
     @property
     def sha(self) -> str:

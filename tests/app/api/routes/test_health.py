@@ -17,7 +17,7 @@ from tests.redis_servers import cluster, server
 
 pytestmark = pytest.mark.anyio
 
-CHECKS = {"redis", "redis_version", "storage", "memory", "durability", "eviction", "decoder_sandbox"}
+CHECKS = {"redis", "redis_version", "storage", "memory", "durability", "replicas", "eviction", "decoder_sandbox"}
 SETTINGS = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 
 

@@ -1,0 +1,69 @@
+"""A change counts once enough replicas have it, and never because of another server than the one that made it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.core.jobs.models import JobState
+from app.core.redis import replicas
+from app.core.redis.replicas import NotReplicated, Replicas
+from app.core.redis_client import connect
+from app.core.redis_keys import RedisKeys
+from tests.conftest import state_machine
+from tests.proxy import proxy
+from tests.redis_servers import Server, pair, swap
+from tests.worker.fakes import accepted, outcome, score_track, stored
+
+KEYS = RedisKeys("apex")
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[tuple[Server, Server]]:
+    with pair(tmp_path) as started:
+        yield started
+
+
+def test_a_change_of_a_master_that_lost_its_part_is_not_confirmed_by_the_new_one(
+    servers: tuple[Server, Server],
+) -> None:
+    master, replica = servers
+    with proxy(master.url) as address, connect(address.url, max_retries=20) as redis:
+        confirmed = Replicas(redis, KEYS, needed=1).confirmed
+
+        def change_while_the_roles_change() -> None:
+            with confirmed() as client:
+                client.set("a", "b")
+                swap(master, replica)
+                address.server_url = replica.url
+
+        with pytest.raises(NotReplicated):
+            change_while_the_roles_change()
+        with confirmed() as client:
+            client.set("a", "b")
+
+
+def test_more_replicas_than_there_are_confirm_nothing(
+    servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "TIMEOUT_S", 0.05)
+    with connect(servers[0].url, max_retries=0) as redis:
+        assert Replicas(redis, KEYS, needed=1).n_alive() == 1
+        with pytest.raises(NotReplicated), Replicas(redis, KEYS, needed=2).confirmed():
+            pass
+
+
+def test_audio_stays_until_replicas_have_the_end_of_its_job(
+    servers: tuple[Server, Server], data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "TIMEOUT_S", 0.2)
+    with connect(servers[0].url, max_retries=20) as redis:
+        machine = state_machine(redis)
+        machine.replicas = Replicas(redis, KEYS, needed=1)
+        kept, deleted = accepted(machine, data_dir), accepted(machine, data_dir)
+        task = score_track(machine, data_dir)
+        with servers[1].stopped():
+            task(kept.id)
+        task(deleted.id)
+        assert {outcome(machine, job).status for job in (kept, deleted)} == {JobState.SUCCEEDED}
+    assert stored(data_dir) == [kept.id]
