@@ -63,9 +63,9 @@ class Bench:
 
     def submit(self, script: Script) -> str:
         job_id = new_job_id()
-        with self.storage.receive() as part:
+        with self.storage.receive(job_id) as part:
             part.append(script.track())
-            part.commit(job_id)
+            part.commit()
         self.machine.create(Job(id=job_id, storage_key=job_id))
         return job_id
 

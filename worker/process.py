@@ -21,6 +21,7 @@ from app.core.redis_client import connect
 from app.core.settings import WorkerSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
 from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
 from model.domain import ApexError
@@ -96,7 +97,7 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     worker.work(logging_level="WARNING")
 
 
-def probe(storage: AudioStorage, decoder: Decoder) -> None:
+def probe(storage: Storage, decoder: Decoder) -> None:
     """Raise the OSError that any job would meet now, because of this machine."""
     storage.check_readable()
     decoder.check_works()

@@ -26,7 +26,7 @@ from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis.replicas import unconfirmed_is_kept
 from app.core.redis_client import text
-from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.stored import set_aside
 from worker.machine_faults import may_hand_back
 
@@ -67,7 +67,7 @@ class Reconciler:
     """
 
     machine: JobStateMachine
-    storage: AudioStorage
+    storage: Storage
     max_attempts: int
     orphan_grace_s: float = ORPHAN_GRACE_S
     ended: Mapping[str, bool] = field(default_factory=dict)

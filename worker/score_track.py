@@ -22,7 +22,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
 from app.core.problems import problem_object
 from app.core.redis.replicas import unconfirmed_is_kept
-from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
@@ -82,7 +82,7 @@ class ScoreTrack:
 
     machine: JobStateMachine
     queue_status: QueueStatus
-    storage: AudioStorage
+    storage: Storage
     decoder: Decoder
     scorer: TrackScorer
     max_attempts: int

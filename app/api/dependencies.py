@@ -29,6 +29,7 @@ from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservations, ScratchRoom
 from app.core.worker_info import WorkerInfo
 
@@ -44,7 +45,7 @@ class Services:
     queue: ScoreQueue
     queue_status: QueueStatus
     worker_info: WorkerInfo
-    storage: AudioStorage
+    storage: Storage
     uploads: UploadReceiver
     authenticator: Authenticator
     cross_site_check: CrossSiteCheck

@@ -16,7 +16,8 @@ from app.api.redis_checks import RedisChecks
 from app.api.schemas.health import Check
 from app.core.problems import Problem
 from app.core.redis_keys import RedisKeys
-from app.core.storage.local import MIN_FREE_UPLOADS, AudioStorage
+from app.core.storage.local import MIN_FREE_UPLOADS
+from app.core.storage.protocol import Storage
 
 Checks = dict[str, Check]
 
@@ -36,7 +37,7 @@ class Readiness:
     """
 
     def __init__(
-        self, redis: Redis, keys: RedisKeys, storage: AudioStorage, *, max_upload_bytes: int, min_replicas: int = 0
+        self, redis: Redis, keys: RedisKeys, storage: Storage, *, max_upload_bytes: int, min_replicas: int = 0
     ) -> None:
         self._measure = partial(
             measure, RedisChecks(redis, keys, min_replicas=min_replicas), storage, max_upload_bytes=max_upload_bytes
@@ -69,12 +70,12 @@ class Readiness:
         return time.monotonic() - self._begun_at
 
 
-def measure(redis: RedisChecks, storage: AudioStorage, *, max_upload_bytes: int) -> Checks:
+def measure(redis: RedisChecks, storage: Storage, *, max_upload_bytes: int) -> Checks:
     """Every check by its name. A few commands to Redis and one small file. Blocking."""
     return {"storage": check_storage(storage, max_upload_bytes), **redis.run()}
 
 
-def check_storage(storage: AudioStorage, max_upload_bytes: int) -> Check:
+def check_storage(storage: Storage, max_upload_bytes: int) -> Check:
     """The storage can be written, and has room for an upload."""
     try:
         storage.check_writable()

@@ -65,9 +65,9 @@ def expire(jobs: JobStateMachine, job: Job) -> None:
 
 def stored_audio(services: Services, job: Job) -> None:
     """A file under the job's key."""
-    with services.storage.receive() as part:
+    with services.storage.receive(job.storage_key) as part:
         part.append(b"audio")
-        part.commit(job.storage_key)
+        part.commit()
 
 
 def live_worker(redis: Redis, *, beat: str, name: str = WORKER_KEY, state: str = "idle") -> None:

@@ -61,7 +61,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
     ):
         answers = [post(client) for _ in range(30)]
         accepted = {answer.json()["id"] for answer in answers if answer.status_code == 202}
-        kept = {path.name: path.read_bytes() for path in serving.services.storage.directory.iterdir()}
+        kept = {path.name: path.read_bytes() for path in serving.services.settings.audio_dir.iterdir()}
         assert {answer.status_code for answer in answers} == {202, 507}
         assert 12 <= len(accepted) <= 16
         assert kept == dict.fromkeys(accepted, TRACK)
@@ -83,7 +83,7 @@ def test_a_batch_is_refused_by_its_declared_length_when_the_disk_cannot_hold_it(
     ):
         answer = client.post("/batches", files=[("files", LARGEST)] * 20)
         assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
-        assert list(serving.services.storage.directory.iterdir()) == []
+        assert list(serving.services.settings.audio_dir.iterdir()) == []
         items = client.post("/batches", files=[("files", LARGEST)] * 10).json()["items"]
         assert [item["status"] for item in items] == [202] * 10
 
@@ -121,7 +121,7 @@ def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir
             answers += [post(client) for _ in range(5)]  # the last page of the file may have room for one more
         accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
         assert [answer.json()["code"] for answer in answers[2:]] == ["redis_unavailable"] * 4
-        stored = {path.name for path in serving.services.storage.directory.iterdir()}
+        stored = {path.name for path in serving.services.settings.audio_dir.iterdir()}
         # Redis died with one answer unsaid: its record may exist, so its audio waits for the reconciler.
         assert set(accepted) <= stored
         assert len(stored - set(accepted)) <= 1

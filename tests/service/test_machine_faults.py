@@ -14,7 +14,6 @@ import pytest
 
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
 from model.audio.decoder import Decoder
 from model.audio.sandbox import forkserver
 from model.domain import AudioLimits
@@ -116,7 +115,7 @@ def work_until(task: ScoreTrack, over: Callable[[], None]) -> None:
     """Work on this thread beside a reconciler, until `over` returns on another."""
 
     def reconcile() -> None:
-        reconciler = Reconciler(machine=task.machine, storage=AudioStorage(task.storage.directory), max_attempts=3)
+        reconciler = Reconciler(machine=task.machine, storage=task.storage, max_attempts=3)
         while not done.wait(0.1):
             reconciler.run()
 

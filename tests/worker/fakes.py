@@ -102,9 +102,9 @@ def score_track(
 def accepted(machine: JobStateMachine, data_dir: Path, **values: Any) -> Job:
     """A job as the front end leaves it: audio stored, record written, queued."""
     job_id = new_job_id()
-    with AudioStorage(data_dir / "audio").receive() as part:
+    with AudioStorage(data_dir / "audio").receive(job_id) as part:
         part.append(b"audio")
-        part.commit(job_id)
+        part.commit()
     audio = {"bytes": 5, "container": "wav"}
     return machine.create(Job(id=job_id, storage_key=job_id, audio=audio, request_id="r1", **values))[0]
 

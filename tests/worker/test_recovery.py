@@ -40,9 +40,9 @@ class Bench:
         """What the front end does with a track."""
         job_id = new_job_id()
         job = Job(id=job_id, storage_key=job_id, external_id=script.name)
-        with self.storage.receive() as part:
+        with self.storage.receive(job.id) as part:
             part.append(script.track())
-            part.commit(job.id)
+            part.commit()
         self.machine.create(job)
         return job
 

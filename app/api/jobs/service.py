@@ -16,7 +16,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem, pointer
-from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class JobService:
 
     machine: JobStateMachine
     queue_status: QueueStatus
-    storage: AudioStorage
+    storage: Storage
     queue_load: Callable[[], QueueLoad]
     root_path: str = ""
 

@@ -23,7 +23,6 @@ from app.core.jobs.models import (
     QueueShareExceeded,
     TooManyJobsInFlight,
     UnknownBatch,
-    new_job_id,
 )
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
@@ -31,7 +30,7 @@ from app.core.json_types import Json
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem, invalid_field
 from app.core.redis.replicas import NotReplicated
-from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
 
 #: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
@@ -44,7 +43,7 @@ class JobCreator:
     """Creates jobs from complete uploads. Blocking."""
 
     machine: JobStateMachine
-    storage: AudioStorage
+    storage: Storage
     keys: IdempotencyKeys
     admission: AdmissionControl
     max_duration_s: float
@@ -66,7 +65,7 @@ class JobCreator:
         self._check_model_version(upload.options.model_version)
         job = self._with_cached_result(job)
         if not job.status.done:
-            upload.part.commit(job.storage_key)
+            upload.part.commit()
         try:
             return self._write(job, caller, cancel_after_s)
         except NotReplicated:
@@ -81,11 +80,10 @@ class JobCreator:
         self.storage.delete(job.storage_key)
 
     def _build_job(self, upload: Upload, caller: Caller, claim: Claim | None) -> Job:
-        job_id = claim.job_id if claim else new_job_id()
         part, options = upload.part, upload.options
         return Job(
-            id=job_id,
-            storage_key=job_id,
+            id=upload.job_id,
+            storage_key=part.key,
             tenant=caller.tenant,
             request_id=REQUEST_ID.get(),
             trace_id=TRACE_ID.get(),

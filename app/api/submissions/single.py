@@ -14,7 +14,7 @@ from app.api.submissions.headers import HashingRequest, check_digest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
 from app.api.uploads.receiver import RAW_TYPES, Upload, UploadMetadata
-from app.core.jobs.models import Job, QueuePosition
+from app.core.jobs.models import Job, QueuePosition, new_job_id
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,8 @@ async def submit_track(submission: Submission, *, raw_only: bool = False) -> Res
 
 
 async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | None) -> StoredResponse:
-    async with submission.admitted(), _receive(submission, metadata) as upload:
+    job_id = claim.job_id if claim else new_job_id()
+    async with submission.admitted(), _receive(submission, metadata, job_id) as upload:
         job, response = await run_to_completion(_create_job, submission, metadata, upload, claim)
     wait_s = submission.headers.wait_s
     if job.status.done or not wait_s:
@@ -55,16 +56,16 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
 
 
 async def _read_fingerprint(submission: Submission, metadata: UploadMetadata) -> str:
-    async with _receive(submission, metadata) as upload:
+    async with _receive(submission, metadata, new_job_id()) as upload:
         await run_to_completion(_flush, submission, metadata, upload)
         return fingerprint(upload.part.sha256, upload.options)
 
 
 @asynccontextmanager
-async def _receive(submission: Submission, metadata: UploadMetadata) -> AsyncIterator[Upload]:
+async def _receive(submission: Submission, metadata: UploadMetadata, job_id: str) -> AsyncIterator[Upload]:
     """The upload. A form with a declared digest is hashed as a whole, beside the file in it."""
     body = HashingRequest(submission.request, submission.headers.content_sha256 if metadata.boundary else None)
-    async with submission.services.uploads.receive(body.request, metadata) as upload:
+    async with submission.services.uploads.receive(body.request, metadata, job_id=job_id) as upload:
         body.check()
         yield upload
 

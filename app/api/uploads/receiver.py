@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
@@ -23,8 +23,10 @@ from app.api.errors import invalid_request
 from app.api.schemas.options import BatchOptions, TrackOptions
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
+from app.core.jobs.models import new_job_id
 from app.core.problems import Problem, invalid_field
-from app.core.storage.local import AudioStorage, PartialUpload, storage_problems
+from app.core.storage.partial_upload import PartialUpload, storage_problems
+from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservation, Reservations
 from model.audio.containers import CONTAINERS, HEAD_BYTES, SNIFF_BYTES, begins_as, detect_container, is_other_file
 
@@ -60,8 +62,9 @@ class UploadMetadata:
 
 @dataclass(frozen=True)
 class Upload:
-    """A track received completely; its last bytes are not yet flushed, and nothing is committed."""
+    """A track received completely for a job; its last bytes are not yet flushed, and nothing is committed."""
 
+    job_id: str
     part: PartialUpload
     container: str
     options: TrackOptions
@@ -87,7 +90,7 @@ class BatchUpload:
 class UploadReceiver:
     """Reads bodies: `async with receiver.receive(...) as upload:`. What the block does not commit is deleted."""
 
-    def __init__(self, storage: AudioStorage, limits: UploadLimits, reservations: Reservations | None = None) -> None:
+    def __init__(self, storage: Storage, limits: UploadLimits, reservations: Reservations | None = None) -> None:
         self.storage = storage
         self.limits = limits
         self._writers = CapacityLimiter(WRITERS)
@@ -102,19 +105,16 @@ class UploadReceiver:
         return UploadMetadata(boundary, options)
 
     @asynccontextmanager
-    async def receive(self, request: Request, metadata: UploadMetadata) -> AsyncIterator[Upload]:
+    async def receive(self, request: Request, metadata: UploadMetadata, *, job_id: str) -> AsyncIterator[Upload]:
         """Read the body of a request whose headers were checked. Raises `Problem`s, and `ClientDisconnect`."""
         started = time.monotonic()
         fields = query_fields(request)
-        async with self._room(request, self.limits.max_bytes) as room:
-            with self.storage.receive() as part:
-                audio = self._writer(part)
-                body: Body = RawBody(audio)
-                if metadata.boundary is not None:
-                    body = MultipartReader(metadata.boundary, fields=fields, open_file=lambda _filename: audio.feed)
-                await self._read(request, body, [audio], room, max_bytes=self.limits.max_bytes)
-                container = audio.detected_container()
-                yield Upload(part, container, parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
+        async with self._room(request, self.limits.max_bytes) as room, self._open(job_id) as audio:
+            body: Body = RawBody(audio)
+            if metadata.boundary is not None:
+                body = MultipartReader(metadata.boundary, fields=fields, open_file=lambda _filename: audio.feed)
+            await self._read(request, body, [audio], room, max_bytes=self.limits.max_bytes)
+            yield audio.upload(parse_options(fields, TrackOptions), round(time.monotonic() - started, 3))
 
     def check_batch_headers(self, request: Request) -> UploadMetadata:
         """The same for a form of several files."""
@@ -131,12 +131,13 @@ class UploadReceiver:
         """Read a form of several files. A refused file leaves the others as they are; an unreadable form is raised."""
         started = time.monotonic()
         fields, writers = Fields(BATCH_FORM), list[ErrorCapturingWriter]()
-        async with AsyncExitStack() as parts:
-            room = await parts.enter_async_context(self._room(request, self.max_batch_bytes))
+        async with AsyncExitStack() as opened:
+            room = await opened.enter_async_context(self._room(request, self.max_batch_bytes))
 
             def open_file(filename: str | None) -> Sink:
-                part = parts.enter_context(self.storage.receive())
-                writers.append(ErrorCapturingWriter(filename, part, self._writer(part)))
+                audio = self._writer(new_job_id())
+                opened.push_async_callback(audio.discard)
+                writers.append(ErrorCapturingWriter(filename, audio))
                 return writers[-1].feed
 
             body = MultipartReader(boundary, fields=fields, open_file=open_file)
@@ -166,8 +167,17 @@ class UploadReceiver:
         with storage_problems():
             return self.storage.free_bytes()
 
-    def _writer(self, part: PartialUpload) -> "AudioWriter":
-        return AudioWriter(part, max_bytes=self.limits.max_bytes, writers=self._writers)
+    @asynccontextmanager
+    async def _open(self, job_id: str) -> AsyncIterator["AudioWriter"]:
+        audio = self._writer(job_id)
+        try:
+            yield audio
+        finally:
+            await audio.discard()
+
+    def _writer(self, job_id: str) -> "AudioWriter":
+        part = self.storage.receive(job_id)
+        return AudioWriter(job_id, part, max_bytes=self.limits.max_bytes, writers=self._writers)
 
     async def _read(
         self, request: Request, body: "Body", writers: Sequence["Writer"], room: Reservation, *, max_bytes: int
@@ -188,7 +198,8 @@ class UploadReceiver:
 class AudioWriter:
     """Writes the audio of one upload in large blocks; counts its bytes, and detects the container from the first."""
 
-    def __init__(self, part: PartialUpload, *, max_bytes: int, writers: CapacityLimiter) -> None:
+    def __init__(self, job_id: str, part: PartialUpload, *, max_bytes: int, writers: CapacityLimiter) -> None:
+        self._job_id = job_id
         self._part = part
         self._max_bytes = max_bytes
         self._writers = writers
@@ -212,9 +223,16 @@ class AudioWriter:
         """Write what is buffered."""
         await to_thread.run_sync(self._part.flush, limiter=self._writers)
 
-    def detected_container(self) -> str:
-        """The name of the container, once the file is complete; raises when there is none."""
-        return self._container or require_container(self._part.pending)
+    async def discard(self) -> None:
+        """Drop what was written, unless it was committed; to the end, even when the request is cancelled."""
+        if self._part.holds_storage:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._part.discard, limiter=self._writers)
+
+    def upload(self, options: TrackOptions, upload_s: float) -> Upload:
+        """What was received, once that is complete; raises when it is of no accepted container."""
+        container = self._container or require_container(self._part.pending)
+        return Upload(self._job_id, self._part, container, options, upload_s)
 
     def _detect(self) -> None:
         """Look at the first bytes, twice at most: soon, and once as many are there as junk may stand before audio."""
@@ -228,9 +246,8 @@ class AudioWriter:
 class ErrorCapturingWriter:
     """Writes the audio of one file of several. A problem with it is kept, and the rest of the file ignored."""
 
-    def __init__(self, filename: str | None, part: PartialUpload, audio: AudioWriter) -> None:
+    def __init__(self, filename: str | None, audio: AudioWriter) -> None:
         self._filename = filename
-        self._part = part
         self._audio = audio
         self._problem: Problem | None = None
 
@@ -243,6 +260,8 @@ class ErrorCapturingWriter:
         if self._problem is None:
             with self._capturing_problem():
                 await self._audio.drain()
+        if self._problem is not None:
+            await self._audio.discard()
 
     async def finish(self, upload_s: float) -> BatchFile:
         """Write the rest; returns the received file or its problem."""
@@ -250,9 +269,9 @@ class ErrorCapturingWriter:
 
     async def _outcome(self, upload_s: float) -> Upload | Problem:
         try:
-            container = self._audio.detected_container()
+            upload = self._audio.upload(TrackOptions(), upload_s)
             await self._audio.flush()
-            return Upload(self._part, container, TrackOptions(), upload_s)
+            return upload
         except Problem as problem:
             return problem
 
@@ -262,7 +281,6 @@ class ErrorCapturingWriter:
             yield
         except Problem as problem:
             self._problem = problem
-            self._part.discard()
 
 
 class Writer(Protocol):

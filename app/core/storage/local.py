@@ -3,23 +3,18 @@
 The HTTP front end writes it; the workers read and delete. Knows nothing of jobs and parses no file. Blocking.
 """
 
-import errno
 import fcntl
-import hashlib
 import logging
 import os
 import re
 import secrets
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from io import FileIO
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO
 
-from app.core.problems import Problem
+from app.core.storage.partial_upload import PartialUpload
 from model.files import sync
 
 log = logging.getLogger(__name__)
@@ -30,7 +25,8 @@ MIN_FREE_UPLOADS = 2
 #: An upload whose process was killed is deleted when nothing was written into it for so long.
 ABANDONED_AFTER_S = 60.0
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: The key of an upload that is only tried.
+PROBE = "probe"
 
 
 class AudioStorage:
@@ -44,9 +40,9 @@ class AudioStorage:
         self._scratch_bytes = scratch_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def receive(self) -> "PartialUpload":
-        """A new file to write into; use it in a `with` block, which deletes it unless it was committed."""
-        return PartialUpload(self, self.path(secrets.token_hex(16) + PART_SUFFIX))
+    def receive(self, job_id: str) -> "PartialFile":
+        """A new file to write into, whose key will be the job's id."""
+        return PartialFile(self, self.path(job_id).name)
 
     def path(self, key: str) -> Path:
         """Where a key's bytes are or will be. Raises `ValueError` for anything that could leave the directory."""
@@ -90,7 +86,7 @@ class AudioStorage:
 
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
-        with self.receive() as part:
+        with self.receive(PROBE) as part:
             part.append(b"\0")
             part.flush()
 
@@ -99,88 +95,36 @@ class AudioStorage:
         sync(self.directory)
 
 
-class PartialUpload:
-    """A file being received: counted as bytes come, hashed as they are written, deleted at the end unless committed.
+class PartialFile(PartialUpload):
+    """An upload into a file of its own name, which is renamed to its key when it is committed."""
 
-    The first flush creates the file, so an upload rejected by its first bytes never touches the disk. Methods that
-    touch it hold a lock, because a cancelled upload discards the file while a thread may still be writing to it.
-    """
-
-    def __init__(self, storage: AudioStorage, path: Path) -> None:
-        self.size_bytes = 0
-        self.pending = bytearray()
+    def __init__(self, storage: AudioStorage, key: str) -> None:
+        super().__init__(key)
         self._storage = storage
-        self._path = path
-        self._digest = hashlib.sha256()
-        self._lock = threading.Lock()
-        self._file: FileIO | None = None
-        self._closed = False
+        self._path = storage.path(secrets.token_hex(16) + PART_SUFFIX)
 
-    @property
-    def sha256(self) -> str:
-        """Of all bytes; raises `ValueError` while some are not flushed."""
-        if self.pending:
-            raise ValueError("the digest is of what is flushed")
-        return self._digest.hexdigest()
+    def _open(self) -> None:
+        self._file = self._path.open("xb", buffering=0)
+        with suppress(OSError):  # no locks here: an abandoned upload is found by its age
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def append(self, data: bytes | memoryview) -> None:
-        """Add bytes to `pending`, in memory, until a flush. Does not block."""
-        self.pending += data
-        self.size_bytes += len(data)
-
-    def flush(self) -> None:
-        """Write what is pending. Not durable until `commit`."""
-        with self._lock, storage_problems():
-            self._flush()
-
-    def commit(self, key: str) -> None:
-        """Make all bytes durable under `key`: fsync, rename, sync the directory. When this raises, nothing is kept."""
-        with self._lock, storage_problems():
-            self._flush()
-            file = self._opened()
-            os.utime(file.fileno())  # the age of an orphan counts from the commit, however slowly its bytes came
-            os.fsync(file.fileno())
-            self._path = self._path.rename(self._storage.path(key))
-            self._storage.sync()
-            self._closed = True
-            file.close()
-
-    def discard(self) -> None:
-        """Delete what was written, unless it was committed."""
-        with self._lock:
-            if self._file and not self._closed:
-                with suppress(OSError):  # its bytes may have found no room
-                    self._file.close()
-                delete_if_possible(self._path)
-            self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.discard()
-
-    def _flush(self) -> None:
-        block, self.pending = self.pending, bytearray()
-        if block:
-            self._write_all(block)
-            self._digest.update(block)
-
-    def _write_all(self, block: bytes | bytearray) -> None:
-        file, rest = self._opened(), memoryview(block)
+    def _write(self, block: bytearray) -> None:
+        rest = memoryview(block)
         while rest:
-            rest = rest[file.write(rest) :]
+            rest = rest[self._file.write(rest) :]
 
-    def _opened(self) -> FileIO:
-        if self._closed:
-            raise ValueError("the file is committed or discarded")
-        if self._file is None:
-            self._file = self._path.open("xb", buffering=0)
-            with suppress(OSError):  # no locks here: an abandoned upload is found by its age
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return self._file
+    def _commit(self) -> None:
+        """Fsync, rename, sync the directory."""
+        os.utime(self._file.fileno())  # the age of an orphan counts from the commit, however slowly its bytes came
+        os.fsync(self._file.fileno())
+        self._path = self._path.rename(self._storage.path(self.key))
+        self._storage.sync()
+        self._file.close()
+
+    def _discard(self) -> None:
+        with suppress(OSError):  # its bytes may have found no room
+            self._file.close()
+        delete_if_possible(self._path)
 
 
 def _is_orphan(entry: os.DirEntry[str], age_s: float, older_than_s: float) -> bool:
@@ -205,13 +149,3 @@ def delete_if_possible(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         log.warning("a file could not be deleted: %s", error)
-
-
-@contextmanager
-def storage_problems() -> Iterator[None]:
-    """Turn an error of the file system into the problem that a client gets."""
-    try:
-        yield
-    except OSError as error:
-        code = "storage_full" if error.errno in _FULL else "storage_unavailable"
-        raise Problem(code) from error

@@ -11,12 +11,12 @@ from tests.conftest import KEYS
 
 
 def stored(services: Services) -> list[bytes]:
-    return [file.read_bytes() for file in services.storage.directory.iterdir()]
+    return [file.read_bytes() for file in services.settings.audio_dir.iterdir()]
 
 
 def left_behind(services: Services) -> list[Any]:
     return [
-        *services.storage.directory.iterdir(),
+        *services.settings.audio_dir.iterdir(),
         *UnfinishedJobs(services.redis, KEYS).ids(),
         *services.queue.rq.job_ids,
     ]

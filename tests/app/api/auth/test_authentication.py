@@ -118,7 +118,7 @@ async def test_a_body_is_not_read_before_the_key_is_checked(closed: FastAPI) -> 
     check_problem(401, answer.headers["content-type"], answer.json())
     assert answer.headers["connection"] == "close"
     assert client.asked == 0
-    assert list(closed.state.services.storage.directory.iterdir()) == []
+    assert list(closed.state.services.settings.audio_dir.iterdir()) == []
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def left_behind(app: FastAPI) -> list[Any]:
     services: Services = app.state.services
     batches = sorted(services.redis.scan_iter("apex:batch:*"))
     return [
-        *services.storage.directory.iterdir(),
+        *services.settings.audio_dir.iterdir(),
         *UnfinishedJobs(services.redis, KEYS).ids(),
         *services.queue.rq.job_ids,
         *batches,

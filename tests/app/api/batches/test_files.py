@@ -17,7 +17,7 @@ from app.api.uploads.multipart import BATCH_FORM
 from app.core.callers import Limits
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartialUpload
+from app.core.storage.local import PartialFile
 from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.batches.requests import TEXT, files_of, finish, left_behind, read, send, wav
@@ -45,7 +45,7 @@ async def test_each_file_has_an_outcome_in_the_order_of_the_form(client: httpx.A
         assert ("job" in item) != ("problem" in item)
         if "job" in item:
             assert (item["job"]["status"], item["job"]["batch_id"]) == ("queued", batch["id"])
-            assert services.storage.path(item["job"]["id"]).read_bytes() == content
+            assert (services.settings.audio_dir / item["job"]["id"]).read_bytes() == content
     assert len(services.queue.rq) == 2
 
 
@@ -66,7 +66,7 @@ async def test_a_file_name_is_echoed_and_nowhere_else(
     assert answer.json()["items"][0]["filename"] == "whispered%09.wav"  # as httpx writes a tab
     everything = [redis.dump(key) or b"" for key in redis.scan_iter("*")]
     everything += [record.getMessage().encode() + str(vars(record)).encode() for record in caplog.records]
-    everything += [file.name.encode() for file in services.storage.directory.iterdir()]
+    everything += [file.name.encode() for file in services.settings.audio_dir.iterdir()]
     assert everything
     assert not [found for found in everything if b"whispered" in found]
 
@@ -88,20 +88,20 @@ async def test_a_file_beyond_the_callers_jobs_in_flight_is_refused_alone(setting
     assert '"inflight";q=2' in answer.headers["ratelimit-policy"]
     assert [item["status"] for item in batch["items"]] == [202, 202, 429]
     assert batch["items"][2]["problem"]["violated_policies"] == ["inflight"]
-    assert len(list(app.state.services.storage.directory.iterdir())) == 2
+    assert len(list(app.state.services.settings.audio_dir.iterdir())) == 2
 
 
 async def test_a_file_that_cannot_be_stored_is_refused_alone(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = PartialUpload.commit
+    real = PartialFile.commit
 
-    def commit(file: PartialUpload, key: str) -> None:
+    def commit(file: PartialFile) -> None:
         if file.size_bytes > len(WAV):
             raise Problem("storage_full") from OSError(errno.ENOSPC, "full")
-        real(file, key)
+        real(file)
 
-    monkeypatch.setattr(PartialUpload, "commit", commit)
+    monkeypatch.setattr(PartialFile, "commit", commit)
     batch = await send(client, WAV, wav(1))
     assert [item["status"] for item in batch["items"]] == [202, 507]
 

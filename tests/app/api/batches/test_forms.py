@@ -107,7 +107,7 @@ async def test_a_file_that_is_too_large_takes_no_other_with_it(small: FastAPI) -
 
 async def test_files_larger_than_memory_blocks_are_on_disk_before_the_form_ends(app: FastAPI) -> None:
     services: Services = app.state.services
-    directory, sizes = services.storage.directory, []
+    directory, sizes = services.settings.audio_dir, []
 
     def messages() -> Any:
         whole = form(part("files", WAV + b"x" * 600 * KIB), part("files", WAV + b"y" * 600 * KIB))

@@ -34,7 +34,7 @@ async def test_a_service_in_order_is_ready(client: httpx.AsyncClient, services: 
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "checks": {name: {"status": "ok"} for name in CHECKS}}
-    assert list(services.storage.directory.iterdir()) == []
+    assert list(services.settings.audio_dir.iterdir()) == []
 
 
 async def test_readiness_answers_by_its_other_name_too(client: httpx.AsyncClient) -> None:
@@ -67,7 +67,7 @@ async def test_storage_without_room_is_not_ready(client: httpx.AsyncClient, monk
 
 
 async def test_storage_that_is_gone_is_not_ready(client: httpx.AsyncClient, services: Services) -> None:
-    services.storage.directory.rmdir()
+    services.settings.audio_dir.rmdir()
     answer = await client.get("/readyz")
     assert answer.json()["checks"]["storage"]["status"] == "failed"
 

@@ -32,7 +32,7 @@ async def test_a_form_becomes_a_durable_queued_job(client: httpx.AsyncClient, se
     assert job["audio"]["sha256"] == hashlib.sha256(WAV).hexdigest()
     assert (job["audio"]["bytes"], job["audio"]["container"]) == (len(WAV), "wav")
     assert job["progress"] == {"stage": "queued", "segments_done": 0, "segments_total": None, "ratio": 0.0}
-    assert services.storage.path(job["id"]).read_bytes() == WAV
+    assert (services.settings.audio_dir / job["id"]).read_bytes() == WAV
     assert services.queue.rq.job_ids == [job["id"]]
 
 
@@ -73,5 +73,5 @@ async def test_a_file_name_reaches_nothing(client: httpx.AsyncClient, services: 
     answer = await post_form(client, form(part("file", WAV, filename=filename)))
     job_id = answer.json()["id"]
     assert answer.status_code == 202
-    assert [file.name for file in services.storage.directory.iterdir()] == [job_id]
+    assert [file.name for file in services.settings.audio_dir.iterdir()] == [job_id]
     assert not filename or filename not in json.dumps(answer.json(), ensure_ascii=False)

@@ -14,7 +14,7 @@ from app.api.dependencies import Services
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage, PartialUpload
+from app.core.storage.local import AudioStorage, PartialFile
 from app.main import create_app
 from tests.app.api.asgi import RAW, SECRET, WAV
 from tests.app.api.track_requests import left_behind
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
         (errno.ETIMEDOUT, 503, "storage_unavailable"),
     ],
 )
-@pytest.mark.parametrize("step", ["_write_all", "open", "sync"])
+@pytest.mark.parametrize("step", ["_write", "open", "sync"])
 async def test_a_storage_error_is_reported_and_leaves_nothing(
     client: httpx.AsyncClient,
     services: Services,
@@ -46,7 +46,7 @@ async def test_a_storage_error_is_reported_and_leaves_nothing(
     def refuse(*_args: object, **_options: object) -> None:
         raise OSError(number, SECRET)
 
-    owner = {"_write_all": PartialUpload, "open": Path, "sync": AudioStorage}[step]
+    owner = {"_write": PartialFile, "open": Path, "sync": AudioStorage}[step]
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, refuse)
         answer = await client.post("/score", content=WAV, headers=RAW)
@@ -93,7 +93,7 @@ async def test_the_bytes_are_durable_before_the_record(
     client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    for owner, name in ((PartialUpload, "commit"), (JobStateMachine, "create")):
+    for owner, name in ((PartialFile, "commit"), (JobStateMachine, "create")):
         real = getattr(owner, name)
 
         def noted(*args: Any, name: str = name, real: Any = real, **options: Any) -> Any:
@@ -119,13 +119,13 @@ async def test_a_problem_raised_late_deletes_the_committed_file(
 
 async def test_files_are_written_in_threads(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     main, seen = threading.get_ident(), set[int]()
-    real = PartialUpload._write_all
+    real = PartialFile._write
 
-    def noted(file: PartialUpload, block: bytes) -> None:
+    def noted(file: PartialFile, block: bytearray) -> None:
         seen.add(threading.get_ident())
         real(file, block)
 
-    monkeypatch.setattr(PartialUpload, "_write_all", noted)
+    monkeypatch.setattr(PartialFile, "_write", noted)
     await client.post("/score", content=WAV, headers=RAW)
     assert seen
     assert main not in seen

@@ -43,7 +43,7 @@ def served(settings: ApiSettings, redis: object) -> Iterator[Live]:
     app: FastAPI = create_app(settings.model_copy(update={"upload_idle_timeout_s": IDLE_S}))
     with live(app, ConnectionLimits(timeouts_s={**TIMEOUTS_S, Phase.HEAD: HEAD_S})) as serving:
         yield serving
-        assert list(serving.services.storage.directory.iterdir()) == []
+        assert list(serving.services.settings.audio_dir.iterdir()) == []
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     before = descriptors(served)
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
-    eventually(lambda: not list(served.services.storage.directory.iterdir()))
+    eventually(lambda: not list(served.services.settings.audio_dir.iterdir()))
     assert UnfinishedJobs(served.services.redis, KEYS).ids() == []
 
 

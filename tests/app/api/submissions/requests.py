@@ -35,7 +35,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 
 def files(services: Services) -> list[str]:
-    return [file.name for file in services.storage.directory.iterdir()]
+    return [file.name for file in services.settings.audio_dir.iterdir()]
 
 
 def jobs_of(services: Services, tenant: str = "open") -> list[str]:

@@ -86,7 +86,7 @@ def test_a_large_upload_is_refused_before_a_megabyte_of_it_was_taken(
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"application/problem+json" in answer
     assert sent < MIB
-    assert list(server.services.storage.directory.iterdir()) == []
+    assert list(server.services.settings.audio_dir.iterdir()) == []
 
 
 def poured(connection: socket.socket, length: int) -> int:
@@ -187,7 +187,7 @@ def test_a_thousand_requests_at_once_with_one_key_make_one_job(server: Live, red
     assert len(bodies) == 1
     assert len(list(server.services.jobs.list_by_created("acme"))) == 1
     assert len(server.services.queue.rq.job_ids) == 1
-    assert len(list(server.services.storage.directory.iterdir())) == 1
+    assert len(list(server.services.settings.audio_dir.iterdir())) == 1
 
 
 def test_a_key_is_in_no_log_whatever_is_done_with_it(data_dir: Path, redis_url: str, redis: Redis) -> None:

@@ -63,7 +63,7 @@ async def test_another_track_after_a_lost_reply_is_refused(
     await repeat(client)
     assert code(await repeat(client, OTHER_WAV)) == (422, "idempotency_key_reused")
     [job_id] = jobs_of(services)
-    assert services.storage.path(job_id).read_bytes() == WAV
+    assert (services.settings.audio_dir / job_id).read_bytes() == WAV
 
 
 async def test_an_answer_that_could_not_be_stored_is_given_all_the_same(

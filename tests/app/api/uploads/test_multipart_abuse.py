@@ -127,7 +127,7 @@ async def test_an_abusive_form_is_refused_early_and_leaves_nothing(
     assert 400 <= answer.status_code < 500
     assert upload.taken_bytes <= MAX_TAKEN_BYTES
     assert max(turns) < MAX_CALLS_IN_A_TURN
-    assert list(services.storage.directory.iterdir()) == []
+    assert list(services.settings.audio_dir.iterdir()) == []
     assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 
@@ -171,5 +171,5 @@ async def test_a_file_name_never_leaves_its_form(
     answer = await client.post("/score", content=named(f'name="file"; {parameters}'), headers=FORM)
     assert answer.status_code in (202, 400)
     assert CANARY not in answer.text + str(answer.headers) + caplog.text
-    assert not [path for path in services.storage.directory.rglob("*") if CANARY in path.name]
+    assert not [path for path in services.settings.audio_dir.rglob("*") if CANARY in path.name]
     assert not [key for key in services.redis.scan_iter() if CANARY.encode() in key + (services.redis.dump(key) or b"")]

@@ -16,7 +16,7 @@ from app.api.dependencies import Services
 from app.api.uploads.receiver import WRITE_BYTES
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartialUpload
+from app.core.storage.local import PartialFile
 from app.main import create_app
 from model.audio.containers import HEAD_BYTES
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
@@ -40,7 +40,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 
 def check_nothing_left(app: FastAPI) -> None:
     services: Services = app.state.services
-    assert list(services.storage.directory.iterdir()) == []
+    assert list(services.settings.audio_dir.iterdir()) == []
     assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 
@@ -125,13 +125,13 @@ async def test_a_second_file_is_refused_at_its_first_bytes(app: FastAPI) -> None
 
 async def test_a_track_is_written_in_large_blocks(app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    real = PartialUpload._write_all
+    real = PartialFile._write
 
-    def noted(file: PartialUpload, block: bytes) -> None:
+    def noted(file: PartialFile, block: bytearray) -> None:
         sizes.append(len(block))
         real(file, block)
 
-    monkeypatch.setattr(PartialUpload, "_write_all", noted)
+    monkeypatch.setattr(PartialFile, "_write", noted)
     answer = await Client(app, body_messages([WAV] + [b"x" * KIB] * 1024)).post("/score", RAW)
     assert answer.status == 202
     assert len(sizes) == 5
@@ -157,5 +157,5 @@ async def test_any_chunks_store_the_same_bytes_and_hash(app: FastAPI, places: li
     answer = await Client(app, body_messages(chunks)).post("/score", FORM)
     job = answer.json()
     services: Services = app.state.services
-    assert services.storage.path(job["id"]).read_bytes() == WAV
+    assert (services.settings.audio_dir / job["id"]).read_bytes() == WAV
     assert job["audio"]["sha256"] == hashlib.sha256(WAV).hexdigest()

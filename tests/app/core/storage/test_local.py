@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.core.problems import Problem
-from app.core.storage.local import AudioStorage, PartialUpload
+from app.core.storage.local import AudioStorage, PartialFile
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def storage(tmp_path: Path) -> AudioStorage:
 
 
 def stored(storage: AudioStorage, key: str, content: bytes) -> Path:
-    with storage.receive() as part:
+    with storage.receive(key) as part:
         part.append(content)
-        part.commit(key)
+        part.commit()
     return storage.path(key)
 
 
@@ -43,7 +43,7 @@ def test_a_committed_file_can_be_read_and_deleted(storage: AudioStorage) -> None
 
 
 def test_blocks_are_counted_and_hashed(storage: AudioStorage) -> None:
-    with storage.receive() as part:
+    with storage.receive("job_1") as part:
         part.append(b"ab")
         part.flush()
         part.append(memoryview(b"c"))
@@ -54,7 +54,7 @@ def test_blocks_are_counted_and_hashed(storage: AudioStorage) -> None:
 
 
 def test_what_is_not_committed_is_deleted(storage: AudioStorage) -> None:
-    with storage.receive() as part:
+    with storage.receive("job_1") as part:
         part.append(b"abc")
         assert names(storage) == []
         part.flush()
@@ -94,7 +94,7 @@ def test_the_file_is_synced_before_it_is_renamed_and_the_directory_after(
 
 @pytest.mark.parametrize("key", ["", ".", "..", "../x", "a/b", "/etc/passwd", "a\0", "a.wav", "x" * 65, "a\n", "ü"])
 def test_a_key_that_could_leave_the_directory_is_refused(storage: AudioStorage, key: str) -> None:
-    for use in (storage.path, storage.open, storage.delete):
+    for use in (storage.path, storage.receive, storage.open, storage.delete):
         with pytest.raises(ValueError, match="not a storage key"):
             use(key)
 
@@ -113,26 +113,26 @@ def test_orphans_are_old_files_and_old_uploads(storage: AudioStorage) -> None:
 
 
 def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: AudioStorage) -> None:
-    with storage.receive() as part:
+    with storage.receive("job_1") as part:
         part.append(b"abc")
         part.flush()
         [unfinished] = storage.directory.iterdir()
         os.utime(unfinished, (0, 0))
-        part.commit("job_1")
+        part.commit()
     assert list(storage.orphans(older_than_s=60)) == []
 
 
 def test_the_upload_of_a_killed_process_is_an_orphan_soon_and_that_of_a_living_one_is_not(
     storage: AudioStorage,
 ) -> None:
-    with storage.receive() as living:
+    with storage.receive("job_1") as living:
         living.append(b"abc")
         living.flush()
         (storage.directory / "killed.part").touch()
         for name in names(storage):
             os.utime(storage.directory / name, (time.time() - 120,) * 2)
         assert list(storage.orphans(older_than_s=3600)) == ["killed.part"]
-        living.commit("job_1")
+        living.commit()
 
 
 def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
@@ -142,7 +142,7 @@ def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
         raise OSError(30, "Read-only file system")
 
     stored(storage, "job_1", b"abc")
-    with monkeypatch.context() as patch, storage.receive() as part:
+    with monkeypatch.context() as patch, storage.receive("job_2") as part:
         part.append(b"abc")
         part.flush()
         patch.setattr(Path, "unlink", refuse)
@@ -156,15 +156,15 @@ def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
     storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go_on = threading.Event(), threading.Event()
-    real = PartialUpload._write_all
+    real = PartialFile._write
 
-    def slow(part: PartialUpload, block: bytes) -> None:
+    def slow(part: PartialFile, block: bytearray) -> None:
         writing.set()
         go_on.wait(5)
         real(part, block)
 
-    monkeypatch.setattr(PartialUpload, "_write_all", slow)
-    part = storage.receive()
+    monkeypatch.setattr(PartialFile, "_write", slow)
+    part = storage.receive("job_1")
     part.append(b"abc")
     writer = threading.Thread(target=part.flush)
     discarder = threading.Thread(target=part.discard)
