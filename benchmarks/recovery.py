@@ -26,7 +26,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.opening import open_storage
 from tests.chaos import process
 from tests.chaos.scripted import Script
 from worker.main import processes, reconciler, supervised
@@ -43,7 +43,7 @@ class Bench:
         redis = connect(settings.redis_url, max_retries=3)
         queue = ScoreQueue(redis, name=settings.rq_queue_name)
         self.machine = JobStateMachine(redis, settings.redis_keys, queue=queue, result_ttl_s=settings.result_ttl_s)
-        self.storage = AudioStorage(settings.audio_dir)
+        self.storage = open_storage(settings)
         self.supervisor = supervisor
 
     def recovery_s(self, number: int) -> float:

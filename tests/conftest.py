@@ -4,7 +4,7 @@ What brings torch is imported where it is used: most tests can do without, and s
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.embedded_s3 import embedded_s3
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_keys import RedisKeys
@@ -77,6 +78,13 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """The environment in which the bucket `apex` of a real S3 server is used."""
+    with embedded_s3(tmp_path_factory.mktemp("s3")) as environment:
+        yield environment
 
 
 @pytest.fixture

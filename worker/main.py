@@ -7,12 +7,12 @@ from types import MappingProxyType
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
-from app.core.misconfiguration import ends_if_misconfigured, named_by_settings
+from app.core.misconfiguration import ends_if_misconfigured
 from app.core.redis.replicas import Replicas
 from app.core.redis.server import check_at_start
 from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, WorkerSettings, load_settings
-from app.core.storage.local import AudioStorage
+from app.core.storage.opening import open_storage
 from worker import environment
 from worker.reconciler import Reconciler
 from worker.supervisor import Child, Supervisor
@@ -50,8 +50,6 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
 def reconciler(settings: ServiceSettings, *, ended: Mapping[str, bool] = NONE_ENDED) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
     keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
-    with named_by_settings():
-        storage = AudioStorage(settings.audio_dir)
     return Reconciler(
         machine=JobStateMachine(
             redis,
@@ -60,7 +58,7 @@ def reconciler(settings: ServiceSettings, *, ended: Mapping[str, bool] = NONE_EN
             result_ttl_s=settings.result_ttl_s,
             replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
         ),
-        storage=storage,
+        storage=open_storage(settings),
         max_attempts=settings.max_attempts,
         ended=ended,
     )

@@ -20,7 +20,7 @@ from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect
 from app.core.settings import WorkerSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
-from app.core.storage.local import AudioStorage
+from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
@@ -61,8 +61,7 @@ def serve(
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
     keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
-    with named_by_settings():
-        storage = AudioStorage(settings.audio_dir)
+    storage = open_storage(settings)
     task = ScoreTrack(
         machine=JobStateMachine(
             redis,

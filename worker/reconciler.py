@@ -26,6 +26,7 @@ from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis.replicas import unconfirmed_is_kept
 from app.core.redis_client import text
+from app.core.storage.keys import job_id_of
 from app.core.storage.protocol import Storage
 from app.core.stored import set_aside
 from worker.machine_faults import may_hand_back
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 ORPHAN_GRACE_S = 3600.0
 #: How long a repair may take in one pass, before the others have their turn; the next pass goes on.
 BUDGET_S = 2.0
-SWEEP_EVERY_S = 60.0
 #: Ids of a log line about many jobs.
 SHOWN = 10
 #: Errors after which nothing else can be repaired either.
@@ -243,14 +243,15 @@ class Reconciler:
         clean_worker_registry(self.queue.rq)
 
     def _delete_orphaned_audio(self, snapshot: Snapshot) -> None:
-        """Once a minute, because every file of the folder is looked at."""
+        """Now and then, because every upload in the storage is looked at."""
         if time.monotonic() < self._next_sweep:
             return
-        self._next_sweep = time.monotonic() + SWEEP_EVERY_S
+        self._next_sweep = time.monotonic() + self.storage.sweep_every_s
         unfinished = set(snapshot.unfinished)
         old = self.storage.orphans(older_than_s=self.orphan_grace_s)
-        for keys in slices([key for key in old if key not in unfinished]):
-            for key, record in zip(keys, self.store.get_fields(keys, ["id", "status"]), strict=True):
+        for keys in slices([key for key in old if job_id_of(key) not in unfinished]):
+            job_ids = [job_id_of(key) for key in keys]
+            for key, record in zip(keys, self.store.get_fields(job_ids, ["id", "status"]), strict=True):
                 if record is None or record["status"] in FINAL_STATES:
                     self._try(key, partial(self.storage.delete, key))
 

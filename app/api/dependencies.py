@@ -24,11 +24,10 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
-from app.core.misconfiguration import named_by_settings
 from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservations, ScratchRoom
 from app.core.worker_info import WorkerInfo
@@ -68,13 +67,12 @@ class Services:
         worker_info, quotas = WorkerInfo(redis, keys), Quotas(redis, keys)
         queue_load = TtlCache(partial(measure_load, queue_status, queue))
         scratch_bytes = ScratchRoom(
-            settings.audio_dir,
+            settings.storage_location.folder,
             settings.scratch_dir,
             settings.audio_limits.max_pcm_bytes,
             n_workers=lambda: max(queue_load.last.n_alive, 1) if queue_load.last else 1,
         )
-        with named_by_settings():
-            storage = AudioStorage(settings.audio_dir, scratch_bytes=scratch_bytes)
+        storage = open_storage(settings, scratch_bytes=scratch_bytes)
         admission = AdmissionControl(
             queue_status,
             queue,

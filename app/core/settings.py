@@ -16,6 +16,7 @@ from app.core.jobs.backlog import BacklogLimits
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.url import BadRedisUrl, RedisUrl
 from app.core.redis_keys import RedisKeys
+from app.core.storage.location import FOLDER, Location, parse_location
 from model.domain import AudioLimits
 
 MIB = 1024 * 1024
@@ -68,6 +69,13 @@ class ServiceSettings(BaseSettings):
     data_dir: Path = Path("apex-data")
     """Folder for uploaded audio, on a disk that the API and every worker share."""
 
+    storage_url: str = ""
+    """Where uploaded audio is kept: a folder, such as `file:///srv/audio`, or an object store, as `s3://bucket/prefix`,
+    `gs://bucket/prefix` or `az://container/prefix`. Default is the folder `audio` in `APEX_DATA_DIR`."""
+
+    storage_timeout_s: float = Field(30.0, ge=1)
+    """How long a request to an object store is tried before the store counts as away."""
+
     namespace: str = Field(DEFAULT_NAMESPACE, pattern=r"^[a-z][a-z0-9-]{2,31}$")
     """What the names of this service's keys, queue, channels and audio begin with: 3 to 32 lower-case letters, digits
     and hyphens. Services that share a Redis or a data folder need one each."""
@@ -106,6 +114,13 @@ class ServiceSettings(BaseSettings):
             raise ValueError("APEX_MIN_DURATION_S is more than APEX_MAX_DURATION_S: every track would be refused")
         return self
 
+    @field_validator("storage_url")
+    @classmethod
+    def check_storage_url(cls, value: str) -> str:
+        if value:
+            parse_location(value)
+        return value
+
     @property
     def redis_keys(self) -> RedisKeys:
         return RedisKeys(self.namespace)
@@ -131,7 +146,18 @@ class ServiceSettings(BaseSettings):
         return self.stop_grace_s - min(10.0, self.stop_grace_s / 3)
 
     @property
+    def storage_location(self) -> Location:
+        """Where this namespace keeps uploaded audio."""
+        if not self.storage_url:
+            return Location(FOLDER, "", str(self.audio_dir))
+        location = parse_location(self.storage_url)
+        if location.folder is None:
+            return location.below(self.namespace)
+        return location if self._has_old_names else location.below("namespaces", self.namespace)
+
+    @property
     def audio_dir(self) -> Path:
+        """The folder of uploaded audio, as long as no URL names another place."""
         return self.namespace_dir / "audio"
 
     @property

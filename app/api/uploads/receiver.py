@@ -163,7 +163,7 @@ class UploadReceiver:
                 raise Problem("storage_full")
             yield reservation
 
-    def _read_free_bytes(self) -> int:
+    def _read_free_bytes(self) -> float:
         with storage_problems():
             return self.storage.free_bytes()
 

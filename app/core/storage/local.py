@@ -35,6 +35,9 @@ class AudioStorage:
     `scratch_bytes` tells what others on the same disk may need at any time.
     """
 
+    #: Soon enough for the upload of a killed process.
+    sweep_every_s = 60.0
+
     def __init__(self, directory: Path, *, scratch_bytes: Callable[[], int] = lambda: 0) -> None:
         self.directory = directory
         self._scratch_bytes = scratch_bytes
@@ -67,7 +70,11 @@ class AudioStorage:
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # deleted by a worker meanwhile
-                    if _NAME.fullmatch(entry.name) and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s):
+                    if (
+                        entry.is_file()
+                        and _NAME.fullmatch(entry.name)
+                        and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s)
+                    ):
                         yield entry.name
 
     def _now(self) -> float:

@@ -12,6 +12,10 @@ class Storage(Protocol):
     Every method blocks. An error of the storage is an `OSError`; where a client waits, a `Problem`.
     """
 
+    @property
+    def sweep_every_s(self) -> float:
+        """How long to wait between two looks for orphans."""
+
     def receive(self, job_id: str) -> PartialUpload:
         """An upload for a job, whose `key` is where its bytes will be once it is committed.
 
@@ -30,8 +34,8 @@ class Storage(Protocol):
         The caller finds out whether a job still needs one, and deletes it.
         """
 
-    def free_bytes(self) -> int:
-        """Bytes that there is room for."""
+    def free_bytes(self) -> float:
+        """Bytes that there is room for; infinite where nobody counts them."""
 
     def check_readable(self) -> None:
         """Raise the `OSError` that reading any key would meet now."""

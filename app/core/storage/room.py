@@ -15,13 +15,15 @@ class ScratchRoom:
     n_workers : each decodes one track at a time
     """
 
-    audio_dir: Path
+    audio_dir: Path | None
     scratch_dir: Path
     max_pcm_bytes: int
     n_workers: Callable[[], int]
 
     def __call__(self) -> int:
-        """Bytes; none where scratch files are on another disk."""
+        """Bytes; none where scratch files are on another disk, or the audio on none."""
+        if self.audio_dir is None:
+            return 0
         scratch_dir = self.scratch_dir if self.scratch_dir.exists() else self.scratch_dir.parent
         if os.stat(scratch_dir).st_dev != os.stat(self.audio_dir).st_dev:
             return 0
