@@ -11,6 +11,7 @@ from functools import partial
 
 from redis import Redis
 
+from app.core.jobs.models import Job
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -25,6 +26,7 @@ from app.core.storage.protocol import Storage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
 from model.domain import ApexError
+from worker.audio_files import AudioFiles, ScratchCopies, StoredFiles
 from worker.machine_faults import Pause
 from worker.rq.worker import ScoringWorker
 from worker.score_track import ScoreTrack, TrackScorer
@@ -61,22 +63,25 @@ def serve(
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
     keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
+    machine = JobStateMachine(
+        redis,
+        keys,
+        queue=queue,
+        result_ttl_s=settings.result_ttl_s,
+        replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
+    )
     storage = open_storage(settings)
+    watchdog = Watchdog(settings.stall_timeout_s)
     task = ScoreTrack(
-        machine=JobStateMachine(
-            redis,
-            keys,
-            queue=queue,
-            result_ttl_s=settings.result_ttl_s,
-            replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
-        ),
+        machine=machine,
         queue_status=QueueStatus(redis, keys),
         storage=storage,
+        audio=audio_files(settings, storage, machine, watchdog),
         decoder=decoder,
         scorer=scorer,
         max_attempts=settings.max_attempts,
         lease_s=settings.heartbeat_ttl_s,
-        watchdog=Watchdog(settings.stall_timeout_s),
+        watchdog=watchdog,
         pause=Pause(partial(probe, storage, decoder)),
         worker=os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8),
     )
@@ -94,6 +99,19 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     log.info("ready: %s on %s", scorer.card.version, scorer.card.device)
     log.info("sandbox layers", extra={"applied": decoder.layers, "missing": decoder.missing_layers})
     worker.work(logging_level="WARNING")
+
+
+def audio_files(settings: WorkerSettings, storage: Storage, machine: JobStateMachine, watchdog: Watchdog) -> AudioFiles:
+    """Files of a folder are read where they are, objects are copied."""
+    if settings.storage_location.folder:
+        return StoredFiles(storage)
+    return ScratchCopies(storage, settings.scratch_dir, next_job=partial(next_job, machine), on_progress=watchdog.reset)
+
+
+def next_job(machine: JobStateMachine) -> Job | None:
+    """The job that waits at the head of the queue."""
+    job_id = machine.queue.next_id()
+    return machine.store.get(job_id) if job_id else None
 
 
 def probe(storage: Storage, decoder: Decoder) -> None:

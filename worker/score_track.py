@@ -27,6 +27,7 @@ from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from worker.audio_files import AudioFiles
 from worker.machine_faults import HAND_BACK_S, Pause, is_machine_fault, may_hand_back
 from worker.watchdog import Watchdog
 
@@ -83,6 +84,7 @@ class ScoreTrack:
     machine: JobStateMachine
     queue_status: QueueStatus
     storage: Storage
+    audio: AudioFiles
     decoder: Decoder
     scorer: TrackScorer
     max_attempts: int
@@ -153,8 +155,9 @@ class ScoreTrack:
     def _score(self, job: Job) -> dict[str, Any]:
         clock = Stopwatch()
         self._report(job, progress=progress("decoding", 0, None))
-        with self.storage.open(job.storage_key) as file, self.decoder.decode(file) as track:
+        with self.audio.open(job) as file, self.decoder.decode(file) as track:
             decode_s = clock.lap_s()
+            self.audio.look_ahead()
             total = track.n_segments
             audio, warnings = job.audio | asdict(track.facts), [asdict(warning) for warning in track.warnings]
             self._report(job, audio=audio, progress=progress("embedding", 0, total))

@@ -12,9 +12,11 @@ from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.local import AudioStorage
+from app.core.storage.protocol import Storage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts, AudioWarning
 from tests.conftest import KEYS
+from worker.audio_files import AudioFiles, StoredFiles
 from worker.machine_faults import Pause
 from worker.score_track import ScoreTrack
 from worker.watchdog import Watchdog
@@ -84,12 +86,16 @@ def score_track(
     on_segment: Callable[[], None] = nothing,
     warnings: tuple[AudioWarning, ...] = (),
     lease_s: float = 60,
+    storage: Storage | None = None,
+    audio: AudioFiles | None = None,
 ) -> ScoreTrack:
     """The real task with fake parts."""
+    storage = storage or AudioStorage(data_dir / "audio")
     return ScoreTrack(
         machine=machine,
         queue_status=QueueStatus(machine.redis, KEYS),
-        storage=AudioStorage(data_dir / "audio"),
+        storage=storage,
+        audio=audio or StoredFiles(storage),
         decoder=cast(Decoder, FakeDecoder(on_decode, warnings)),
         scorer=FakeScorer(on_segment),
         max_attempts=3,

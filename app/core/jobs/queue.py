@@ -67,6 +67,11 @@ class ScoreQueue:
             "timeout": str(Queue.DEFAULT_TIMEOUT),
         }
 
+    def next_id(self) -> str | None:
+        """The job that a worker takes next, as long as no other goes ahead of it."""
+        first = stored.read(self.rq.connection.lindex, self.rq.key, 0)
+        return text(first) if first else None
+
     def enqueued_at(self, job_ids: Iterable[str]) -> list[str]:
         """When RQ was given each job, as it keeps it; '' for one of which it keeps nothing. In one round trip."""
         keys = [RqJob.key_for(job_id) for job_id in job_ids]

@@ -48,9 +48,13 @@ class ObjectStorage:
     sweep_every_s = 600.0
 
     def __init__(self, location: Location, *, timeout_s: float) -> None:
+        self._url = location.url
         self._store = _connect(location, timeout_s)
         self._impatient = _connect(location, PATIENCE_S)
         self._written_at = -math.inf
+
+    def __str__(self) -> str:
+        return self._url
 
     def receive(self, job_id: str) -> "ObjectUpload":
         """An upload that is sent in parts as it comes."""
@@ -79,11 +83,29 @@ class ObjectStorage:
                     if keys.is_key(key) and (now - found["last_modified"]).total_seconds() > older_than_s:
                         yield key
 
+    def has(self, key: str) -> bool:
+        """Whether there is an object under a key."""
+        try:
+            with store_errors():
+                obstore.head(self._impatient, path_of(key))
+        except FileNotFoundError:
+            return False
+        return True
+
     def free_bytes(self) -> float:
         return math.inf
 
     def check_readable(self) -> None:
+        """Raise the `OSError` that reading any key would meet now."""
         self.marker()
+
+    def check_deletable(self) -> None:
+        """Raise the `OSError` that deleting any key would meet."""
+        try:
+            with store_errors():
+                obstore.delete(self._impatient, PROBE)
+        except FileNotFoundError:
+            log.debug("there was no probe to delete")
 
     def check_writable(self) -> None:
         """At most every PROBE_EVERY_S while the store takes writes."""
