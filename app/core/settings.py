@@ -73,7 +73,7 @@ class ServiceSettings(BaseSettings):
     """Where uploaded audio is kept: a folder, such as `file:///srv/audio`, or an object store, as `s3://bucket/prefix`,
     `gs://bucket/prefix` or `az://container/prefix`. Default is the folder `audio` in `APEX_DATA_DIR`."""
 
-    storage_timeout_s: float = Field(30.0, ge=1)
+    storage_timeout_s: float = Field(60.0, ge=1)
     """How long a request to an object store is tried before the store counts as away."""
 
     namespace: str = Field(DEFAULT_NAMESPACE, pattern=r"^[a-z][a-z0-9-]{2,31}$")
