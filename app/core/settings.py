@@ -338,8 +338,8 @@ def load_settings(kind: type[Settings]) -> Settings:
 
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:
-    name = "".join(f"APEX_{part}".upper() for part in location[:1])
-    return f"{name}: {message}" if name else message.removeprefix("Value error, ")
+    name, message = "".join(f"APEX_{part}: ".upper() for part in location[:1]), message.removeprefix("Value error, ")
+    return name + message
 
 
 def is_loopback(host: str) -> bool:

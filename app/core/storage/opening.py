@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from app.core.misconfiguration import named_by_settings
+from app.core.misconfiguration import Misconfigured, named_by_settings
 from app.core.settings import ServiceSettings
 from app.core.storage.local import AudioStorage
 from app.core.storage.protocol import Storage
@@ -15,10 +15,13 @@ def open_storage(settings: ServiceSettings, *, scratch_bytes: Callable[[], int] 
     folder that cannot be made, and for a store whose variables are missing or cannot be used.
     """
     location = settings.storage_location
-    with named_by_settings():
-        if location.folder:
+    if location.folder:
+        with named_by_settings():
             return AudioStorage(location.folder, scratch_bytes=scratch_bytes)
-        # Brings a compiled extension, which a folder does not need.
-        from app.core.storage.object_store import ObjectStorage
+    # Brings a compiled extension, which a folder does not need.
+    from app.core.storage.object_store import ObjectStorage
 
+    try:
         return ObjectStorage(location, timeout_s=settings.storage_timeout_s)
+    except OSError as error:
+        raise Misconfigured(f"APEX_STORAGE_URL: {error.strerror}") from error

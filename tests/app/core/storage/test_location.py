@@ -48,7 +48,7 @@ def test_a_client_is_made_without_asking_the_store(url: str, monkeypatch: pytest
 
 def test_a_store_whose_variables_are_missing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
-    with pytest.raises(Misconfigured, match="Account must be specified"):
+    with pytest.raises(Misconfigured, match="^APEX_STORAGE_URL: .*Account must be specified"):
         open_storage(ServiceSettings(storage_url="az://container/prefix"))
 
 
