@@ -8,9 +8,10 @@ reconcilers may run at once: each repair is a compare-and-set or a unique enqueu
 import logging
 import time
 import traceback
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import TypeVar, cast
 
 from redis import Redis
@@ -21,7 +22,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clea
 
 from app.core.jobs.models import FINAL_STATES, Job, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import SLICE, Standings, UnfinishedJobs, slices
+from app.core.jobs.unfinished import SLICE, UnfinishedJobs, slices
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis.replicas import unconfirmed_is_kept
@@ -30,6 +31,7 @@ from app.core.storage.keys import job_id_of
 from app.core.storage.protocol import Storage
 from app.core.stored import set_aside
 from worker.machine_faults import may_hand_back
+from worker.orphan_search import OrphanSearch
 
 log = logging.getLogger(__name__)
 
@@ -46,16 +48,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """Ids that RQ holds beside the queue, of all unfinished jobs, those that wait in their order, and in the queue.
+class Held:
+    """Ids that RQ holds beside the queue, and its entries of runs that broke off."""
 
-    `at`: when it was taken, in whole seconds of Redis's clock.
-    """
-
-    at: int
-    held_by_rq: set[str]
-    unfinished: list[str]
-    queued: set[str]
+    ids: set[str]
+    broken_off: Sequence[bytes]
 
 
 @dataclass
@@ -73,11 +70,13 @@ class Reconciler:
     ended: Mapping[str, bool] = field(default_factory=dict)
     budget_s: float = BUDGET_S
     _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
+    _sweep: Iterator[str] | None = field(default=None, init=False)
     _next_sweep: float = field(default=float("-inf"), init=False)
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
         self.unfinished = UnfinishedJobs(self._redis, self.machine.keys)
+        self.search = OrphanSearch(self.unfinished, self.queue)
         self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
 
     def run(self) -> list[str]:
@@ -96,12 +95,11 @@ class Reconciler:
         self._try("index of unfinished jobs", self.unfinished.restore)
         self._try("counts of the queue", self.machine.check_counts)
         self._try("deadlines", self._stop_overdue)
-        snapshot = self._try("queue", self._snapshot)
-        if snapshot is None:
-            return []
-        requeued = self._try("orphaned jobs", lambda: self._requeue_orphaned(snapshot)) or []
-        self._try("state of RQ", lambda: self._drop_stale_rq_state(snapshot))
-        self._try("orphaned audio", lambda: self._delete_orphaned_audio(snapshot))
+        held = self._try("what RQ holds", self._held_by_rq)
+        requeued = self._try("orphaned jobs", self._requeue_orphaned) or []
+        if held:
+            self._try("state of RQ", lambda: self._drop_stale_rq_state(held))
+        self._try("orphaned audio", self._delete_orphaned_audio)
         return requeued
 
     def _try(self, what: str, repair: Callable[[], T]) -> T | None:
@@ -129,43 +127,45 @@ class Reconciler:
         }
         self._set_aside_wrong_types(list(types), types=list(types.values()))
 
-    def _snapshot(self) -> Snapshot:
-        # In this order: whatever RQ holds now and is not unfinished then has finished.
+    def _held_by_rq(self) -> Held:
+        """What RQ notes as taken from the queue, of runs that broke off, and as failed; so much of each."""
         at, _ = self._redis.time()
-        held_by_rq = self._ids_held_by_rq(at)
-        unfinished = self.unfinished.ids()
-        queued = {text(job_id) for job_id in self._redis.lrange(self.queue.rq.key, 0, -1)}
-        return Snapshot(at, held_by_rq, unfinished, queued)
+        taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, SLICE - 1))
+        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, at, start=0, num=SLICE))
+        failed = cast(list[bytes], self._redis.zrange(self._failed, 0, SLICE - 1))
+        return Held({text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}, broken_off)
 
-    def _ids_held_by_rq(self, at: int) -> set[str]:
-        """Ids that RQ notes as taken from the queue, of runs that broke off, and of those that RQ takes for failed."""
-        taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, -1))
-        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, at))
-        failed = cast(list[bytes], self._redis.zrange(self._failed, 0, -1))
-        return {text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}
-
-    def _requeue_orphaned(self, snapshot: Snapshot) -> list[str]:
-        requeued, candidates = list[str](), dict[str, Orphan]()
-        missing = [job_id for job_id in snapshot.unfinished if job_id not in snapshot.queued]
+    def _requeue_orphaned(self) -> list[str]:
+        requeued, candidates, seen = list[str](), dict[str, Orphan](), set[str]()
         deadline = time.monotonic() + self.budget_s
-        for n_seen, ids in enumerate(slices(missing), 1):
-            done, left = self._requeue(self.unfinished.standings(ids, self.queue))
+        for ids in self.search.suspects(deadline):
+            seen.update(ids)
+            done, left = self._requeue(ids)
             requeued += done
             candidates |= left
+        rest = [job_id for job_id in self._candidates if job_id not in seen]
+        for n_seen, ids in enumerate(slices(rest)):
             if time.monotonic() > deadline:
-                rest = missing[n_seen * SLICE :]
-                candidates |= {job_id: self._candidates[job_id] for job_id in rest if job_id in self._candidates}
+                candidates |= {job_id: self._candidates[job_id] for job_id in rest[n_seen * SLICE :]}
                 break
+            done, left = self._requeue(ids)
+            requeued += done
+            candidates |= left
         self._candidates = candidates
         return requeued
 
-    def _requeue(self, found: Standings) -> tuple[list[str], dict[str, Orphan]]:
+    def _requeue(self, job_ids: Sequence[str]) -> tuple[list[str], dict[str, Orphan]]:
         """Queue again what the pass before has found orphaned too; the ids, and the rest of those that are orphaned."""
+        if not job_ids:
+            return [], {}
+        found = self.unfinished.standings(job_ids, self.queue)
         for job_id, tenant in (found.finished | dict.fromkeys(found.absent, "")).items():
             self._try(job_id, partial(self.machine.forget, job_id, tenant=tenant))
         self._forget(found.absent)
-        orphans = {orphan.id: orphan for orphan in found.orphaned}
-        spent = [orphan.id for orphan in found.orphaned if orphan.attempts_used >= self.max_attempts]
+        # Of what RQ keeps no hash it has nothing to run, wherever the id is.
+        listed = self.search.is_listed([orphan.id for orphan in found.orphaned if orphan.enqueued_at])
+        orphans = {orphan.id: orphan for orphan in found.orphaned if orphan.id not in listed}
+        spent = [job_id for job_id, orphan in orphans.items() if orphan.attempts_used >= self.max_attempts]
         for job_id in spent:
             if job_id in self._candidates:
                 self._try(job_id, partial(self._give_up, job_id))
@@ -231,29 +231,40 @@ class Reconciler:
             if self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED):
                 self.storage.delete(job.storage_key)
 
-    def _drop_stale_rq_state(self, snapshot: Snapshot) -> None:
+    def _drop_stale_rq_state(self, held: Held) -> None:
         """Drop what RQ keeps of runs that have ended: it has no maintenance of its own here."""
-        self._forget(snapshot.held_by_rq - set(snapshot.unfinished))
-        for job_id in snapshot.held_by_rq & snapshot.queued:
+        # Looked for after it was held: what is not unfinished by now has finished.
+        self._forget(held.ids - self.unfinished.among(held.ids))
+        for job_id in held.ids & self.search.listed:
             self._redis.lrem(self._intermediate, 0, job_id)
-        # Not by the time that it is now: what broke off since is in no snapshot yet.
-        self._redis.zremrangebyscore(self._started, 0, snapshot.at)
-        if snapshot.held_by_rq:
-            self._redis.zrem(self._failed, *snapshot.held_by_rq)
+        if held.broken_off:
+            self._redis.zrem(self._started, *held.broken_off)
+        if held.ids:
+            self._redis.zrem(self._failed, *held.ids)
         clean_worker_registry(self.queue.rq)
 
-    def _delete_orphaned_audio(self, snapshot: Snapshot) -> None:
-        """Now and then, because every upload in the storage is looked at."""
-        if time.monotonic() < self._next_sweep:
+    def _delete_orphaned_audio(self) -> None:
+        """Now and then, because every upload in the storage is looked at; when that takes long, in several passes."""
+        if self._sweep is None and time.monotonic() < self._next_sweep:
             return
-        self._next_sweep = time.monotonic() + self.storage.sweep_every_s
-        unfinished = set(snapshot.unfinished)
-        old = self.storage.orphans(older_than_s=self.orphan_grace_s)
-        for keys in slices([key for key in old if job_id_of(key) not in unfinished]):
-            job_ids = [job_id_of(key) for key in keys]
-            for key, record in zip(keys, self.store.get_fields(job_ids, ["id", "status"]), strict=True):
-                if record is None or record["status"] in FINAL_STATES:
-                    self._try(key, partial(self.storage.delete, key))
+        if self._sweep is None:
+            self._next_sweep = time.monotonic() + self.storage.sweep_every_s
+            self._sweep = self.storage.orphans(older_than_s=self.orphan_grace_s)
+        deadline = time.monotonic() + self.budget_s
+        while keys := list(islice(self._sweep, SLICE)):
+            self._delete_audio_without_a_job({key: job_id_of(key) for key in keys})
+            if time.monotonic() > deadline:
+                return
+        self._sweep = None
+
+    def _delete_audio_without_a_job(self, jobs: Mapping[str, str]) -> None:
+        """`jobs` has the id of the job that each key was made for."""
+        unfinished = self.unfinished.among(list(jobs.values()))
+        others = {key: job_id for key, job_id in jobs.items() if job_id not in unfinished}
+        records = self.store.get_fields(others.values(), ["id", "status"])
+        for key, record in zip(others, records, strict=True):
+            if record is None or record["status"] in FINAL_STATES:
+                self._try(key, partial(self.storage.delete, key))
 
     @property
     def _intermediate(self) -> str:

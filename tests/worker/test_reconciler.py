@@ -20,7 +20,7 @@ from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
 from worker.machine_faults import HAND_BACK_S
-from worker.reconciler import Reconciler, Snapshot
+from worker.reconciler import Reconciler
 
 
 @pytest.fixture
@@ -271,7 +271,7 @@ def test_what_a_worker_left_that_died_while_the_rest_was_repaired_is_deleted_by_
     machine.redis.delete(rq.key)
     seconds, _ = machine.redis.time()
 
-    def die(_snapshot: Snapshot) -> list[str]:
+    def die() -> list[str]:
         machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": seconds + 5})
         monkeypatch.setattr(machine.redis, "time", lambda: (seconds + 10, 0))
         return []

@@ -1,6 +1,6 @@
 """Jobs that are queued or running, as the reconciler looks at them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -41,6 +41,34 @@ class Standings:
     workers: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Counts:
+    """How many ids the indexes have, and RQ's list."""
+
+    unfinished: int
+    waiting: int
+    running: int
+    listed: int
+
+    @property
+    def longest(self) -> int:
+        return max(self.unfinished, self.waiting)
+
+    @property
+    def n_missing(self) -> int:
+        """How many unfinished jobs are at least in no list: jobs that wait, and those that neither wait nor run."""
+        return max(self.waiting - self.listed, 0) + max(self.unfinished - self.waiting - self.running, 0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """SLICE ids of each index from one place on, and those that RQ's list has about there."""
+
+    waiting: list[str]
+    unfinished: list[str]
+    listed: set[str]
+
+
 class UnfinishedJobs:
     """Finds the unfinished jobs, and those among them that something must be done about. Every method is blocking."""
 
@@ -70,11 +98,52 @@ class UnfinishedJobs:
             self.redis.zadd(self.keys.unfinished, {job_id: _number(fields, "created_at") for job_id, fields in found})
 
     def overdue(self) -> Iterator[Job]:
-        """Queued jobs whose deadline has passed, read a slice at a time."""
-        seconds, _ = self.redis.time()
-        ids = self._members(self.keys.deadlines, 0, seconds, byscore=True)
-        jobs = (job for some in slices(ids) for job in self.store.get_many(some))
-        return (job for job in jobs if job and job.status is JobState.QUEUED)
+        """Queued jobs whose deadline has passed, read a slice at a time. Expects that those before are stopped."""
+        (seconds, _), n_left = self.redis.time(), 0
+        while ids := self._members(self.keys.deadlines, 0, seconds, byscore=True, offset=n_left, num=SLICE):
+            yield from (job for job in self.store.get_many(ids) if job and job.status is JobState.QUEUED)
+            n_left += len(self._scored(self.keys.deadlines, ids))
+
+    def counts(self, queue: ScoreQueue) -> Counts:
+        """How many ids there are, in one round trip."""
+        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running, queue.rq.key]
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(keys[0])
+            pipe.zcard(keys[1])
+            pipe.hlen(keys[2])
+            pipe.llen(keys[3])
+            return Counts(*(count or 0 for count in stored.read_all(pipe, keys)))
+
+    def window(self, queue: ScoreQueue, start: int) -> Window:
+        """The ids from one place on, in one round trip. RQ's list is in the order in which jobs wait, more or less."""
+        end, keys = start + SLICE - 1, [self.keys.waiting, self.keys.unfinished, queue.rq.key]
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(keys[0], start, end)
+            pipe.zrange(keys[1], start, end)
+            pipe.lrange(keys[2], max(start - SLICE, 0), end + SLICE)
+            waiting, unfinished, listed = (_texts(found) for found in stored.read_all(pipe, keys))
+        return Window(waiting, unfinished, set(listed))
+
+    def listed(self, queue: ScoreQueue) -> set[str]:
+        """All ids in RQ's list."""
+        return set(_texts(stored.read(self.redis.lrange, queue.rq.key, 0, -1)))
+
+    def running_ids(self) -> list[str]:
+        """Ids of all running jobs: no more than there are workers, and those that died."""
+        return _texts(stored.read(self.redis.hgetall, self.keys.running))
+
+    def strays(self, job_ids: Sequence[str]) -> list[str]:
+        """Those of some unfinished jobs that neither wait nor run, by the indexes."""
+        if not job_ids:
+            return []
+        running = stored.read(self.redis.hmget, self.keys.running, job_ids) or [None] * len(job_ids)
+        idle = [job_id for job_id, run in zip(job_ids, running, strict=True) if run is None]
+        waiting = self._scored(self.keys.waiting, idle)
+        return [job_id for job_id in idle if job_id not in waiting]
+
+    def among(self, job_ids: Collection[str]) -> set[str]:
+        """Those of some ids that are of unfinished jobs."""
+        return self._scored(self.keys.unfinished, job_ids) | self._scored(self.keys.waiting, job_ids)
 
     def standings(self, ids: Sequence[str], queue: ScoreQueue) -> Standings:
         """Which of some unfinished jobs nobody runs; in a few round trips."""
@@ -92,9 +161,16 @@ class UnfinishedJobs:
                 found.workers[job_id] = fields["worker"]
         return found
 
-    def _members(self, index: str, first: int, last: int, *, byscore: bool = False) -> list[str]:
-        found = cast(list[bytes], stored.read(self.redis.zrange, index, first, last, byscore=byscore) or [])
-        return [text(job_id) for job_id in found]
+    def _members(self, index: str, first: int, last: int, **options: Any) -> list[str]:
+        return _texts(stored.read(self.redis.zrange, index, first, last, **options))
+
+    def _scored(self, index: str, job_ids: Collection[str]) -> set[str]:
+        """Those of some ids that an index has."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.zscore(index, job_id)
+            scores = stored.read_all(pipe, [index] * len(job_ids))
+        return {job_id for job_id, score in zip(job_ids, scores, strict=True) if score is not None}
 
 
 def leased(fields: Json, now: float) -> bool:
@@ -106,6 +182,11 @@ def leased(fields: Json, now: float) -> bool:
 def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """The ids in parts that one round trip may have."""
     return (ids[start : start + SLICE] for start in range(0, len(ids), SLICE))
+
+
+def _texts(found: object) -> list[str]:
+    """What a command has read, None for nothing."""
+    return [text(job_id) for job_id in cast(Iterable[bytes], found or ())]
 
 
 def _attempts_used(fields: Json) -> int:
