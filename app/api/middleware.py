@@ -26,6 +26,9 @@ log = logging.getLogger("app.requests")
 STATUS_CLIENT_CLOSED_REQUEST = 499
 
 _TRACEPARENT = re.compile(r"00-(?P<trace_id>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-(?P<flags>[0-9a-f]{2})")
+#: Ids as the service makes them: a client may name anything.
+_ID = re.compile(r"(?P<noun>job|bat)_[0-9a-f]{32}")
+ID_FIELDS = {"job": "job_id", "bat": "batch_id"}
 _EMPTY_FIELD = re.compile(rb"[^=]*=")
 _SAFE_ID = re.compile(r"[\x21-\x7e]{1,128}")
 #: What `threading` says when the system refuses it a thread. anyio starts one for a request when the others are busy.
@@ -87,6 +90,7 @@ class RequestCycle:
         self.context = RequestContext.begin(scope)
         self._body_open = has_body(scope)
         self._started_at = time.monotonic()
+        self._location = ""
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -122,9 +126,16 @@ class RequestCycle:
         }
         if caller := self.context.caller:
             fields |= {"tenant": caller.tenant, "key_id": caller.key_id}
-        log.info("request", extra=fields)
+        log.info("request", extra=fields | self._ids())
+
+    def _ids(self) -> dict[str, str]:
+        """The job or the batch that the path names, or that `Location` leads to."""
+        named = (self.scope.get("path_params", {}).get("id", ""), self._location.rpartition("/")[2])
+        found = (_ID.fullmatch(name) for name in named)
+        return {ID_FIELDS[match["noun"]]: match[0] for match in found if match}
 
     def _add_headers(self, headers: MutableHeaders) -> None:
+        self._location = headers.get("location", "")
         headers["X-Request-Id"] = self.request_id
         if self.parent:
             headers["traceparent"] = self.parent.child()

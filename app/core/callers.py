@@ -3,7 +3,9 @@
 from dataclasses import asdict, dataclass, field, replace
 
 #: What an API key may be allowed to do.
-SCOPES = ("score:write", "jobs:read", "jobs:delete", "ops:read")
+SCOPES = ("score:write", "jobs:read", "jobs:delete")
+#: What keys could be given before, too. It allows nothing, and is still taken where keys are made or read.
+FORMER_SCOPES = ("ops:read",)
 #: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.
 ANONYMOUS_TENANT = "open"
 

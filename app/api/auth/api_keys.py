@@ -19,7 +19,7 @@ from typing import Protocol
 from redis import Redis
 
 from app.core import stored
-from app.core.callers import SCOPES, Limits
+from app.core.callers import FORMER_SCOPES, SCOPES, Limits
 from app.core.printable import printable
 from app.core.redis.replicas import Replicas
 from app.core.redis_client import redis_now_s, text
@@ -210,7 +210,7 @@ class KeyFile:
 def checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     """Scopes in their usual order. Raises `ApiKeysError` for none, and for one that does not exist."""
     chosen = set(scopes)
-    if not chosen or not chosen <= set(SCOPES):
+    if not chosen or not chosen <= {*SCOPES, *FORMER_SCOPES}:
         raise ApiKeysError(f"scopes are a comma-separated choice of {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in chosen)
 

@@ -1,6 +1,6 @@
 """Authentication: from a request's headers to its caller, before a byte of its body is read.
 
-Routes take a caller as `ReadJobs`, `WriteScores`, `DeleteJobs` or `ReadOps`, by the scope that its key needs.
+Routes take a caller as `ReadJobs`, `WriteScores` or `DeleteJobs`, by the scope that its key needs.
 """
 
 import logging
@@ -99,7 +99,7 @@ async def _authenticate_request(request: Request) -> Caller:
     presented = presented_key(request)
     # A presented key is always checked: it may be the first one, created since the last check.
     if presented is None and authenticator.accepts_anonymous():
-        caller = Caller()
+        RequestContext.of(request).caller = caller = Caller()
     else:
         caller = await run_in_threadpool(_authenticate, request, authenticator, presented)
     if caller.key_id is None:
@@ -150,4 +150,3 @@ def _warn_of_proxy() -> None:
 WriteScores = Annotated[Caller, Depends(RequireScope("score:write"))]
 ReadJobs = Annotated[Caller, Depends(RequireScope("jobs:read"))]
 DeleteJobs = Annotated[Caller, Depends(RequireScope("jobs:delete"))]
-ReadOps = Annotated[Caller, Depends(RequireScope("ops:read"))]

@@ -33,7 +33,7 @@ def create(
     name: Annotated[str, typer.Option(help="A note for yourself.")] = "",
     scopes: Annotated[
         str, typer.Option(help="What it may do, separated by commas.")
-    ] = "score:write,jobs:read,jobs:delete,ops:read",
+    ] = "score:write,jobs:read,jobs:delete",
     requests_per_minute: LimitFlag = None,
     jobs_in_flight: LimitFlag = None,
     bytes_per_day: LimitFlag = None,
@@ -113,7 +113,7 @@ def _table(keys: Sequence["ApiKey"], last_uses: Mapping[str, float], width: int)
     for name in ("id", "tenant", "name", "scopes", "limits", "created", "last use"):
         table.add_column(name, overflow="fold", no_wrap=name not in folded)
     for key in keys:
-        scopes = "all" if key.scopes == SCOPES else "\n".join(key.scopes)
+        scopes = "all" if set(SCOPES) <= set(key.scopes) else "\n".join(key.scopes)
         created = _when(key.created_at) + (f"\nrevoked\n{_when(key.revoked_at)}" if key.revoked_at else "")
         outside = map(literal, (key.id, key.tenant, key.name))
         table.add_row(*outside, scopes, _limits(key), created, _when(last_uses.get(key.id)))

@@ -73,6 +73,25 @@ async def test_a_trace_that_cannot_be_read_is_ignored(client: httpx.AsyncClient,
     assert "traceparent" not in answer.headers
 
 
+async def test_the_line_of_a_request_tells_its_job_or_batch(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    made = await client.post("/score", content=WAV, headers=RAW | {"Idempotency-Key": "once"})
+    await client.post("/score", content=WAV, headers=RAW | {"Idempotency-Key": "once"})
+    await client.get(f"/jobs/{made.json()['id']}")
+    batch = await client.post("/batches", files=[("files", ("a.wav", WAV))])
+    assert [line.get("job_id") for line in requests(log)] == [made.json()["id"]] * 3 + [None]
+    assert requests(log)[-1]["batch_id"] == batch.json()["id"]
+
+
+async def test_each_line_of_a_service_without_keys_names_its_tenant(
+    client: httpx.AsyncClient, log: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        await client.get("/jobs")
+    assert [line["tenant"] for line in requests(log)] == ["open"] * 3
+
+
 async def test_each_request_is_one_line_with_its_id(client: httpx.AsyncClient, log: pytest.LogCaptureFixture) -> None:
     await client.get(f"/jobs/job_1?token={SECRET}", headers={"X-Request-Id": "r-1"})
     (line,) = requests(log)

@@ -90,6 +90,14 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
+def test_a_scope_of_before_is_still_taken_and_allows_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    path.write_text(f"acme {digest('secret')} jobs:read,ops:read\n")
+    found = KeyFile.load(path).find("secret")
+    assert found
+    assert found.scopes == ("jobs:read",)
+
+
 def test_a_file_names_tenants_hashes_and_scopes(tmp_path: Path) -> None:
     lines = ["# keys", "", f"alice {digest(SECRET)}", f"alice {digest('newer')}  jobs:read,score:write"]
     keys = KeyFile.load(written(tmp_path, "\n".join([*lines, f"bob\t{digest('bobs').upper()}"])))
