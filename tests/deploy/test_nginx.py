@@ -46,10 +46,17 @@ def served(data_dir: Path, redis_url: str, redis: object) -> Iterator[Live]:
 
 
 @pytest.fixture
-def client(served: Live, tmp_path: Path) -> Iterator[httpx.Client]:
+def others() -> list[str]:
+    """Addresses of further front ends."""
+    return []
+
+
+@pytest.fixture
+def client(served: Live, tmp_path: Path, others: list[str]) -> Iterator[httpx.Client]:
     """A client of nginx."""
     port = free_port("127.0.0.1")
-    sample = SAMPLE.replace("127.0.0.1:8000", httpx.URL(served.url).netloc.decode())
+    servers = "".join(f"server {address};" for address in [*others, httpx.URL(served.url).netloc.decode()])
+    sample = SAMPLE.replace("server 127.0.0.1:8000;", servers)
     (tmp_path / "sample.conf").write_text(sample.replace("listen 80;", f"listen 127.0.0.1:{port};"))
     (tmp_path / "nginx.conf").write_text(AROUND.format(folder=tmp_path))
     process = subprocess.Popen(nginx(tmp_path))
@@ -105,6 +112,15 @@ def test_an_upload_over_the_limit_is_refused_by_the_service(client: httpx.Client
     )
     refused = client.send(declared)
     assert (refused.status_code, refused.json()["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("others", [["127.0.0.1:1"]])
+@pytest.mark.parametrize("as_form", [True, False])
+def test_a_front_end_that_is_gone_is_passed_over(client: httpx.Client, as_form: bool) -> None:
+    headers, _ = chunked_sync(0, as_form=as_form)
+    for _ in range(4):
+        body = chunked_sync(MIB, as_form=as_form)[1]
+        assert client.post("/apex/score", content=body, headers=headers).status_code == 202
 
 
 def test_events_come_as_they_happen(client: httpx.Client, served: Live) -> None:
