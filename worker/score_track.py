@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 from rq.timeouts import JobTimeoutException
 
-from app.core.jobs.models import AttemptsExhausted, Job, RunSignal
+from app.core.jobs.models import AttemptsExhausted, Job, ModelUnavailable, RunSignal
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
@@ -99,15 +99,24 @@ class ScoreTrack:
 
     def __call__(self, job_id: str) -> None:
         try:
-            job = self.machine.start(job_id, max_attempts=self.max_attempts, lease_s=self.lease_s, worker=self.worker)
+            job = self.machine.start(
+                job_id,
+                max_attempts=self.max_attempts,
+                lease_s=self.lease_s,
+                worker=self.worker,
+                model_version=self.scorer.card.version,
+            )
         except AttemptsExhausted:
             self._give_up(job_id)
+            return
+        except ModelUnavailable:
+            self._give_up(job_id, "model_unavailable", "No worker of the model that it asks for came to it for a day.")
             return
         except Unreadable as error:
             set_aside(job_id, str(error))
             return
         if job is None:
-            log.info("nothing to do: the job is finished or another worker runs it", extra={"job_id": job_id})
+            log.info("nothing to do: the job is finished, or another worker's", extra={"job_id": job_id})
             return
         self._running = job
         with logged_as(job.request_id, job.trace_id):
@@ -118,6 +127,11 @@ class ScoreTrack:
                 self.watchdog.disarm()
         if not self.pause.active:
             self.pause.forget()
+
+    @property
+    def model_queue_key(self) -> str:
+        """The list of ids that wait for workers of this one's model."""
+        return self.machine.queue.model_queue_key(self.scorer.card.version)
 
     def renew(self) -> None:
         """Prolong the lease of the run in progress, if there is one. Called from another thread."""
@@ -227,9 +241,9 @@ class ScoreTrack:
         else:
             self.machine.requeue(job)
 
-    def _give_up(self, job_id: str) -> None:
+    def _give_up(self, job_id: str, code: str = "worker_lost", detail: str = "") -> None:
         if job := self.machine.store.get(job_id):
-            self._fail(job, "worker_lost", f"Each of {job.attempts_used} runs ended with its worker.")
+            self._fail(job, code, detail or f"Each of {job.attempts_used} runs ended with its worker.")
 
 
 class Stopwatch:

@@ -15,6 +15,7 @@ from app.api.batches.store import BatchStore
 from app.api.jobs.notifications import JobNotifications
 from app.api.jobs.service import JobService, measure_load
 from app.api.readiness import Readiness
+from app.api.redis_checks import RedisChecks
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
@@ -104,7 +105,13 @@ class Services:
             admission=admission,
             idempotency=idempotency,
             job_creator=JobCreator(
-                machine, storage, idempotency, admission, settings.max_duration_s, model=TtlCache(worker_info.model)
+                machine,
+                storage,
+                idempotency,
+                admission,
+                settings.max_duration_s,
+                model=TtlCache(worker_info.model),
+                queue_load=queue_load,
             ),
             job_service=JobService(
                 machine,
@@ -115,11 +122,9 @@ class Services:
             ),
             batches=BatchStore(redis, keys, result_ttl_s=settings.result_ttl_s),
             readiness=Readiness(
-                redis,
-                keys,
+                RedisChecks(redis, keys, queue, min_replicas=settings.redis_min_replicas),
                 storage,
                 max_upload_bytes=settings.max_upload_bytes,
-                min_replicas=settings.redis_min_replicas,
             ),
             notifications=JobNotifications(
                 connect_for_notifications(settings.redis_url),

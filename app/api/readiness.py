@@ -10,13 +10,11 @@ from contextvars import Context
 from functools import partial
 
 from anyio import CapacityLimiter, to_thread
-from redis import Redis
 
 from app.api.redis_checks import NAMES as REDIS_CHECKS
 from app.api.redis_checks import RedisChecks
 from app.api.schemas.health import Check
 from app.core.problems import Problem
-from app.core.redis_keys import RedisKeys
 from app.core.storage.local import MIN_FREE_UPLOADS
 from app.core.storage.protocol import Storage
 
@@ -37,12 +35,8 @@ class Readiness:
     Each measurement writes a file and asks Redis, so without that limit anybody could keep the process busy.
     """
 
-    def __init__(
-        self, redis: Redis, keys: RedisKeys, storage: Storage, *, max_upload_bytes: int, min_replicas: int = 0
-    ) -> None:
-        self._measure = partial(
-            measure, RedisChecks(redis, keys, min_replicas=min_replicas), storage, max_upload_bytes=max_upload_bytes
-        )
+    def __init__(self, redis: RedisChecks, storage: Storage, *, max_upload_bytes: int) -> None:
+        self._measure = partial(measure, redis, storage, max_upload_bytes=max_upload_bytes)
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0

@@ -4,7 +4,7 @@ docs/operations.md says what to do about each line.
 """
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
@@ -12,6 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from app.api.schemas.health import Check
 from app.core import stored
+from app.core.jobs.queue import ScoreQueue
 from app.core.redis.connections import NoMaster
 from app.core.redis.failure import explained
 from app.core.redis.replicas import n_alive
@@ -35,9 +36,10 @@ LOST_AT_A_CRASH = {
 class RedisChecks:
     """Asks Redis. Blocking."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, *, min_replicas: int = 0) -> None:
+    def __init__(self, redis: Redis, keys: RedisKeys, queue: ScoreQueue, *, min_replicas: int = 0) -> None:
         self.redis = redis
         self.keys = keys
+        self.queue = queue
         self.min_replicas = min_replicas
         self._may_read_configuration = True
 
@@ -68,10 +70,18 @@ class RedisChecks:
             return dict(ChainMap(*pipe.execute()))
 
     def _more(self) -> Info:
+        return {
+            "min_replicas": self.min_replicas,
+            "appendfsync": self._appendfsync(),
+            "missing_layers": self._missing_layers(),
+        }
+
+    def _missing_layers(self) -> Sequence[Sequence[str]]:
+        """What each worker that is alive says of its decoder's sandbox; while there is none, what was said last."""
         key = self.keys.missing_sandbox_layers
-        missing = stored.json_value(key, stored.read(self.redis.get, key)) or []
-        more = {"min_replicas": self.min_replicas, "appendfsync": self._appendfsync()}
-        return {**more, "missing_sandbox_layers": list(map(str, missing))}
+        last = list(map(str, stored.json_value(key, stored.read(self.redis.get, key)) or []))
+        alive = self.queue.workers().alive
+        return [last if each.missing_layers is None else each.missing_layers for each in alive] if alive else [last]
 
     def _appendfsync(self) -> str | None:
         """How often the append-only file is synced; None where Redis's user may not know, which is asked only once."""
@@ -138,9 +148,12 @@ def check_eviction(info: Info) -> Check:
 
 def check_sandbox(info: Info) -> Check:
     """The workers' decoder has every sandbox layer. No layer is relied upon alone, so a missing one is a warning."""
-    missing = info["missing_sandbox_layers"]
-    if missing:
-        return Check(status="warning", detail=f"Sandbox layers that the decoder lacks: {', '.join(missing)}.")
+    lacking = [layers for layers in info["missing_layers"] if layers]
+    if lacking:
+        names = ", ".join(dict.fromkeys(name for layers in lacking for name in layers))
+        n = len(info["missing_layers"])
+        of = "" if len(lacking) == n else f" of {len(lacking)} of {n} workers"
+        return Check(status="warning", detail=f"Sandbox layers that the decoder{of} lacks: {names}.")
     return Check(status="ok", detail="No worker's decoder lacks a sandbox layer.")
 
 

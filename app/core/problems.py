@@ -265,6 +265,13 @@ _KINDS = (
         retryable=True,
     ),
     ProblemKind(
+        "model_unavailable",
+        500,
+        "No worker runs the model that the job asks for",
+        "The job asks for a model version, and no worker of that model came to it for a day.",
+        "Send the track again, without `model_version` or with one that `GET /capacity` lists.",
+    ),
+    ProblemKind(
         "gpu_out_of_memory",
         500,
         "The device ran out of memory",

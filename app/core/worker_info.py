@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from app.core import stored
-from app.core.jobs.queue import HEARTBEAT_AT
+from app.core.jobs.queue import HEARTBEAT_AT, MISSING_LAYERS, MODEL_VERSION
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.redis_keys import RedisKeys
@@ -20,6 +20,11 @@ class Published:
 
     model: Json
     missing_sandbox_layers: Sequence[str] = ()
+
+    def worker_fields(self) -> dict[str, str]:
+        """What is kept of it with the worker itself, beside what the worker that started last says for all."""
+        version = str(self.model.get("version") or "")
+        return {MODEL_VERSION: version, MISSING_LAYERS: _json(list(self.missing_sandbox_layers))}
 
 
 class WorkerInfo:

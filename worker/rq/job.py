@@ -7,13 +7,14 @@ read here.
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
+from app.core import stored
 from app.core.jobs.queue import STALE_RQ_STATE_TTL_S, TASK_NAME
 
 JOB_ID = re.compile(rb"job_[0-9a-f]{32}")
@@ -24,16 +25,30 @@ Task = Callable[[str], None]
 class JobIdQueue(Queue):  # type: ignore[misc]
     """Hands out job ids only. Anything else in the list is dropped."""
 
+    #: The list of ids that wait for workers of this one's model: their turn came when one of another took them.
+    model_queue_key = ""
+
     @classmethod
     def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
         """Take the next id; RQ leaves a copy in the intermediate list until the run has begun."""
-        while (found := super().lmove(connection, queue_key, timeout)) and not JOB_ID.fullmatch(found[1]):
-            connection.lrem(cls.intermediate_key(queue_key), 0, found[1])
-        return found  # type: ignore[no-any-return]
+        while (found := cls._take(connection, queue_key, timeout)) and not JOB_ID.fullmatch(found[1]):
+            connection.lrem(cls.intermediate_key(queue_key), 0, found[1])  # type: ignore[arg-type]
+        return found
+
+    @classmethod
+    def _take(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
+        waiting = stored.read(connection.lmove, cls.model_queue_key, cls.intermediate_key(queue_key))
+        found = (queue_key, waiting) if waiting else super().lmove(connection, queue_key, timeout)
+        return cast(tuple[str, bytes] | None, found)
 
     @staticmethod
     def intermediate_key(queue_key: str) -> str:
         return f"{queue_key}:intermediate"
+
+
+def queue_class_for(model_queue_key: str) -> type[JobIdQueue]:
+    """A queue whose ids come from the list of one model first."""
+    return type(JobIdQueue.__name__, (JobIdQueue,), {"model_queue_key": model_queue_key})
 
 
 def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:
@@ -43,7 +58,8 @@ def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:
         """Takes neither a function nor arguments, status, callbacks, limits or timeouts from Redis."""
 
         def refresh(self) -> None:
-            if self.connection.type(self.key) != b"hash":
+            # There is no hash of a job that a worker of another model has taken before.
+            if self.connection.type(self.key) not in (b"hash", b"none"):
                 raise NoSuchJobError(self.id)
             self.restore({})
 

@@ -28,7 +28,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
 from app.core.signals import STOP_SIGNALS, hurry_signals
 from app.core.worker_info import Published, WorkerInfo
-from worker.rq.job import JobIdQueue, job_class_for
+from worker.rq.job import job_class_for, queue_class_for
 from worker.score_track import ScoreTrack
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             [queue_name],
             connection=connection,
             job_class=job_class_for(task, queue_name=queue_name, timeout_s=job_timeout_s),
-            queue_class=JobIdQueue,
+            queue_class=queue_class_for(task.model_queue_key),
             serializer=JSONSerializer,
             log_job_description=False,
             worker_ttl=DEQUEUE_S + 15,
@@ -87,6 +87,8 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         self._next_heartbeat = time.monotonic() + MIN_HEARTBEAT_GAP_S
         keys = [self.key, self.redis_workers_keys, *(WORKERS_BY_QUEUE_KEY % name for name in self.queue_names())]
         fields = {name: str(value or "") for name, value in self.serialize().items()} | {"state": str(self.get_state())}
+        if self.published:
+            fields |= self.published.worker_fields()
         self.info.heartbeat(keys, rq_fields=fields, ttl_s=self.worker_ttl + 60, info=self.published)
 
     def subscribe(self) -> None:

@@ -129,4 +129,6 @@ def measure_load(status: QueueStatus, queue: ScoreQueue) -> QueueLoad:
     """The load of the service as Redis shows it now, by its clock. Blocking."""
     rate, running, backlog = status.throughput(), tuple(status.running()), status.backlog()
     workers = queue.workers()
-    return QueueLoad(status.now_s(), rate, workers.active, running, backlog, n_paused=workers.paused)
+    return QueueLoad(
+        status.now_s(), rate, workers.active, running, backlog, n_paused=workers.paused, models=workers.models
+    )

@@ -4,11 +4,12 @@ Pure arithmetic on measured numbers. Every result is an estimate; it is None whe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, QueuePosition, Run
+from app.core.jobs.queue import Worker
 
 #: Bytes of a typical file that hold a second of sound: 16-bit stereo at 44.1 kHz, or a common bit rate.
 BYTES_PER_S = {
@@ -67,7 +68,7 @@ class QueueEstimate:
 class QueueLoad:
     """How fast the service works, and on what, at the time `now`. `rate` is one worker's, in audio seconds a second.
 
-    `n_workers` take jobs; `n_paused` more are alive and do not.
+    `n_workers` take jobs; `n_paused` more are alive and do not. `models` has them by the version of their model.
     """
 
     now: float
@@ -76,6 +77,7 @@ class QueueLoad:
     running: Sequence[Run]
     backlog: Backlog = field(default_factory=Backlog)
     n_paused: int = 0
+    models: Mapping[str, Sequence[Worker]] = field(default_factory=dict)
 
     @property
     def n_alive(self) -> int:

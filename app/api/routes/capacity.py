@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Response
 from app.api.auth.authentication import RequireScope
 from app.api.dependencies import Services, ServicesDep
 from app.api.openapi.components import headers, problems
-from app.api.schemas.capacity import Capacity, QueueDepth
+from app.api.schemas.capacity import Capacity, ModelWorkers, QueueDepth
 from app.core.callers import Caller
 
 router = APIRouter(tags=["operations"])
@@ -38,6 +38,10 @@ def capacity(services: Services, tenant: str) -> Capacity:
         jobs_running=len(load.running),
         workers_alive=load.n_alive,
         workers_paused=load.n_paused,
+        models=[
+            ModelWorkers(version=version, workers_alive=len(each), workers_paused=sum(one.is_paused for one in each))
+            for version, each in load.models.items()
+        ],
         audio_seconds_per_second=None if load.rate is None else round(load.rate, 2),
         estimated_wait_s=None if wait_s is None else round(wait_s, 1),
     )

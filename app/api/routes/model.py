@@ -1,5 +1,7 @@
 """`GET /model`: the model that the workers run, the limits on tracks, and what the scores mean."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
@@ -48,13 +50,18 @@ router = APIRouter(tags=["scoring"], dependencies=[Depends(RequireScope())])
 )
 def get_model(services: ServicesDep) -> ModelCard:
     """Read which model the workers run, the limits on tracks, and what the scores mean and do not mean."""
-    return model_card(services.worker_info.model(), services.settings)
+    versions = list(services.job_service.queue_load().models)
+    return model_card(services.worker_info.model(), services.settings, versions=versions)
 
 
-def model_card(loaded: Json | None, settings: ApiSettings) -> ModelCard:
-    """What `GET /model` returns. `loaded` is what the workers published of their model; None before the first did."""
+def model_card(loaded: Json | None, settings: ApiSettings, *, versions: Sequence[str] = ()) -> ModelCard:
+    """What `GET /model` returns. `loaded` is what the last worker to start published of its model; None before any did.
+
+    `versions` are those of the models that workers run now.
+    """
     return ModelCard(
         loaded=loaded_model(loaded) if loaded else None,
+        versions=list(versions),
         inputs=input_limits(settings),
         scores=score_meanings(),
         training=TRAINING,

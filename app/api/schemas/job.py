@@ -103,8 +103,11 @@ class Job(BaseModel):
     object: Literal["job"] = "job"
     status: JobState = Field(description="The last three are final: `succeeded`, `failed`, `canceled`.")
     done: bool = Field(description="Whether the status is final.")
-    status_reason: Annotated[Literal["by_client", "deadline_exceeded", "purged"] | None, or_else(None)] = Field(
-        description="Why a canceled job was canceled."
+    status_reason: Annotated[
+        Literal["by_client", "deadline_exceeded", "purged", "waiting_for_model"] | None, or_else(None)
+    ] = Field(
+        description="Why a canceled job was canceled; `waiting_for_model` while a job waits for a worker of the model "
+        "that it asks for."
     )
     external_id: str | None = Field(description="As it was sent.")
     batch_id: str | None = Field(description="The batch that the job belongs to.")

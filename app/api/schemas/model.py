@@ -50,7 +50,10 @@ class ModelCard(BaseModel):
     """The model, what it takes, and what its numbers mean and do not mean."""
 
     object: Literal["model"] = "model"
-    loaded: LoadedModel | None = Field(description="Null until a worker has started.")
+    loaded: LoadedModel | None = Field(description="Of the worker that started last. Null until one has started.")
+    versions: list[str] = Field(
+        description="Versions of the models that workers run now: several in an upgrade. `GET /capacity` counts them."
+    )
     inputs: InputLimits
     scores: ScoreMeanings = Field(description="Every score that the model family gives.")
     training: str = Field(description="What the model learned from.")

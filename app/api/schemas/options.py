@@ -18,7 +18,7 @@ class TrackOptions(BaseModel):
     metadata: Metadata = Field(default_factory=dict)
     model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
         None,
-        description="Refuse the track unless the workers run this model; `GET /model` names it.",
+        description="Have the track scored by this model; it is refused unless a worker runs it, see `GET /capacity`.",
     )
     batch_id: Annotated[str, ID_FORM] | None = Field(
         None,
@@ -37,5 +37,5 @@ class BatchOptions(BaseModel):
     metadata: Metadata = Field(default_factory=dict)
     model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
         None,
-        description="Refuse the tracks unless the workers run this model; `GET /model` names it.",
+        description="Have the tracks scored by this model; they are refused unless a worker runs it.",
     )

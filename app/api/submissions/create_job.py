@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from app.api.auth.rate_limits import quota_exceeded
 from app.api.jobs.views import job_view
-from app.api.jobs.wait_estimate import estimate_duration_s
+from app.api.jobs.wait_estimate import QueueLoad, estimate_duration_s
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.uploads.receiver import Upload
@@ -48,6 +48,7 @@ class JobCreator:
     admission: AdmissionControl
     max_duration_s: float
     model: Callable[[], Json | None]
+    queue_load: Callable[[], QueueLoad]
 
     def create(
         self, upload: Upload, caller: Caller, *, cancel_after_s: int | None = None, claim: Claim | None = None
@@ -89,6 +90,7 @@ class JobCreator:
             trace_id=TRACE_ID.get(),
             external_id=options.external_id,
             batch_id=options.batch_id,
+            model_version=options.model_version,
             metadata=options.metadata,
             audio={"sha256": part.sha256, "bytes": part.size_bytes, "container": upload.container},
             estimated_s=estimate_duration_s(upload.container, part.size_bytes, self.max_duration_s),
@@ -112,16 +114,20 @@ class JobCreator:
             return JobStore(client, self.machine.keys).get(job_id)
 
     def _check_model_version(self, required: str | None) -> None:
-        loaded = self._model_version() if required else None
-        if required != loaded:
-            raise invalid_field("model_version", f"The workers run {loaded}." if loaded else "No model is loaded yet.")
+        """The model is that of a worker that is alive, or of the last that started: it may be starting again."""
+        if required is None or required == self._model_version():
+            return
+        versions = sorted({*self.queue_load().models, *filter(None, [self._model_version()])})
+        if required not in versions:
+            detail = f"The workers run {', '.join(versions)}." if versions else "No model is loaded yet."
+            raise invalid_field("model_version", detail)
 
     def _model_version(self) -> str | None:
         return (self.model() or {}).get("version")
 
     def _with_cached_result(self, job: Job) -> Job:
-        """The job, finished if the loaded model has scored the same bytes for its tenant before."""
-        version = self._model_version()
+        """The job, finished if the model that it asks for, or else the loaded one, has scored the same bytes before."""
+        version = job.model_version or self._model_version()
         if version is None:
             return job
         scored = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)

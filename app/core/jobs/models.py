@@ -62,6 +62,7 @@ class Job:
     `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
     stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
+    `model_version`: only a worker of this model may run it.
     `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response.
     """
 
@@ -80,6 +81,7 @@ class Job:
     trace_id: str | None = None
     external_id: str | None = None
     batch_id: str | None = None
+    model_version: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
     audio: Json = field(default_factory=dict)
     estimated_s: float = 0.0
@@ -163,6 +165,10 @@ class Orphan:
 
 class AttemptsExhausted(Exception):
     """The job has been started as often as it may be; every run died before its end."""
+
+
+class ModelUnavailable(Exception):
+    """The job asks for a model that no worker has run for a day."""
 
 
 class TooManyJobsInFlight(Exception):

@@ -1,6 +1,6 @@
 """The queue of RQ. It carries job ids and nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -28,6 +28,9 @@ STALE_RQ_STATE_TTL_S = 300
 HEARTBEAT_MAX_AGE_S = 20
 #: The field of RQ's hash of a worker with the time of its last heartbeat by Redis's clock.
 HEARTBEAT_AT = "heartbeat_at"
+#: Fields with its model's version, and as JSON with the layers that its decoder's sandbox lacks.
+MODEL_VERSION = "model_version"
+MISSING_LAYERS = "missing_layers"
 
 
 def beat_at(by_redis: bytes | None, by_worker: bytes | None) -> float:
@@ -53,6 +56,10 @@ class ScoreQueue:
     def keys(self, job_id: str) -> list[str]:
         """What queuing a job touches: RQ's set of queues, its list of ids, and its hash of the job."""
         return [self.rq.redis_queues_keys, self.rq.key, RqJob.key_for(job_id)]
+
+    def model_queue_key(self, model_version: str) -> str:
+        """The list of ids that wait for workers of this model, because one of another came to them."""
+        return f"{self.rq.key}:model:{model_version}"
 
     def job_fields(self, job_id: str) -> dict[str, str]:
         """The hash that RQ keeps of a queued job, less what is empty. `queue.lua` writes it with the list."""
@@ -85,25 +92,60 @@ class ScoreQueue:
         return self.workers().active
 
     def workers(self) -> "Workers":
-        """The workers whose last heartbeat is recent, by Redis's clock."""
+        """The workers whose last heartbeat is recent, by Redis's clock. In two round trips."""
         redis: Redis = self.rq.connection
         keys = [text(key) for key in stored.read(redis.smembers, WORKERS_BY_QUEUE_KEY % self.rq.name) or ()]
         with redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hmget(key, HEARTBEAT_AT, "last_heartbeat", "state")
+                pipe.hmget(key, HEARTBEAT_AT, "last_heartbeat", "state", MODEL_VERSION, MISSING_LAYERS)
             pipe.time()
             *found, time = stored.read_all(pipe, [*keys, "TIME"])
         now = epoch_s(*time)
         # RQ keeps the key of a killed worker for more than a minute; a live one's heartbeat is seconds old at most. One
         # of the future was sent before Redis's clock was set back.
-        alive = [worker[2] for worker in found if worker and abs(now - beat_at(*worker[:2])) < HEARTBEAT_MAX_AGE_S]
-        n_paused = alive.count(WorkerStatus.SUSPENDED.encode())
-        return Workers(active=len(alive) - n_paused, paused=n_paused)
+        alive = (worker[2:] for worker in found if worker and abs(now - beat_at(*worker[:2])) < HEARTBEAT_MAX_AGE_S)
+        return Workers(tuple(_worker(*values) for values in alive))
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that is alive: whether it pauses because its machine is at fault, and what it says of itself.
+
+    Of a worker of an older version neither its model nor the layers are known that its decoder's sandbox lacks.
+    """
+
+    is_paused: bool = False
+    model_version: str | None = None
+    missing_layers: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How many workers take jobs, and how many pause because their machine is at fault."""
+    """The workers that are alive."""
 
-    active: int
-    paused: int = 0
+    alive: Sequence[Worker] = ()
+
+    @property
+    def paused(self) -> int:
+        """How many pause."""
+        return sum(worker.is_paused for worker in self.alive)
+
+    @property
+    def active(self) -> int:
+        """How many take jobs."""
+        return len(self.alive) - self.paused
+
+    @property
+    def models(self) -> Mapping[str, Sequence[Worker]]:
+        """Those that say which model they run, by its version."""
+        versions = sorted({worker.model_version for worker in self.alive if worker.model_version})
+        return {version: [each for each in self.alive if each.model_version == version] for version in versions}
+
+
+def _worker(state: bytes | None, model_version: bytes | None, missing_layers: bytes | None) -> Worker:
+    missing = stored.json_value(MISSING_LAYERS, missing_layers)
+    return Worker(
+        is_paused=state == WorkerStatus.SUSPENDED.encode(),
+        model_version=text(model_version) if model_version else None,
+        missing_layers=tuple(map(str, missing)) if isinstance(missing, list) else None,
+    )

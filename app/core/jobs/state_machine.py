@@ -28,6 +28,7 @@ from app.core.jobs.models import (
     Job,
     JobExists,
     JobState,
+    ModelUnavailable,
     Orphan,
     QueueFull,
     QueuePosition,
@@ -53,6 +54,12 @@ CREATE_ERRORS: Mapping[str, type[Exception]] = {
     "unknown_batch": UnknownBatch,
     "batch_full": BatchFull,
     "exists": JobExists,
+}
+
+#: Why `start.lua` began no run, where that ends the job.
+START_ERRORS: Mapping[str, type[Exception]] = {
+    "attempts_exhausted": AttemptsExhausted,
+    "model_unavailable": ModelUnavailable,
 }
 
 STEPS = (
@@ -137,21 +144,26 @@ class JobStateMachine:
         created = replace(job, **{name: json.loads(value) for name, value in times.items()})
         return created, QueuePosition(int(position[0]), float(position[1])) if position else None
 
-    def start(self, job_id: str, *, max_attempts: int, lease_s: float, worker: str = "") -> Job | None:
+    def start(
+        self, job_id: str, *, max_attempts: int, lease_s: float, worker: str = "", model_version: str = ""
+    ) -> Job | None:
         """Begin a run: the next attempt's record, or None when there is nothing to do.
 
         Nothing is to do for a job that is finished, unknown, overdue or run by a live worker. A running job whose lease
         is over is started again; the older run, should it still live, then loses every write. A `worker` that runs the
         job already is given the same run again.
-        Raises `AttemptsExhausted` when `max_attempts` runs that count were begun already.
+        A job that asks for another model than `model_version` is left to the workers of that one.
+        Raises `AttemptsExhausted` when `max_attempts` runs that count were begun already, `ModelUnavailable` for a job
+        that no worker of its model took within a day.
         """
         job = self.store.get(job_id)
         if job is None:
             return None
         fields = stored_fields({"worker": worker})
-        answer, *record = self._run("start", job, fields=fields, max_attempts=max_attempts, lease_s=lease_s)
-        if text(answer) == "attempts_exhausted":
-            raise AttemptsExhausted(job_id)
+        limits: dict[str, Any] = {"max_attempts": max_attempts, "lease_s": lease_s, "model_version": model_version}
+        answer, *record = self._run("start", job, fields=fields, **limits)
+        if error := START_ERRORS.get(text(answer)):
+            raise error(job_id)
         # As the step left it: read afterwards, it could be the record of a later run, with that run's number.
         return Job.from_fields(dict(zip(record[::2], record[1::2], strict=True))) if record else None
 
@@ -239,6 +251,7 @@ class JobStateMachine:
                 tenant=job.tenant,
                 ttl_s=self.result_ttl_s,
                 updates_channel=self.keys.updates_channel(job.id),
+                model_queue_prefix=self.queue.model_queue_key(""),
                 **arguments,
             )
 

@@ -155,7 +155,7 @@ class UnfinishedJobs:
                 found.absent.append(job_id)
             elif status in FINAL_STATES:
                 found.finished[job_id] = str(fields["tenant"])
-            elif status == JobState.QUEUED or (status == JobState.RUNNING and not leased(fields, now)):
+            elif status in OPEN_STATES and not leased(fields, now):
                 found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
                 found.workers[job_id] = fields["worker"]
@@ -171,6 +171,9 @@ class UnfinishedJobs:
                 pipe.zscore(index, job_id)
             scores = stored.read_all(pipe, [index] * len(job_ids))
         return {job_id for job_id, score in zip(job_ids, scores, strict=True) if score is not None}
+
+
+OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 
 def leased(fields: Json, now: float) -> bool:

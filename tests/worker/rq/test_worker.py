@@ -15,8 +15,9 @@ from redis import Redis
 from rq import Worker
 from rq.worker import SimpleWorker, WorkerStatus
 
+from app.core.jobs import queue as score_queue
 from app.core.jobs.models import JobState
-from app.core.jobs.queue import ScoreQueue, Workers
+from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.signals import INSTANCE_ID_VAR
 from app.core.worker_info import Published, WorkerInfo
@@ -138,7 +139,7 @@ def test_a_worker_takes_no_job_while_its_machine_is_at_fault_and_goes_on_by_itse
             raise FULL
 
     work_while(machine, data_dir, probe)
-    assert seen == [(Workers(active=0, paused=1), JobState.QUEUED, JobState.QUEUED)] * 3
+    assert seen == [(score_queue.Workers((score_queue.Worker(is_paused=True),)), JobState.QUEUED, JobState.QUEUED)] * 3
     assert outcome(machine, second).status is JobState.SUCCEEDED
 
 

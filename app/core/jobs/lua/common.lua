@@ -17,7 +17,8 @@
 --                       RQ's set of queues, list of ids, and hash of this job
 --   cached_result ?     string: id of the job whose scores answer the same bytes and model
 --
--- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel.
+-- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
+-- before a model's version in the name of the list of ids that wait for workers of that model.
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -66,6 +67,18 @@ local function publish_event(name, data)
   redis.call('PUBLISH', args.updates_channel, name)
 end
 
+-- The version of the model that must run the job, nil where any may.
+local function model_version()
+  local readable, version = pcall(cjson.decode, field('model_version', 'null'))
+  return readable and type(version) == 'string' and version or nil
+end
+
+-- Take the id out of the list of those that wait for workers of their model.
+local function leave_model_queue()
+  local version = model_version()
+  if version then redis.pcall('LREM', args.model_queue_prefix .. version, 0, args.id) end
+end
+
 local leave_queue  -- in queue.lua
 
 local function remove_from_indexes()
@@ -103,6 +116,7 @@ end
 local function finish(state)
   redis.call('HSET', record, 'status', '"' .. state .. '"', 'finished_at', format_time(now()))
   remove_from_indexes()
+  leave_model_queue()
   change_state(batch_states, args.id, state, now() + args.ttl_s)
   leave_batch()
   publish_event('job.' .. state, '{}')

@@ -10,10 +10,11 @@ local function enqueue_lost(job)
   args.id, args.tenant, args.rq_fields.description = job.id, job.tenant, job.id
   record, rq_job = args.record_prefix .. job.id, args.rq_job_prefix .. job.id
   local status = field('status')
-  if not is_unfinished(status) or status == '"running"' and is_leased() then return false end
+  if not is_unfinished(status) or is_leased() then return false end
   local enqueued_at = redis.pcall('HGET', rq_job, 'enqueued_at')  -- an error where RQ's hash is no hash
   if (type(enqueued_at) == 'string' and enqueued_at or '') ~= job.enqueued_at then return false end
   redis.call('DEL', rq_job)
+  leave_model_queue()
   local tag = tonumber(redis.call('ZSCORE', waiting, job.id) or nil)
   if not tag and status == '"queued"' then
     local audio_s = tonumber(field('estimated_s', '0')) or 0

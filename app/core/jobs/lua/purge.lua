@@ -36,6 +36,7 @@ end
 publish_event('job.purged', '{}')
 remove_from_indexes()
 remove_from_queue()
+leave_model_queue()
 if redis.call('ZREM', batch_states, args.id) == 1 then redis.call('HINCRBY', batch, 'deleted', 1) end
 leave_batch()
 redis.call('ZREM', by_created, args.id)

@@ -9,7 +9,7 @@ from redis import Redis
 from app.api.dependencies import Services
 from app.api.schemas.batch import BatchCounts
 from app.core.jobs.models import Job, new_job_id
-from app.core.jobs.queue import Workers
+from app.core.jobs.queue import Worker, Workers
 from tests.app.api.asgi import WAV
 from tests.app.api.batches.requests import TEXT, finish, read, send, wav
 
@@ -64,7 +64,7 @@ async def test_the_end_is_estimated_from_the_last_job(
 ) -> None:
     assert (await send(client, wav(1)))["estimated_done_at"] is None
     services.queue_status.record_throughput(10.0)
-    monkeypatch.setattr(type(services.queue), "workers", lambda _queue: Workers(1))
+    monkeypatch.setattr(type(services.queue), "workers", lambda _queue: Workers([Worker()]))
     sent = await send(client, *map(wav, range(2, 5)))
     last = sent["items"][2]["job"]
     assert sent["estimated_done_at"] == last["queue"]["estimated_done_at"]

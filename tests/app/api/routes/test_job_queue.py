@@ -98,6 +98,7 @@ async def test_capacity_shows_what_waits_and_how_long_a_new_track_would_wait(
         "jobs_running": 1,
         "workers_alive": 1,
         "workers_paused": 0,
+        "models": [],
         "audio_seconds_per_second": 20.0,
     }
     assert answer.headers["cache-control"] == "no-store"
