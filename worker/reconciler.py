@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError, TimeoutError
 from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY, clean_worker_registry
+from rq.worker_registration import clean_worker_registry
 
 from app.core.jobs.models import FINAL_STATES, Job, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
@@ -114,17 +114,7 @@ class Reconciler:
             return None
 
     def _set_aside_keys(self) -> None:
-        rq = self.queue.rq
-        types = {
-            **self.machine.keys.shared,
-            rq.redis_queues_keys: "set",
-            rq.key: "list",
-            self._intermediate: "list",
-            self._started: "zset",
-            self._failed: "zset",
-            WORKERS_BY_QUEUE_KEY % rq.name: "set",
-            REDIS_WORKER_KEYS: "set",
-        }
+        types = {**self.machine.keys.shared, **self.queue.shared_types()}
         self._set_aside_wrong_types(list(types), types=list(types.values()))
 
     def _held_by_rq(self) -> Held:

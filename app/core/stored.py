@@ -42,7 +42,8 @@ def set_aside(what: str, reason: str) -> None:
 
 def is_wrong_type(error: BaseException) -> bool:
     """Whether Redis refused to read a key as what it is not."""
-    return isinstance(error, ResponseError) and str(error).startswith(WRONG_TYPE)
+    # What a pipeline raises begins with the command.
+    return isinstance(error, ResponseError) and str(error).rpartition(" caused error: ")[2].startswith(WRONG_TYPE)
 
 
 def read(command: Callable[Arguments, T], *arguments: Arguments.args, **options: Arguments.kwargs) -> T | None:

@@ -10,14 +10,15 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.executions import Execution
@@ -26,12 +27,16 @@ from rq.serializers import JSONSerializer
 from rq.worker import SimpleWorker, WorkerStatus
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
+from app.core.lua.script import LuaScript
 from app.core.signals import STOP_SIGNALS, hurry_signals
+from app.core.stored import WRONG_TYPE, is_wrong_type, set_aside
 from app.core.worker_info import Published, WorkerInfo
 from worker.rq.job import job_class_for, queue_class_for
 from worker.score_track import ScoreTrack
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: RQ blocks for this long in one dequeue (`worker_ttl - 15`), and sends a heartbeat in between.
 DEQUEUE_S = 3
@@ -73,6 +78,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         self.task = task
         self.info = WorkerInfo(connection, task.machine.keys)
         self.published = published
+        self._set_aside = LuaScript(connection, "core/lua/set_aside.lua")
         self.heartbeat_ttl_s = heartbeat_ttl_s
         self.grace_s = grace_s
 
@@ -81,7 +87,8 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """As RQ does it, by this machine's clock; and by Redis's, once a second at most."""
-        super().heartbeat(timeout, pipeline=pipeline)
+        with self._past_wrong_types():
+            super().heartbeat(timeout, pipeline=pipeline)
         if time.monotonic() < self._next_heartbeat:
             return
         self._next_heartbeat = time.monotonic() + MIN_HEARTBEAT_GAP_S
@@ -90,6 +97,10 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
         if self.published:
             fields |= self.published.worker_fields()
         self.info.heartbeat(keys, rq_fields=fields, ttl_s=self.worker_ttl + 60, info=self.published)
+
+    def register_death(self) -> None:
+        with self._past_wrong_types():
+            super().register_death()
 
     def subscribe(self) -> None:
         """Do not listen for remote commands: nothing here sends them."""
@@ -122,15 +133,43 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             time.sleep(min(self.task.pause.remaining_s, PAUSE_HEARTBEAT_S))
             self.task.pause.end_if_well()
 
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """As RQ does it; once more after a key of the wrong type."""
+        step = partial(super().dequeue_job_and_maintain_ttl, timeout, max_idle_time)
+        return self._again_past_wrong_types(step)  # type: ignore[no-any-return]
+
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job in this process, sending heartbeats while it runs; none when that is not to be had."""
-        execution = self.prepare_execution(job)
+        """Run one job in this process, sending heartbeats while it runs; none when that is not to be had.
+
+        What RQ cannot note of it does not matter: the record has what came of it, or the reconciler queues it again.
+        """
+        with self._past_wrong_types():
+            execution = self._again_past_wrong_types(partial(self.prepare_execution, job))
+            try:
+                with self._heartbeat(job, execution):
+                    self.perform_job(job, queue, execution)
+            except OSError as fault:  # the run has not begun: the reconciler queues the job again
+                self.task.pause.begin(fault)
+            self.set_state(WorkerStatus.IDLE)
+
+    def _again_past_wrong_types(self, step: Callable[[], T]) -> T:
+        with self._past_wrong_types():
+            return step()
+        return step()
+
+    @contextmanager
+    def _past_wrong_types(self) -> Iterator[None]:
+        """End a step of RQ that meets a key of the wrong type, which is set aside. RQ would end the worker."""
         try:
-            with self._heartbeat(job, execution):
-                self.perform_job(job, queue, execution)
-        except OSError as fault:  # the run has not begun: the reconciler queues the job again
-            self.task.pause.begin(fault)
-        self.set_state(WorkerStatus.IDLE)
+            yield
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            types = {self.key: "hash", **self.task.machine.queue.shared_types()}
+            self._set_aside(list(types), types=list(types.values()))
+            set_aside("a key of RQ", WRONG_TYPE)
 
     @contextmanager
     def _heartbeat(self, job: Job, execution: Execution) -> Iterator[None]:

@@ -11,7 +11,7 @@ from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import utcformat, utcparse
 from rq.worker import WorkerStatus
-from rq.worker_registration import WORKERS_BY_QUEUE_KEY
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from app.core import stored
 from app.core.redis_client import epoch_s, text
@@ -60,6 +60,18 @@ class ScoreQueue:
     def model_queue_key(self, model_version: str) -> str:
         """The list of ids that wait for workers of this model, because one of another came to them."""
         return f"{self.rq.key}:model:{model_version}"
+
+    def shared_types(self) -> dict[str, str]:
+        """The types of the keys that RQ keeps for all jobs of the queue."""
+        return {
+            self.rq.redis_queues_keys: "set",
+            self.rq.key: "list",
+            self.rq.intermediate_queue_key: "list",
+            self.rq.started_job_registry.key: "zset",
+            self.rq.failed_job_registry.key: "zset",
+            WORKERS_BY_QUEUE_KEY % self.rq.name: "set",
+            REDIS_WORKER_KEYS: "set",
+        }
 
     def job_fields(self, job_id: str) -> dict[str, str]:
         """The hash that RQ keeps of a queued job, less what is empty. `queue.lua` writes it with the list."""

@@ -164,6 +164,25 @@ def test_a_worker_that_is_refused_a_thread_goes_on_and_the_job_is_queued_again(
     assert (over.status, over.attempts_used) == (JobState.SUCCEEDED, 1)
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["rq:wip:scores", "rq:queue:scores:intermediate", "rq:workers", "rq:workers:scores", "rq:failed:scores", "own"],
+)
+def test_a_key_of_rq_that_gets_another_type_during_a_run_does_not_end_the_worker(
+    machine: JobStateMachine, data_dir: Path, key: str
+) -> None:
+    jobs = [accepted(machine, data_dir), accepted(machine, data_dir)]
+
+    def damage() -> None:
+        name = under_test.key if key == "own" else key
+        machine.redis.delete(name)
+        machine.redis.xadd(name, {"no": "type of RQ's"})
+
+    under_test = worker(score_track(machine, data_dir, on_decode=damage))
+    under_test.work(burst=True, logging_level="WARNING")
+    assert [outcome(machine, job).status for job in jobs] == [JobState.SUCCEEDED] * 2
+
+
 def test_a_worker_that_pauses_can_be_stopped(machine: JobStateMachine, data_dir: Path, short_pauses: None) -> None:
     first, second = accepted(machine, data_dir), accepted(machine, data_dir)
 
