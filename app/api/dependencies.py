@@ -25,6 +25,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
+from app.core.misconfiguration import named_by_settings
 from app.core.redis.replicas import Replicas
 from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
@@ -73,6 +74,8 @@ class Services:
             settings.audio_limits.max_pcm_bytes,
             n_workers=lambda: max(queue_load.last.n_alive, 1) if queue_load.last else 1,
         )
+        with named_by_settings():  # it holds more than audio, which may be elsewhere
+            settings.namespace_dir.mkdir(parents=True, exist_ok=True)
         storage = open_storage(settings, scratch_bytes=scratch_bytes)
         admission = AdmissionControl(
             queue_status,

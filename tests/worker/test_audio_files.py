@@ -12,14 +12,18 @@ import pytest
 
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.settings import WorkerSettings
 from app.core.storage.object_store import ObjectStorage
+from app.core.storage.opening import open_storage
 from app.core.storage.store_errors import StoreUnavailable
 from tests.app.core.storage.conftest import object_storage
 from tests.app.core.storage.faults import BUSY, FaultyProxy, faulty_proxy
 from tests.worker.fakes import nothing, outcome, score_track
-from worker.audio_files import CopyAhead, ScratchCopies, WrongBytes
+from worker.audio_files import CopyAhead, ScratchCopies, StoredFiles, WrongBytes
 from worker.machine_faults import is_machine_fault
-from worker.process import next_job
+from worker.process import audio_files, next_job
+from worker.reconciler import Reconciler
+from worker.watchdog import Watchdog
 
 AUDIO = b"audio" * 1_000_000
 
@@ -33,7 +37,7 @@ def proxy(s3: Mapping[str, str]) -> Iterator[FaultyProxy]:
 @pytest.fixture
 def storage(s3: Mapping[str, str], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
     url = f"s3://apex/{secrets.token_hex(4)}"
-    return object_storage(monkeypatch, {**s3, "AWS_ENDPOINT_URL": proxy.url}, url, timeout_s=1.5)
+    return object_storage(monkeypatch, {**s3, "AWS_ENDPOINT_URL": proxy.url}, url, timeout_s=3)
 
 
 @pytest.fixture
@@ -164,6 +168,30 @@ def test_one_copy_ahead_is_made_at_a_time_and_waited_for(
     with copies.open(job) as file:
         assert file.read() == AUDIO
     assert n_asked == 1
+
+
+def test_a_worker_copies_objects_and_reads_files_where_they_are(machine: JobStateMachine, data_dir: Path) -> None:
+    made = {}
+    for url in ("", "s3://bucket/prefix"):
+        settings = WorkerSettings(data_dir=data_dir, storage_url=url)
+        made[url] = type(audio_files(settings, open_storage(settings), machine, Watchdog(60)))
+    assert made == {"": StoredFiles, "s3://bucket/prefix": ScratchCopies}
+
+
+def test_the_reconciler_deletes_objects_that_no_unfinished_job_needs(
+    storage: ObjectStorage, machine: JobStateMachine
+) -> None:
+    waiting, done = accepted(storage, machine), accepted(storage, machine)
+    machine.cancel(done)
+    with storage.receive(new_job_id()) as unknown:
+        unknown.append(AUDIO)
+        unknown.commit()
+    with storage.receive(waiting.id) as twin:
+        twin.append(AUDIO)
+        twin.commit()
+    reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, orphan_grace_s=-60)
+    reconciler.run()
+    assert set(storage.orphans(older_than_s=-60)) == {waiting.storage_key, twin.key}, "a twin lasts as long as its job"
 
 
 def test_a_run_on_a_store_ends_with_its_object_deleted(

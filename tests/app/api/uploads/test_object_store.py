@@ -15,7 +15,9 @@ from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.object_store import PART_BYTES
+from app.main import create_app
 from tests.app.api.asgi import FORM, RAW, WAV, Client, body_messages, form, part
+from tests.app.conftest import client_of
 from tests.app.core.storage.faults import BUSY, FaultyProxy, faulty_proxy
 from tests.conftest import KEYS
 
@@ -51,6 +53,15 @@ def audio_of(services: Services, job_id: str) -> bytes:
     assert job
     with services.storage.open(job.storage_key) as file:
         return file.read()
+
+
+async def test_a_folder_elsewhere_needs_no_data_folder_before(tmp_path: Path, redis: Redis, redis_url: str) -> None:
+    url = (tmp_path / "audio").as_uri()
+    app = create_app(ApiSettings(data_dir=tmp_path / "none" / "yet", redis_url=redis_url, storage_url=url), redis=redis)
+    async with client_of(app) as client:
+        job = (await client.post("/score", content=WAV, headers=RAW)).json()
+    assert (tmp_path / "audio" / job["id"]).read_bytes() == WAV
+    assert (tmp_path / "none" / "yet").is_dir(), "what else the front end notes has a place"
 
 
 @pytest.mark.parametrize("track", [WAV, LARGE], ids=["small", "parts"])
