@@ -20,6 +20,8 @@ class OrphanSearch:
         self.queue = queue
         #: What this pass has seen in RQ's list.
         self.listed: set[str] = set()
+        #: Of which nothing can be told: what the list lacks for them is not looked for in each pass.
+        self.unreadable: set[str] = set()
         self._is_complete = False
         self._next = 0
 
@@ -33,7 +35,7 @@ class OrphanSearch:
         ids = self._suspects(self._look(0))
         for running in slices(self.unfinished.running_ids()):
             yield self._unlisted(running)
-        n_missing = counts.n_missing
+        n_missing = counts.n_missing - len(self.unreadable)
         yield ids
         n_missing -= len(ids)
         first = start = self._next if self._next < counts.longest else 0

@@ -152,6 +152,8 @@ class Reconciler:
         for job_id, tenant in (found.finished | dict.fromkeys(found.absent, "")).items():
             self._try(job_id, partial(self.machine.forget, job_id, tenant=tenant))
         self._forget(found.absent)
+        self.search.unreadable.difference_update(job_ids)
+        self.search.unreadable.update(found.unreadable)
         # Of what RQ keeps no hash it has nothing to run, wherever the id is.
         listed = self.search.is_listed([orphan.id for orphan in found.orphaned if orphan.enqueued_at])
         orphans = {orphan.id: orphan for orphan in found.orphaned if orphan.id not in listed}

@@ -65,6 +65,17 @@ def test_a_pass_reads_as_much_when_five_times_as_many_jobs_wait(
     assert many[1] <= few[1] + 2 * SLICE * len(new_job_id())
 
 
+def test_a_record_that_cannot_be_read_is_not_looked_for_in_each_pass(
+    reconciler: Reconciler, machine: JobStateMachine
+) -> None:
+    jobs = waiting(machine)
+    few = reads(machine, reconciler)
+    lose(machine, jobs[-2])
+    machine.redis.hset(machine.keys.record(jobs[-2].id), "status", "damaged")
+    reconciler.run()
+    assert reads(machine, reconciler)[0] <= few[0] + 2 * SLICE
+
+
 @pytest.mark.parametrize("at", [0, 3 * SLICE, N_JOBS - 1])
 def test_a_job_that_the_queue_lacks_is_found_by_the_counts(
     reconciler: Reconciler, machine: JobStateMachine, at: int

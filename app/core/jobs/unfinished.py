@@ -27,18 +27,20 @@ FIELDS = ("id", "tenant", "status", "attempt", "handed_back", "lease_until", "le
 
 @dataclass
 class Standings:
-    """What became of some unfinished jobs, as far as their records can be read.
+    """What became of some unfinished jobs.
 
     absent : ids without a record
     finished : the tenants of those that are finished, by their ids: an index that was lost, and given back, has such
     orphaned : those that nobody runs
     workers : the workers of those that run
+    unreadable : ids of which nothing can be told
     """
 
     absent: list[str] = field(default_factory=list)
     finished: dict[str, str] = field(default_factory=dict)
     orphaned: list[Orphan] = field(default_factory=list)
     workers: dict[str, str] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class UnfinishedJobs:
                 found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
                 found.workers[job_id] = fields["worker"]
+            else:
+                found.unreadable.append(job_id)
         return found
 
     def _members(self, index: str, first: int, last: int, **options: Any) -> list[str]:
