@@ -15,6 +15,8 @@ from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.redis_client import connect_for_notifications
 from tests.conftest import KEYS
+from tests.proxy import proxy
+from tests.redis_servers import pair
 
 pytestmark = pytest.mark.anyio
 
@@ -155,3 +157,24 @@ async def test_callers_without_a_key_share_all_there_are(notifications: JobNotif
     async with AsyncExitStack() as stack:
         for _ in range(100):
             await stack.enter_async_context(notifications.listen("job_1", Caller()))
+
+
+async def test_a_subscription_to_an_old_master_that_hears_nothing_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.jobs.notifications.IDLE_TIMEOUT_S", 0.2)
+    with pair(tmp_path) as (master, replica), proxy(master.url) as address, replica.client() as new:
+        notifications = JobNotifications(
+            connect_for_notifications(address.url), KEYS, max_listeners=1, max_per_tenant=1
+        )
+        async with notifications.listen("job_1", Caller()) as listener:
+            await listener.wait_end(0.01)
+            new.replicaof("NO", "ONE")
+            address.server_url = replica.url
+            with master.client() as old:
+                old.replicaof("127.0.0.1", "1")  # it answers on, and hears of nothing any more
+            await settle(new, 1)
+            await listener.wait_end(SOON_S)
+            new.publish(KEYS.updates_channel("job_1"), "job.canceled")
+            assert await listener.wait_end(SOON_S)
+        await notifications.close()
