@@ -164,14 +164,14 @@ def test_old_audio_without_an_open_job_is_deleted(
 ) -> None:
     job = accepted(machine, data_dir)
     folder = data_dir / "audio"
-    for name in ("stray", "half.part"):
+    for name in ("job_stray", "cafe.part"):
         (folder / name).write_bytes(b"x")
     two_hours_ago = time.time() - 7200
     for path in folder.iterdir():
         os.utime(path, (two_hours_ago, two_hours_ago))
-    (folder / "young.part").write_bytes(b"x")
+    (folder / "beef.part").write_bytes(b"x")
     reconciler.run()
-    assert sorted(stored(data_dir)) == sorted([job.id, "young.part"])
+    assert sorted(stored(data_dir)) == sorted([job.id, "beef.part"])
 
 
 def test_a_job_that_waits_past_its_deadline_is_stopped(
@@ -387,7 +387,7 @@ def test_old_audio_of_unfinished_jobs_costs_no_read(
 
 def test_the_folder_is_swept_once_a_minute(reconciler: Reconciler, data_dir: Path) -> None:
     reconciler.run()
-    old = data_dir / "audio" / "old"
+    old = data_dir / "audio" / "job_old"
     old.write_bytes(b"x")
     os.utime(old, (1, 1))
     reconciler.run()

@@ -3,6 +3,8 @@
 import re
 import secrets
 
+#: What the ids of jobs begin with.
+JOB = "job_"
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: Stands between a job's id, in which it does not occur, and what makes a key unlike all others.
 _SEPARATOR = "-"
@@ -17,6 +19,11 @@ def checked(key: str) -> str:
     if not is_key(key):
         raise ValueError("not a storage key")
     return key
+
+
+def is_of_a_job(name: str) -> bool:
+    """Whether a file or object may be an upload of this service. Others may lie beside it, and are left alone."""
+    return is_key(name) and name.startswith(JOB)
 
 
 def unique_key(job_id: str) -> str:

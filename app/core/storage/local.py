@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from app.core.storage import keys
 from app.core.storage.partial_upload import PartialUpload
 from model.files import sync
 
@@ -24,6 +25,7 @@ PART_SUFFIX = ".part"
 MIN_FREE_UPLOADS = 2
 #: An upload whose process was killed is deleted when nothing was written into it for so long.
 ABANDONED_AFTER_S = 60.0
+_PARTIAL = re.compile(rf"[0-9a-f]{{1,64}}{re.escape(PART_SUFFIX)}")
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 #: The key of an upload that is only tried.
 PROBE = "probe"
@@ -70,11 +72,7 @@ class AudioStorage:
         with os.scandir(self.directory) as entries:
             for entry in entries:
                 with suppress(FileNotFoundError):  # deleted by a worker meanwhile
-                    if (
-                        entry.is_file()
-                        and _NAME.fullmatch(entry.name)
-                        and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s)
-                    ):
+                    if _is_ours(entry) and _is_orphan(entry, now - entry.stat().st_mtime, older_than_s):
                         yield entry.name
 
     def _now(self) -> float:
@@ -132,6 +130,11 @@ class PartialFile(PartialUpload):
         with suppress(OSError):  # its bytes may have found no room
             self._file.close()
         delete_if_possible(self._path)
+
+
+def _is_ours(entry: os.DirEntry[str]) -> bool:
+    """Whether it may be an upload. A folder that an operator names may hold other files, which are left alone."""
+    return entry.is_file() and (keys.is_of_a_job(entry.name) or _PARTIAL.fullmatch(entry.name) is not None)
 
 
 def _is_orphan(entry: os.DirEntry[str], age_s: float, older_than_s: float) -> bool:

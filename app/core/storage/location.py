@@ -54,7 +54,7 @@ def parse_location(url: str) -> Location:
 
 
 def _folder(host: str, path: str) -> Location:
-    if host or not path.startswith("/") or "\0" in path:
+    if host or not path.startswith("/") or not path.strip("/") or "\0" in path:
         raise ValueError("must name a folder by its whole path, as file:///srv/audio does")
     return Location(FOLDER, "", path)
 

@@ -80,7 +80,7 @@ class ObjectStorage:
             for objects in obstore.list(self._store, AUDIO):
                 for found in objects:
                     key = found["path"].removeprefix(f"{AUDIO}/")
-                    if keys.is_key(key) and (now - found["last_modified"]).total_seconds() > older_than_s:
+                    if keys.is_of_a_job(key) and (now - found["last_modified"]).total_seconds() > older_than_s:
                         yield key
 
     def has(self, key: str) -> bool:

@@ -105,11 +105,15 @@ def test_orphans_are_old_files_and_old_uploads(storage: AudioStorage) -> None:
         (storage.directory / name).touch()
         os.utime(storage.directory / name, (hour_ago, hour_ago))
     stored(storage, "job_new", b"abc")
-    (storage.directory / "not ours").touch()
+    for name in ("not ours", "README", "song.part"):
+        (storage.directory / name).touch()
+        os.utime(storage.directory / name, (hour_ago, hour_ago))
+    (storage.directory / "job_folder").mkdir()
+    os.utime(storage.directory / "job_folder", (hour_ago, hour_ago))
     assert sorted(storage.orphans(older_than_s=60)) == ["cafe.part", "job_old"]
     for name in list(storage.orphans(older_than_s=60)):
         storage.delete(name)
-    assert names(storage) == ["job_new", "not ours"]
+    assert names(storage) == ["README", "job_folder", "job_new", "not ours", "song.part"]
 
 
 def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: AudioStorage) -> None:
@@ -128,10 +132,10 @@ def test_the_upload_of_a_killed_process_is_an_orphan_soon_and_that_of_a_living_o
     with storage.receive("job_1") as living:
         living.append(b"abc")
         living.flush()
-        (storage.directory / "killed.part").touch()
+        (storage.directory / "dead.part").touch()
         for name in names(storage):
             os.utime(storage.directory / name, (time.time() - 120,) * 2)
-        assert list(storage.orphans(older_than_s=3600)) == ["killed.part"]
+        assert list(storage.orphans(older_than_s=3600)) == ["dead.part"]
         living.commit()
 
 

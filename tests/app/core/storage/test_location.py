@@ -61,6 +61,7 @@ def test_a_store_whose_variables_are_missing_says_so(monkeypatch: pytest.MonkeyP
         "http://host/SEKRET",
         "file:relative",
         "file://host/SEKRET",
+        "file:///",
         "s3://",
         "s3:///SEKRET",
         "s3://key:SEKRET@bucket/prefix",
