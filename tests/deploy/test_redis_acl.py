@@ -122,6 +122,7 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: R
         redis.rpush(queue.rq.intermediate_queue_key, new_job_id())
         reconciler.run()
         reconciler.run()
+        assert queue.next_id()
         worker(score_track(machine, data_dir)).work(burst=True, logging_level="WARNING")
         assert Worker.all(queue=queue.rq) == []  # what the health check asks
         WorkerInfo(machine.redis, KEYS).publish_model({})

@@ -88,8 +88,8 @@ class ScoreQueue:
 
     def next_id(self) -> str | None:
         """The job that a worker takes next, as long as no other goes ahead of it."""
-        first = stored.read(self.rq.connection.lindex, self.rq.key, 0)
-        return text(first) if first else None
+        first = stored.read(self.rq.connection.lrange, self.rq.key, 0, 0)
+        return text(first[0]) if first else None
 
     def enqueued_at(self, job_ids: Iterable[str]) -> list[str]:
         """When RQ was given each job, as it keeps it; '' for one of which it keeps nothing. In one round trip."""
