@@ -175,9 +175,9 @@ class Row:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Ours to each of the others."""
-        ours, *others = self.best
-        return {name: self.best[ours] / self.best[name] for name in others}
+        """The first to each of the others."""
+        first, *others = self.best
+        return {name: self.best[first] / self.best[name] for name in others}
 
 
 def benchmark(servers: Servers, rounds: int) -> list[Row]:
@@ -222,12 +222,13 @@ def _answers(port: int) -> bool:
 
 
 @contextmanager
-def our_service(directory: Path) -> Iterator[Server]:
+def our_service(directory: Path, **environment: str) -> Iterator[Server]:
     """The API with its private Redis, which syncs every write; no worker, so that all cores serve uploads."""
-    port, data = free_port(HOST), directory / "ours"
-    with EmbeddedRedis(directory / "redis") as embedded, Redis.from_url(embedded.url) as redis:
+    port, data = free_port(HOST), Path(tempfile.mkdtemp(prefix="ours-", dir=directory))
+    (data / "audio").mkdir(mode=0o700)
+    with EmbeddedRedis(data / "redis") as embedded, Redis.from_url(embedded.url) as redis:
         settings = {"DATA_DIR": str(data), "REDIS_URL": embedded.url, "MAX_QUEUED_AUDIO_S": "1e12"}
-        environment = {f"APEX_{name}": value for name, value in (settings | {"LOG_LEVEL": "WARNING"}).items()}
+        environment |= {f"APEX_{name}": value for name, value in (settings | {"LOG_LEVEL": "WARNING"}).items()}
         with serving([sys.executable, "-m", "app.cli", "api", "--port", str(port)], port, **environment):
             yield Server(port, data / "audio", redis.flushall, embedded.url)
 
@@ -250,15 +251,16 @@ def queueing_service(directory: Path) -> Iterator[Server]:
         yield server
 
 
-def report(rows: list[Row]) -> None:
-    table = Table("", "unit", *rows[0].best, *(f"ours / {name}" for name in rows[0].ratios))
+def report(rows: list[Row], path: Path) -> None:
+    """Print the rows, and write them with the machine that they were measured on."""
+    table = Table("", "unit", *rows[0].best, *(f"{next(iter(rows[0].best))} / {name}" for name in rows[0].ratios))
     for row in rows:
         numbers = (*row.best.values(), *row.ratios.values())
         table.add_row(row.what, row.unit, *(f"{number:.2f}" for number in numbers))
     Console().print(table)
     results = {"machine": machine(), "rows": [asdict(row) | {"ratios": row.ratios} for row in rows]}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def main(rounds: int = 5, directory: Path | None = None) -> None:
@@ -272,7 +274,7 @@ def main(rounds: int = 5, directory: Path | None = None) -> None:
             queueing_service(place) as queueing,
         ):
             services = {"ours": ours, "bare": bare, "bare, sync": synced, "bare, sync, record, queue": queueing}
-            report(benchmark(services, rounds))
+            report(benchmark(services, rounds), RESULTS)
     finally:
         shutil.rmtree(place)
 
