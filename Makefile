@@ -5,13 +5,14 @@
 #   check      formatter, linters, types, import contracts, links between documents
 #   test       every test
 # And for maintainers:
-#   programs   Debian's Chromium, curl, nginx, strace, faketime and OpenSSL, which some tests drive; as root
+#   programs   Debian's Chromium, curl, nginx, iproute2, strace, faketime and OpenSSL, which some tests drive; as root
 #   coverage   the lines that no test reached when `make test` last ran
 #   openapi    write docs/openapi.json anew, after a change of the HTTP interface
 #   licences   write docs/licences.md anew, after a change of the constraints
 #   contract   Schemathesis at full size: some ten minutes
 #   fuzz       mutated audio of every format against the decoder: some ten minutes
 #   chaos      kill workers, API and Redis at random under load, then look for what was lost: some twenty minutes
+#   hosts      the same on a network of hosts, as root: links cut, Redis failing over, clocks wrong: some thirty minutes
 #   attack     an hour of attacks on a service on this machine, as root: HTTP, Redis, disks, clocks, limits, system calls
 #   bench      measure, and write benchmarks/results
 PYTHON ?= python3
@@ -19,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos attack bench
+.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos hosts attack bench
 
 setup: $(VENV)/.installed
 
@@ -52,8 +53,8 @@ test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 
 # Without them the tests that need them are skipped, and fail where CI is set.
 programs:
-	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx && command -v strace && command -v faketime && command -v openssl || \
-	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx strace faketime openssl; }
+	PATH=$$PATH:/usr/sbin; command -v chromium && command -v curl && command -v nginx && command -v ip && command -v strace && command -v faketime && command -v openssl || \
+	    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium curl nginx iproute2 strace faketime openssl; }
 
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered
@@ -73,6 +74,10 @@ fuzz: $(VENV)/.installed-dev
 # `make chaos CHAOS="--jobs 100 --faults 40 --seed 7"` is quicker; `CHAOS=--help` says more.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# `make hosts HOSTS="--jobs 100 --faults 40 --seed 7"` is quicker; `HOSTS=--help` says more.
+hosts: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.hosts $(HOSTS)
 
 # `make attack ATTACK="--minutes 5 --seed 7 --phase floods"` is quicker; `ATTACK=--help` says more.
 attack: $(VENV)/.installed-dev

@@ -22,12 +22,12 @@ RECONCILE_EVERY_S = 3.0
 NONE_ENDED: Mapping[str, bool] = MappingProxyType({})
 
 
-def main() -> None:
+def main(process_command: Sequence[str] = PROCESS_COMMAND) -> None:
     """Run as many scoring processes as the settings say until SIGTERM or Ctrl-C."""
     with ends_if_misconfigured():
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, settings.log_format)
-        supervisor = supervised(settings, processes(settings))
+        supervisor = supervised(settings, processes(settings, command=process_command))
         check_at_start(settings.redis_url)
         supervisor.run()
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -41,12 +41,12 @@ def embedded_s3(directory: Path) -> Iterator[dict[str, str]]:
     ports = dict(zip((*PORTS, *S3_PORTS), free_ports(len(PORTS) + len(S3_PORTS)), strict=True))
     with (directory / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            tied_to_this_process(_command(directory.absolute(), ports)), stdout=log, stderr=log, cwd=directory
+            tied_to_this_process(command(directory.absolute(), ports)), stdout=log, stderr=log, cwd=directory
         )
     try:
-        environment = _environment(ports["s3.port"])
+        variables = environment(ports["s3.port"])
         _wait_until_ready(process, ports["s3.port"])
-        yield environment
+        yield variables
     finally:
         process.kill()  # it takes ten seconds to end by itself, and its data is of no more use
         process.wait()
@@ -68,7 +68,8 @@ def free_ports(n: int) -> list[int]:
         return [probe.getsockname()[1] for probe in sockets]
 
 
-def _command(directory: Path, ports: dict[str, int]) -> list[str]:
+def command(directory: Path, ports: Mapping[str, int], host: str = HOST) -> list[str]:
+    """What runs a server with its data in `directory`, on these of its ports."""
     identity = {
         "name": BUCKET,
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -76,14 +77,15 @@ def _command(directory: Path, ports: dict[str, int]) -> list[str]:
     }
     identities = directory / "identities.json"
     identities.write_text(json.dumps({"identities": [identity]}))
-    places = [f"-dir={directory}", f"-ip={HOST}", f"-ip.bind={HOST}", f"-s3.config={identities}"]
+    places = [f"-dir={directory}", f"-ip={host}", f"-ip.bind={host}", f"-s3.config={identities}"]
     listeners = [f"-{name}={port}" for name, port in ports.items()]
     return [find_server(), "server", *places, *listeners, *OPTIONS]
 
 
-def _environment(port: int) -> dict[str, str]:
+def environment(port: int, host: str = HOST) -> dict[str, str]:
+    """In which the bucket of a server is used."""
     return {
-        "AWS_ENDPOINT_URL": f"http://{HOST}:{port}",
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

@@ -3,6 +3,8 @@
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.chaos.campaign import Plan, Report, run
+from tests.chaos.campaign import OnProgress, Plan, Report, run
 
 SEEDS = [1, 2, 3]
 console = Console()
@@ -42,23 +44,28 @@ def main(
 def observed(plan: Plan) -> Report:
     """One run with a line of progress; its folder is kept when the run fails."""
     directory = Path(tempfile.mkdtemp(prefix=f"apex-chaos-{plan.seed}-"))
-    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console.print(f"seed {plan.seed}, logs in {directory}")
-    with Progress(*columns, console=console) as progress:
-        bars = [
-            progress.add_task(name, total=total)
-            for name, total in (("accepted", plan.n_jobs), ("over", plan.n_jobs), ("faults", plan.n_faults))
-        ]
-
-        def show(*counts: int) -> None:
-            for bar, count in zip(bars, counts, strict=True):
-                progress.update(bar, completed=count)
-
+    with progressing(plan.n_jobs, plan.n_faults, console) as show:
         report = run(plan, directory, show)
     for name, members in report.verdict.sets.items():
         if members:
             console.print(f"[red]{name}[/red]: {sorted(members)[:10]}")
     return report
+
+
+@contextmanager
+def progressing(n_jobs: int, n_faults: int, console: Console) -> Iterator[OnProgress]:
+    """Three bars: the tracks that were accepted, the jobs that are over, and the faults."""
+    columns = (TextColumn("{task.description:>9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        totals = {"accepted": n_jobs, "over": n_jobs, "faults": n_faults}
+        bars = [progress.add_task(name, total=total) for name, total in totals.items()]
+
+        def show(*counts: int) -> None:
+            for bar, count in zip(bars, counts, strict=True):
+                progress.update(bar, completed=count)
+
+        yield show
 
 
 def table(reports: list[Report]) -> Table:

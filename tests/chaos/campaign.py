@@ -1,14 +1,14 @@
 """One chaos run: a service, its clients, its faults, and the judgement at the end."""
 
-import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -16,19 +16,14 @@ from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
 from app.core.callers import ANONYMOUS_TENANT
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.state_machine import JobStateMachine
-from app.core.jobs.unfinished import UnfinishedJobs
-from app.core.redis_client import text
-from app.core.storage.local import AudioStorage
+from app.core.settings import ServiceSettings
 from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector
 from tests.chaos.history import History, Json, Verdict, judge
+from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
-from tests.conftest import KEYS
-from worker.reconciler import Reconciler
 
 #: After the last fault jobs must go on ending. When nothing moved for so long, what is open is stuck.
 SETTLE_S = 120.0
@@ -103,8 +98,11 @@ def run(plan: Plan, directory: Path, on_progress: OnProgress) -> Report:
         history = History()
         clients = Clients(http, history)
         injector = Injector(Family(service.pid), seed=plan.seed, every_s=plan.every_s, redis_every_s=plan.redis_every_s)
-        with threads(injector.run, *readers(plan, clients)), reporting(clients, injector, on_progress):
-            pace = Pace(plan, injector)
+        with (
+            threads(injector.run, *readers(clients, plan.n_readers, seed=plan.seed)),
+            reporting([history], injector.struck, on_progress),
+        ):
+            pace = Pace(plan.n_faults, injector.struck)
             clients.send_all(pace.spread(plan.scripts()), n_clients=plan.n_clients)
             pace.wait_for_the_last_fault()
         quiet_at = time.monotonic()
@@ -131,22 +129,18 @@ BUSY_SHARE = 0.6
 class Pace:
     """Spreads the tracks over the faults, so that none of either comes alone."""
 
-    def __init__(self, plan: Plan, injector: Injector) -> None:
-        self.plan = plan
-        self.injector = injector
+    def __init__(self, n_faults: int, struck: Counter[str]) -> None:
+        self.n_faults = n_faults
+        self.struck = struck
 
-    @property
-    def n_struck(self) -> int:
-        return self.injector.struck.total()
-
-    def spread(self, scripts: list[Script]) -> Iterator[Script]:
+    def spread(self, scripts: Sequence[Script]) -> Iterator[Script]:
         for number, script in enumerate(scripts):
-            while self.n_struck < BUSY_SHARE * self.plan.n_faults * number // len(scripts):
+            while self.struck.total() < BUSY_SHARE * self.n_faults * number // len(scripts):
                 time.sleep(0.02)
             yield script
 
     def wait_for_the_last_fault(self) -> None:
-        while self.n_struck < self.plan.n_faults:
+        while self.struck.total() < self.n_faults:
             time.sleep(0.1)
 
 
@@ -166,11 +160,8 @@ def environment(plan: Plan, directory: Path) -> dict[str, str]:
     }
 
 
-def readers(plan: Plan, clients: Clients) -> list[Callable[[threading.Event], None]]:
-    return [
-        lambda stop, seed=plan.seed + at: clients.read_until(stop, seed=seed)  # type: ignore[misc]
-        for at in range(plan.n_readers)
-    ]
+def readers(clients: Clients, n_readers: int, *, seed: int) -> list[Callable[[threading.Event], None]]:
+    return [partial(clients.read_until, seed=seed + at) for at in range(n_readers)]
 
 
 @contextmanager
@@ -189,11 +180,11 @@ def threads(*targets: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 @contextmanager
-def reporting(clients: Clients, injector: Injector, on_progress: OnProgress) -> Iterator[None]:
+def reporting(histories: Sequence[History], struck: Counter[str], on_progress: OnProgress) -> Iterator[None]:
     def report(stop: threading.Event) -> None:
         while not stop.wait(0.5):
-            history = clients.history
-            on_progress(len(history.acknowledged), len(history.endings), injector.struck.total())
+            n_accepted = sum(len(history.acknowledged) for history in histories)
+            on_progress(n_accepted, sum(len(history.endings) for history in histories), struck.total())
 
     with threads(report):
         yield
@@ -202,61 +193,26 @@ def reporting(clients: Clients, injector: Injector, on_progress: OnProgress) -> 
 def settle(
     service: Running, clients: Clients, *, tenant: str = ANONYMOUS_TENANT
 ) -> tuple[dict[str, Json], dict[str, list[str]]]:
-    """Wait until all is over and nothing is left, or nothing moves; the jobs of the tenant, and the residue."""
+    """`settled` for a service with a private Redis."""
+    settings = ServiceSettings(data_dir=service.data_dir, max_attempts=MAX_ATTEMPTS)
     with Redis.from_url(redis_url(service.pid), retry_on_error=[ConnectionError], retry=Retry(NoBackoff(), 3)) as redis:
-        left, moved_at = -1, time.monotonic()
-        while left and time.monotonic() < moved_at + SETTLE_S:
-            waiting = sorted(clients.history.waiting())
-            for job_id in waiting[:READ_AT_A_TIME]:
-                clients.read(job_id)
-            sweep(redis, service.data_dir)
-            before, left = left, len(waiting) + sum(map(len, residue(redis, service.data_dir).values()))
-            moved_at = moved_at if left == before else time.monotonic()
-            time.sleep(0.5)
-        for job_id in clients.history.job_ids():  # everything once more: nothing may have changed since
+        return settled(Holdings(redis, settings, tenant), clients)
+
+
+def settled(holdings: Holdings, clients: Clients) -> tuple[dict[str, Json], dict[str, list[str]]]:
+    """Wait until all is over and nothing is left, or nothing moves; the jobs of the tenant, and the residue."""
+    left, moved_at = -1, time.monotonic()
+    while left and time.monotonic() < moved_at + SETTLE_S:
+        waiting = sorted(clients.history.waiting())
+        for job_id in waiting[:READ_AT_A_TIME]:
             clients.read(job_id)
-        return ledger(redis, clients, tenant), residue(redis, service.data_dir)
-
-
-def sweep(redis: Redis, data_dir: Path) -> None:
-    """Do now what the service does in an hour: delete the uploads that a killed front end left unfinished."""
-    Reconciler(
-        machine=JobStateMachine(redis, KEYS, queue=ScoreQueue(redis, name="scores"), result_ttl_s=60),
-        storage=AudioStorage(data_dir / "audio"),
-        max_attempts=MAX_ATTEMPTS,
-        orphan_grace_s=0.0,
-    ).run()
-
-
-def ledger(redis: Redis, clients: Clients, tenant: str) -> dict[str, Json]:
-    """Every job that the service holds of the tenant, as its API shows it."""
-    keys = [key for key in redis.scan_iter(KEYS.record("*"), count=1000) if owner(redis, key) == tenant]
-    ids = [key.decode().removeprefix(KEYS.record("")) for key in keys]
-    return {job_id: clients.insist("GET", f"/jobs/{job_id}").json() for job_id in ids}
-
-
-def owner(redis: Redis, key: bytes) -> str:
-    return str(json.loads(redis.hget(key, "tenant") or "null"))
-
-
-def residue(redis: Redis, data_dir: Path) -> dict[str, list[str]]:
-    """The names of what should not be there when every job is over, by where they are."""
-    queue = ScoreQueue(redis, name="scores").rq
-    held: dict[str, Any] = {
-        "queue": redis.lrange(queue.key, 0, -1),
-        "intermediate": redis.lrange(queue.intermediate_queue_key, 0, -1),
-        "wip": redis.zrange(queue.started_job_registry.key, 0, -1),
-        "rq jobs": redis.keys("rq:job:*"),
-    }
-    return {
-        "open": UnfinishedJobs(redis, KEYS).ids(),
-        **{name: list(map(text, members)) for name, members in held.items()},
-        **{name: file_names(data_dir / name) for name in ("audio", "scratch")},
-    }
-
-
-def file_names(directory: Path) -> list[str]:
-    return [path.name for path in directory.rglob("*") if path.is_file()]
+        holdings.sweep()
+        before, left = left, len(waiting) + sum(map(len, holdings.residue().values()))
+        moved_at = moved_at if left == before else time.monotonic()
+        time.sleep(0.5)
+    for job_id in clients.history.job_ids():  # everything once more: nothing may have changed since
+        clients.read(job_id)
+    return holdings.ledger(clients), holdings.residue()
 
 
 def redis_url(supervisor_pid: int) -> str:
