@@ -20,7 +20,8 @@ class OrphanSearch:
         self.queue = queue
         #: What this pass has seen in RQ's list.
         self.listed: set[str] = set()
-        #: Of which nothing can be told: what the list lacks for them is not looked for in each pass.
+        #: Of which nothing can be told, or that wait for workers of their model: what the list lacks for them is not
+        #: looked for in each pass.
         self.unreadable: set[str] = set()
         self._is_complete = False
         self._next = 0
@@ -32,6 +33,7 @@ class OrphanSearch:
         """
         self.listed, self._is_complete = set(), False
         counts = self.unfinished.counts(self.queue)
+        self.unreadable = self.unfinished.among(self.unreadable) if self.unreadable else set()
         ids = self._suspects(self._look(0))
         for running in slices(self.unfinished.running_ids()):
             yield self._unlisted(running)

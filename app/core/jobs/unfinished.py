@@ -33,7 +33,7 @@ class Standings:
     finished : the tenants of those that are finished, by their ids: an index that was lost, and given back, has such
     orphaned : those that nobody runs
     workers : the workers of those that run
-    unreadable : ids of which nothing can be told
+    unreadable : ids of which nothing can be told, or that wait for workers of their model
     """
 
     absent: list[str] = field(default_factory=list)

@@ -86,6 +86,19 @@ def test_a_job_that_the_list_of_its_model_has_lost_comes_to_a_worker_again(
     assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
+def test_the_reconciler_counts_a_job_that_waits_for_its_model_only_while_it_does(
+    machine: JobStateMachine, data_dir: Path
+) -> None:
+    job = accepted(machine, data_dir, model_version="away")
+    work(of_model(machine, data_dir, "here"))
+    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler.run()
+    assert reconciler.search.unreadable == {job.id}
+    work(of_model(machine, data_dir, "away"))
+    reconciler.run()
+    assert reconciler.search.unreadable == set()
+
+
 def test_a_run_that_died_is_left_to_its_model_too(machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir, model_version="first")
     assert machine.start(job.id, max_attempts=3, lease_s=-1, worker="dead", model_version="first")
