@@ -2,6 +2,7 @@
 
 import http.client
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from tests.chaos.scripted import Script
 BYSTANDER = "bystander"
 ATTACKERS = tuple(f"attacker-{number}" for number in range(1, 17))
 TENANTS = (BYSTANDER, *ATTACKERS)
+#: Hundreds of answers, each of which may be long, are not waited for any longer.
+EXCHANGE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,19 @@ class Target:
         return connection
 
     def exchange(self, request: bytes, *, closes: bool = False, timeout_s: float = 3.0) -> bytes:
-        """Send bytes, and read until the other side hangs up or is silent; `closes`: nothing more will be sent."""
-        answer = b""
+        """Send bytes, and read until the other side hangs up or is silent, or for `EXCHANGE_S`.
+
+        `closes`: nothing more will be sent.
+        """
+        answer, deadline = bytearray(), time.monotonic() + EXCHANGE_S
         with suppress(OSError), self.connect(timeout_s=timeout_s) as connection:
             with suppress(OSError):
                 connection.sendall(request)
                 if closes:
                     connection.shutdown(socket.SHUT_WR)
-            while received := connection.recv(65536):
+            while time.monotonic() < deadline and (received := connection.recv(65536)):
                 answer += received
-        return answer
+        return bytes(answer)
 
     def head(self, start: str, *headers: str, tenant: str = ATTACKERS[0]) -> bytes:
         """A request's head with a tenant's key; `start` is its method and path."""
