@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import BinaryIO
 
@@ -35,6 +36,8 @@ AUDIO = "audio"
 #: An object that is written to learn whether the store takes writes, and what time it is there.
 PROBE = "probe"
 MARKER = "deployment"
+#: An object that there never is: deleting it shows whether that is allowed.
+NOTHING = "nothing"
 
 
 class ObjectStorage:
@@ -101,11 +104,8 @@ class ObjectStorage:
 
     def check_deletable(self) -> None:
         """Raise the `OSError` that deleting any key would meet."""
-        try:
-            with store_errors():
-                obstore.delete(self._impatient, PROBE)
-        except FileNotFoundError:
-            log.debug("there was no probe to delete")
+        with suppress(FileNotFoundError), store_errors():
+            obstore.delete(self._impatient, NOTHING)
 
     def check_writable(self) -> None:
         """At most every PROBE_EVERY_S while the store takes writes."""

@@ -105,6 +105,15 @@ def test_it_says_whether_it_can_be_used(storage: Storage) -> None:
     assert everything(storage) == []
 
 
+def test_a_store_says_what_it_has_and_whether_it_deletes(storage: Storage) -> None:
+    if not isinstance(storage, ObjectStorage):
+        pytest.skip("a folder says so elsewhere")
+    key = stored(storage, b"abc")
+    assert (storage.has(key), storage.has("job_none")) == (True, False)
+    storage.check_deletable()
+    assert everything(storage) == [key]
+
+
 def test_a_mark_is_made_once(storage: Storage) -> None:
     if not isinstance(storage, ObjectStorage):
         pytest.skip("a folder has none yet")

@@ -212,7 +212,7 @@ def test_what_is_wrong_is_said_and_no_secret(
     s3: Mapping[str, str], monkeypatch: pytest.MonkeyPatch, url: str, environment: Mapping[str, str], said: str
 ) -> None:
     storage = object_storage(monkeypatch, {**s3, **environment}, url, timeout_s=1)
-    for use in (storage.check_readable, storage.marker, lambda: storage.open("job_1")):
+    for use in (storage.check_readable, storage.marker, storage.check_deletable, lambda: storage.open("job_1")):
         with pytest.raises(StoreUnavailable, match=said) as raised:
             use()
         assert "SEKRET" not in str(raised.value)
