@@ -1,4 +1,4 @@
-"""nginx before several front ends: the sample of `deploy/`, changed as docs/operations.md says for several hosts."""
+"""nginx before several front ends, as the sample of `deploy/` has it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,21 +7,15 @@ from tests.deploy.test_nginx import AROUND, SAMPLE, nginx
 from tests.hosts.network import Program
 
 ROOT_PATH = "/apex"
-#: What replaces which line of the sample.
-CHANGES = {
-    "    server 127.0.0.1:8000;": "    server {address}:8000 fail_timeout=2s;",
-    "        proxy_next_upstream off;": "        proxy_next_upstream error timeout;\n        proxy_connect_timeout 1s;",
-}
+#: The one front end of the sample.
+SERVER = "    server 127.0.0.1:8000;"
 
 
 def program(folder: Path, addresses: Sequence[str]) -> Program:
     """nginx with its files in a folder, before the front ends of these addresses."""
     folder.mkdir(parents=True)
-    sample = SAMPLE
-    for line, change in CHANGES.items():
-        assert line in sample
-        lines = dict.fromkeys(change.format(address=address) for address in addresses)
-        sample = sample.replace(line, "\n".join(lines))
-    (folder / "sample.conf").write_text(sample)
+    assert SERVER in SAMPLE
+    servers = "\n".join(SERVER.replace("127.0.0.1", address) for address in addresses)
+    (folder / "sample.conf").write_text(SAMPLE.replace(SERVER, servers))
     (folder / "nginx.conf").write_text(AROUND.format(folder=folder))
     return Program(nginx(folder))

@@ -31,7 +31,7 @@ save ""
 appendonly yes
 appendfsync always
 min-replicas-to-write 1
-min-replicas-max-lag 10
+min-replicas-max-lag 2
 repl-diskless-sync-delay 0
 """
 SENTINEL_LINES = """
