@@ -17,6 +17,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis_keys import RedisKeys
 from app.core.settings import DEFAULT_NAMESPACE
+from app.core.storage.local import MARKER
 from tests.e2e.service import Json, Service, running
 
 #: The names under which every test looks.
@@ -26,6 +27,11 @@ KEYS = RedisKeys(DEFAULT_NAMESPACE)
 def state_machine(redis: Redis, *, result_ttl_s: int = 60) -> JobStateMachine:
     """The jobs of a Redis, queued where every test looks for them."""
     return JobStateMachine(redis, KEYS, queue=ScoreQueue(redis, name="scores"), result_ttl_s=result_ttl_s)
+
+
+def audio_files(directory: Path) -> list[Path]:
+    """What uploads have left in a storage: all but its marker."""
+    return [path for path in directory.iterdir() if path.name != MARKER]
 
 
 def pytest_configure() -> None:

@@ -47,10 +47,12 @@ class Pause:
     """The pause of a worker whose machine is at fault. It is longer after each fault in a row.
 
     probe : raises OSError as long as a job would fail; tried when the time is over
+    check : raises OSError when a pause must begin; tried before each job
     """
 
-    def __init__(self, probe: Callable[[], object]) -> None:
+    def __init__(self, probe: Callable[[], object], *, check: Callable[[], object] = lambda: None) -> None:
         self._probe = probe
+        self._check = check
         self._n_faults = 0
         self._until: float | None = None
 
@@ -70,6 +72,13 @@ class Pause:
         log.log(level, "paused: this machine is at fault, which is looked at again in %g s: %s", delay_s, fault)
         self._n_faults += 1
         self._until = time.monotonic() + delay_s
+
+    def begin_if_ill(self) -> None:
+        """Begin a pause when the check fails."""
+        try:
+            self._check()
+        except OSError as fault:
+            self.begin(fault)
 
     def end_if_well(self) -> None:
         """End the pause when its time is over and the probe passes; begin a longer one when it does not."""

@@ -35,9 +35,14 @@ def main(process_command: Sequence[str] = PROCESS_COMMAND) -> None:
 def supervised(
     settings: ServiceSettings, children: Sequence[Child], *, on_poll: Callable[[], object] = lambda: None
 ) -> Supervisor:
-    """A supervisor that reconciles every few seconds, and requeues at once the job of a child that died."""
+    """A supervisor that reconciles every few seconds, and requeues at once the job of a child that died.
+
+    Raises `Misconfigured` for a storage that workers cannot use.
+    """
     supervisor = Supervisor(children, stop_timeout_s=settings.stop_grace_s, every_s=RECONCILE_EVERY_S, on_poll=on_poll)
-    supervisor.on_tick = reconciler(settings, ended=supervisor.ended).run
+    reconciling = reconciler(settings, ended=supervisor.ended)
+    reconciling.deployment.require(reconciling.storage.check_readable, reconciling.storage.check_deletable)
+    supervisor.on_tick = reconciling.run
     return supervisor
 
 

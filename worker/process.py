@@ -11,6 +11,7 @@ from functools import partial
 
 from redis import Redis
 
+from app.core.deployment import Deployment
 from app.core.jobs.models import Job
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
@@ -72,17 +73,19 @@ def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: De
     )
     storage = open_storage(settings)
     watchdog = Watchdog(settings.stall_timeout_s)
+    deployment = Deployment(redis, keys, storage, wary=True)
     task = ScoreTrack(
         machine=machine,
         queue_status=QueueStatus(redis, keys),
         storage=storage,
         audio=audio_files(settings, storage, machine, watchdog),
+        deployment=deployment,
         decoder=decoder,
         scorer=scorer,
         max_attempts=settings.max_attempts,
         lease_s=settings.heartbeat_ttl_s,
         watchdog=watchdog,
-        pause=Pause(partial(probe, storage, decoder)),
+        pause=Pause(partial(probe, deployment, storage, decoder), check=deployment.check_if_older),
         worker=os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8),
     )
     published = Published(asdict(scorer.card), tuple(decoder.missing_layers))
@@ -114,8 +117,9 @@ def next_job(machine: JobStateMachine) -> Job | None:
     return machine.store.get(job_id) if job_id else None
 
 
-def probe(storage: Storage, decoder: Decoder) -> None:
+def probe(deployment: Deployment, storage: Storage, decoder: Decoder) -> None:
     """Raise the OSError that any job would meet now, because of this machine."""
+    deployment.check()
     storage.check_readable()
     decoder.check_works()
 

@@ -20,6 +20,7 @@ from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.worker_registration import clean_worker_registry
 
+from app.core.deployment import Deployment
 from app.core.jobs.models import FINAL_STATES, Job, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs, slices
@@ -75,6 +76,7 @@ class Reconciler:
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
+        self.deployment = Deployment(self._redis, self.machine.keys, self.storage)
         self.unfinished = UnfinishedJobs(self._redis, self.machine.keys)
         self.search = OrphanSearch(self.unfinished, self.queue)
         self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
@@ -85,8 +87,9 @@ class Reconciler:
         A repair that fails is logged once, and keeps no other from being made.
         """
         try:
+            self.deployment.check()  # at each pass: audio may be deleted
             return self._pass()
-        except AWAY as error:
+        except (*AWAY, OSError) as error:
             log.warning("reconcile pass skipped: %s: %s", type(error).__name__, error)
             return []
 

@@ -16,11 +16,12 @@ from typing import Any, ClassVar, Protocol
 
 from rq.timeouts import JobTimeoutException
 
+from app.core.deployment import Deployment
 from app.core.jobs.models import AttemptsExhausted, Job, ModelUnavailable, RunSignal
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
-from app.core.problems import problem_object
+from app.core.problems import PROBLEMS, problem_object
 from app.core.redis.replicas import unconfirmed_is_kept
 from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
@@ -85,6 +86,7 @@ class ScoreTrack:
     queue_status: QueueStatus
     storage: Storage
     audio: AudioFiles
+    deployment: Deployment
     decoder: Decoder
     scorer: TrackScorer
     max_attempts: int
@@ -225,14 +227,26 @@ class ScoreTrack:
         """Give the job back uncounted after a fault of this machine, which a track cannot cause, and pause."""
         if not is_machine_fault(error):
             self._handle_unexpected(job)
-        elif not may_hand_back(job, self.hand_back_s):
+        elif isinstance(error, FileNotFoundError) and self._has_lost_audio(job):
+            self._fail(job, "audio_lost", PROBLEMS["audio_lost"].meaning)
+        elif not may_hand_back(job, self.hand_back_s) and self._is_in_order():
             self.pause.begin(error)
-            self._handle_unexpected(
-                job, detail="The uploaded audio is gone." if isinstance(error, FileNotFoundError) else OUR_FAULT
-            )
+            self._handle_unexpected(job)
         elif self.machine.requeue(job, counted=False, machine_fault=True):
             self.pause.begin(error)
             log.warning("run handed back: %s", error, extra={"job_id": job.id, "attempt": job.attempt})
+
+    def _has_lost_audio(self, job: Job) -> bool:
+        """Whether the storage is the right one, and has no audio of the job."""
+        return self._is_in_order() and not self.storage.has(job.storage_key)
+
+    def _is_in_order(self) -> bool:
+        """Whether the storage is this deployment's."""
+        try:
+            self.deployment.check()
+        except OSError:
+            return False
+        return True
 
     def _handle_unexpected(self, job: Job, code: str = "internal_error", detail: str = OUR_FAULT) -> None:
         log.exception("the run ended unexpectedly", extra={"job_id": job.id, "attempt": job.attempt})

@@ -21,6 +21,7 @@ from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
+from app.core.deployment import Deployment
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -47,6 +48,7 @@ class Services:
     queue_status: QueueStatus
     worker_info: WorkerInfo
     storage: Storage
+    deployment: Deployment
     uploads: UploadReceiver
     authenticator: Authenticator
     cross_site_check: CrossSiteCheck
@@ -77,6 +79,7 @@ class Services:
         with named_by_settings():  # it holds more than audio, which may be elsewhere
             settings.namespace_dir.mkdir(parents=True, exist_ok=True)
         storage = open_storage(settings, scratch_bytes=scratch_bytes)
+        deployment = Deployment(redis, keys, storage)
         admission = AdmissionControl(
             queue_status,
             queue,
@@ -97,6 +100,7 @@ class Services:
             queue_status=queue_status,
             worker_info=worker_info,
             storage=storage,
+            deployment=deployment,
             uploads=UploadReceiver(storage, limits, reservations),
             authenticator=_authenticator(settings, redis),
             cross_site_check=CrossSiteCheck(
@@ -110,6 +114,7 @@ class Services:
             job_creator=JobCreator(
                 machine,
                 storage,
+                deployment,
                 idempotency,
                 admission,
                 settings.max_duration_s,
@@ -127,6 +132,7 @@ class Services:
             readiness=Readiness(
                 RedisChecks(redis, keys, queue, min_replicas=settings.redis_min_replicas),
                 storage,
+                deployment,
                 max_upload_bytes=settings.max_upload_bytes,
             ),
             notifications=JobNotifications(

@@ -10,11 +10,14 @@ from contextvars import Context
 from functools import partial
 
 from anyio import CapacityLimiter, to_thread
+from redis.exceptions import RedisError
 
 from app.api.redis_checks import NAMES as REDIS_CHECKS
 from app.api.redis_checks import RedisChecks
 from app.api.schemas.health import Check
+from app.core.deployment import Deployment, NotOurStorage
 from app.core.problems import Problem
+from app.core.redis.failure import explained
 from app.core.storage.local import MIN_FREE_UPLOADS
 from app.core.storage.protocol import Storage
 
@@ -35,8 +38,8 @@ class Readiness:
     Each measurement writes a file and asks Redis, so without that limit anybody could keep the process busy.
     """
 
-    def __init__(self, redis: RedisChecks, storage: Storage, *, max_upload_bytes: int) -> None:
-        self._measure = partial(measure, redis, storage, max_upload_bytes=max_upload_bytes)
+    def __init__(self, redis: RedisChecks, storage: Storage, deployment: Deployment, *, max_upload_bytes: int) -> None:
+        self._measure = partial(measure, redis, storage, deployment, max_upload_bytes=max_upload_bytes)
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
         self._latest: asyncio.Task[Checks] | None = None
         self._begun_at = 0.0
@@ -65,9 +68,13 @@ class Readiness:
         return time.monotonic() - self._begun_at
 
 
-def measure(redis: RedisChecks, storage: Storage, *, max_upload_bytes: int) -> Checks:
+def measure(redis: RedisChecks, storage: Storage, deployment: Deployment, *, max_upload_bytes: int) -> Checks:
     """Every check by its name. A few commands to Redis and one small file. Blocking."""
-    return {"storage": check_storage(storage, max_upload_bytes), **redis.run()}
+    return {
+        "storage": check_storage(storage, max_upload_bytes),
+        "deployment": check_deployment(deployment),
+        **redis.run(),
+    }
 
 
 def check_storage(storage: Storage, max_upload_bytes: int) -> Check:
@@ -83,4 +90,17 @@ def check_storage(storage: Storage, max_upload_bytes: int) -> Check:
     return Check(status=status, detail=f"{free} bytes are free; more than {needed} are needed.")
 
 
-CHECKS = ("storage", *REDIS_CHECKS)
+def check_deployment(deployment: Deployment) -> Check:
+    """Storage and Redis are of one deployment."""
+    try:
+        deployment.check()
+    except NotOurStorage as error:
+        return Check(status="failed", detail=f"The storage is not used: {error}.")
+    except OSError:
+        return Check(status="failed", detail="The marker of the storage cannot be read.")
+    except RedisError as error:
+        return Check(status="failed", detail=explained(error))
+    return Check(status="ok", detail="Storage and Redis are of one deployment.")
+
+
+CHECKS = ("storage", "deployment", *REDIS_CHECKS)

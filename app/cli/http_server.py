@@ -62,6 +62,7 @@ def serve_here(
     except ApiKeysError as error:
         raise Misconfigured(str(error)) from error
     check_at_start(settings.redis_url)
+    app.state.services.deployment.require()
     server = _server(app, settings)
     tune_gc()
     log.info("serving at port %d of %s", port_of(listeners), settings.host)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.commands import keys, weights
+from app.cli.commands import keys, storage, weights
 from app.cli.commands.api import api
 from app.cli.commands.arena import arena
 from app.cli.commands.demo import demo
@@ -47,6 +47,7 @@ for command in TRAINING_COMMANDS:
 app.add_typer(weights.app, name="weights")
 app.add_typer(training)
 app.add_typer(keys.app, name="keys")
+app.add_typer(storage.app, name="storage")
 
 
 def main() -> None:

@@ -265,6 +265,14 @@ _KINDS = (
         retryable=True,
     ),
     ProblemKind(
+        "audio_lost",
+        500,
+        "The audio is gone",
+        "The server's storage has lost the uploaded track before it was scored.",
+        "Send the track again.",
+        retryable=True,
+    ),
+    ProblemKind(
         "model_unavailable",
         500,
         "No worker runs the model that the job asks for",
@@ -338,7 +346,7 @@ _KINDS = (
         "storage_unavailable",
         503,
         "Uploads cannot be stored right now",
-        "The server's storage refused to open, write or sync a file.",
+        "The server's storage refused to open, write or sync a file, or is not the one that it should be.",
         "Try again after the time in `Retry-After`.",
         retryable=True,
         retry_after_s=5,

@@ -36,6 +36,11 @@ class RedisKeys:
     def tenant_queues(self) -> str:
         return self._key("queue", "tenants")
 
+    @property
+    def deployment(self) -> str:
+        """The id that the storage holds too."""
+        return self._key("deployment")
+
     # What workers say of themselves.
 
     @property

@@ -10,6 +10,7 @@ from redis import Redis
 
 from app.api import readiness, ttl_cache
 from app.api.dependencies import Services
+from app.api.submissions import create_job
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import check_promises
@@ -25,6 +26,7 @@ def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test changes is seen at once."""
     monkeypatch.setattr(ttl_cache, "TTL_S", -1.0)
     monkeypatch.setattr(readiness, "FRESH_S", 0.0)
+    monkeypatch.setattr(create_job, "COMPARED_S", 0.0)
 
 
 @pytest.fixture

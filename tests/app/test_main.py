@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from tests.app.api.asgi import WAV, chunked_sync
+from tests.conftest import audio_files
 
 HEAVY = ("torch", "transformers", "av", "numpy", "model.audio.decoder", "model.inference.scorer", "worker")
 MIB = 1024 * 1024
@@ -117,11 +118,11 @@ def test_a_large_upload_without_a_key_gets_its_401(data_dir: Path, redis_url: st
         headers, body = chunked_sync(50 * MIB, as_form=True)
         answer = client.post(f"http://127.0.0.1:{port}/score", content=body, headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert list((data_dir / "audio").iterdir()) == []
+    assert audio_files(data_dir / "audio") == []
 
 
 def test_a_stalled_upload_gets_its_408(data_dir: Path, redis_url: str) -> None:
     with serving(environment(data_dir, redis_url, APEX_UPLOAD_IDLE_TIMEOUT_S="0.3")) as (_, port):
         answer = exchange(port, head(10**6) + WAV)
     assert answer.startswith(b"HTTP/1.1 408")
-    assert list((data_dir / "audio").iterdir()) == []
+    assert audio_files(data_dir / "audio") == []

@@ -16,6 +16,7 @@ from app.core.settings import ServiceSettings
 from app.core.storage.opening import open_storage
 from tests.chaos.clients import Clients
 from tests.chaos.history import Json
+from tests.conftest import audio_files
 from worker.reconciler import Reconciler
 
 
@@ -62,7 +63,11 @@ class Holdings:
 
     def _audio(self) -> list[str]:
         folder = self.settings.storage_location.folder
-        return file_names(folder) if folder else list(open_storage(self.settings).orphans(older_than_s=0.0))
+        return (
+            [path.name for path in audio_files(folder)]
+            if folder
+            else list(open_storage(self.settings).orphans(older_than_s=0.0))
+        )
 
     def _owner(self, key: bytes) -> str:
         return str(json.loads(self.redis.hget(key, "tenant") or "null"))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from app.core.problems import PROBLEMS
+from tests.conftest import audio_files
 from tests.e2e.service import Service
 from tests.e2e.wire import NO_WAV, Upload, cut_upload, descriptors, form, growing
 
@@ -19,7 +20,7 @@ SETTLE_S = 60.0
 
 
 def files(service: Service) -> set[str]:
-    return {path.name for path in (service.data_dir / "audio").iterdir()}
+    return {path.name for path in audio_files(service.data_dir / "audio")}
 
 
 def n_jobs(service: Service) -> int:

@@ -21,7 +21,7 @@ from tests import mounts
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually, live
 from tests.app.test_main import environment, serving
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 from tests.mounts import CannotMount, filled
 from tests.strace import attached
 
@@ -61,7 +61,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
     ):
         answers = [post(client) for _ in range(30)]
         accepted = {answer.json()["id"] for answer in answers if answer.status_code == 202}
-        kept = {path.name: path.read_bytes() for path in serving.services.settings.audio_dir.iterdir()}
+        kept = {path.name: path.read_bytes() for path in audio_files(serving.services.settings.audio_dir)}
         assert {answer.status_code for answer in answers} == {202, 507}
         assert 12 <= len(accepted) <= 16
         assert kept == dict.fromkeys(accepted, TRACK)
@@ -83,7 +83,7 @@ def test_a_batch_is_refused_by_its_declared_length_when_the_disk_cannot_hold_it(
     ):
         answer = client.post("/batches", files=[("files", LARGEST)] * 20)
         assert (answer.status_code, answer.json()["code"]) == (507, "storage_full")
-        assert list(serving.services.settings.audio_dir.iterdir()) == []
+        assert audio_files(serving.services.settings.audio_dir) == []
         items = client.post("/batches", files=[("files", LARGEST)] * 10).json()["items"]
         assert [item["status"] for item in items] == [202] * 10
 
@@ -121,7 +121,7 @@ def test_a_redis_whose_disk_is_full_accepts_nothing_and_forgets_nothing(data_dir
             answers += [post(client) for _ in range(5)]  # the last page of the file may have room for one more
         accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
         assert [answer.json()["code"] for answer in answers[2:]] == ["redis_unavailable"] * 4
-        stored = {path.name for path in serving.services.settings.audio_dir.iterdir()}
+        stored = {path.name for path in audio_files(serving.services.settings.audio_dir)}
         # Redis died with one answer unsaid: its record may exist, so its audio waits for the reconciler.
         assert set(accepted) <= stored
         assert len(stored - set(accepted)) <= 1
@@ -145,7 +145,7 @@ def test_a_disk_that_fails_at_the_last_step_is_told(
     with serving(environment(data_dir, redis_url)) as (server, port), failing(server.pid, fault):
         answer = httpx.post(f"http://127.0.0.1:{port}/score", content=TRACK, headers=RAW, timeout=30)
     assert answer.status_code == status
-    assert list((data_dir / "audio").iterdir()) == []
+    assert audio_files(data_dir / "audio") == []
 
 
 def failing(pid: int, fault: str) -> AbstractContextManager[None]:

@@ -101,7 +101,7 @@ def real_task(machine: JobStateMachine, data_dir: Path) -> Iterator[ScoreTrack]:
     task = score_track(machine, data_dir)
     (data_dir / "scratch").mkdir()
     with Decoder(AudioLimits(), scratch_dir=data_dir / "scratch") as task.decoder:
-        task.pause = Pause(partial(probe, task.storage, task.decoder))
+        task.pause = Pause(partial(probe, task.deployment, task.storage, task.decoder))
         yield task
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from tests.conftest import audio_files
 from tests.e2e.service import Service, running
 from tests.upgrade.data_dir import queued_tasks, unpack
 
@@ -163,7 +164,7 @@ def test_nothing_is_left_over_in_the_end(upgraded: Upgraded) -> None:
     data_dir = upgraded.service.data_dir
     with Redis.from_url((data_dir / "redis" / "url").read_text()) as redis:
         assert in_the_end(lambda: [key for key in UNFINISHED if redis.exists(key)]) == []
-    assert in_the_end(lambda: [path.name for path in (data_dir / "audio").iterdir()]) == []
+    assert in_the_end(lambda: [path.name for path in audio_files(data_dir / "audio")]) == []
 
 
 def in_the_end(left: Callable[[], list[str]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from app.core.deployment import Deployment
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
@@ -15,7 +16,7 @@ from app.core.storage.local import AudioStorage
 from app.core.storage.protocol import Storage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts, AudioWarning
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 from worker.audio_files import AudioFiles, StoredFiles
 from worker.machine_faults import Pause
 from worker.score_track import ScoreTrack
@@ -96,6 +97,7 @@ def score_track(
         queue_status=QueueStatus(machine.redis, KEYS),
         storage=storage,
         audio=audio or StoredFiles(storage),
+        deployment=Deployment(machine.redis, KEYS, storage, wary=True),
         decoder=cast(Decoder, FakeDecoder(on_decode, warnings)),
         scorer=FakeScorer(on_segment),
         max_attempts=3,
@@ -122,4 +124,4 @@ def outcome(machine: JobStateMachine, job: Job) -> Job:
 
 
 def stored(data_dir: Path) -> list[str]:
-    return [path.name for path in (data_dir / "audio").iterdir()]
+    return [path.name for path in audio_files(data_dir / "audio")]

@@ -174,6 +174,20 @@ def test_old_audio_without_an_open_job_is_deleted(
     assert sorted(stored(data_dir)) == sorted([job.id, "beef.part"])
 
 
+def test_nothing_is_repaired_or_deleted_with_the_storage_of_another_deployment(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reconciler.storage.create_marker("dep_other")
+    stray = data_dir / "audio" / "stray"
+    stray.write_bytes(b"x")
+    os.utime(stray, (0, 0))
+    overdue, orphan = queued(machine, deadline=1.0), unqueued(machine, data_dir)
+    assert [reconciler.run() for _ in range(3)] == [[]] * 3
+    assert stray.exists()
+    assert [outcome(machine, job).status for job in (overdue, orphan)] == [JobState.QUEUED] * 2
+    assert "it is the storage of a deployment that Redis does not know" in caplog.text
+
+
 def test_a_job_that_waits_past_its_deadline_is_stopped(
     reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
 ) -> None:

@@ -11,10 +11,12 @@ import pytest
 from redis import Redis
 from rq.timeouts import JobTimeoutException
 
+from app.core.deployment import Deployment
 from app.core.jobs.models import JobState
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
+from app.core.storage.local import AudioStorage
 from model.audio.sandbox.forkserver import ForkServerError
 from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.conftest import KEYS
@@ -123,17 +125,37 @@ def test_missing_audio_may_be_found_by_another_worker(machine: JobStateMachine, 
     assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
-def test_lost_audio_is_in_the_end_a_failure_of_ours(machine: JobStateMachine, data_dir: Path) -> None:
-    job = accepted(machine, data_dir)
+def test_audio_that_the_right_storage_has_lost_ends_its_job_at_once(machine: JobStateMachine, data_dir: Path) -> None:
+    job, task = accepted(machine, data_dir), score_track(machine, data_dir)
+    task.deployment.check()
     (data_dir / "audio" / job.id).unlink()
-    task = score_track(machine, data_dir)
-    task.hand_back_s = -1.0
-    for _ in range(4):  # the first is handed back
-        task(job.id)
+    task(job.id)
     over = outcome(machine, job)
-    assert (over.attempt, over.attempts_used) == (4, 3)
     assert over.error
-    assert (over.error["code"], over.error["detail"]) == ("internal_error", "The uploaded audio is gone.")
+    assert (over.status, over.error["code"], over.attempt) == (JobState.FAILED, "audio_lost", 1)
+    assert not task.pause.active
+
+
+@pytest.mark.parametrize("hand_back_s", [3600.0, -1.0])
+def test_a_job_costs_no_attempt_where_the_storage_is_not_the_right_one(
+    machine: JobStateMachine, data_dir: Path, hand_back_s: float
+) -> None:
+    job = accepted(machine, data_dir)
+    Deployment(machine.redis, KEYS, AudioStorage(data_dir / "audio")).check()
+    unmounted = score_track(machine, data_dir / "unmounted")
+    unmounted.hand_back_s = hand_back_s
+    for _ in range(4):
+        unmounted(job.id)
+        assert unmounted.pause.active
+    assert (outcome(machine, job).status, outcome(machine, job).attempts_used) == (JobState.QUEUED, 0)
+    score_track(machine, data_dir)(job.id)
+    assert outcome(machine, job).status is JobState.SUCCEEDED
+
+
+def test_a_file_that_is_missing_elsewhere_is_a_fault_of_the_machine(machine: JobStateMachine, data_dir: Path) -> None:
+    job = accepted(machine, data_dir)
+    score_track(machine, data_dir, on_decode=lambda: raising(FileNotFoundError(errno.ENOENT, "scratch")))(job.id)
+    assert (outcome(machine, job).status, outcome(machine, job).attempts_used) == (JobState.QUEUED, 0)
 
 
 def test_a_first_fault_noted_in_the_future_is_not_believed(machine: JobStateMachine, data_dir: Path) -> None:

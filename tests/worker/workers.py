@@ -5,10 +5,15 @@ from worker.score_track import ScoreTrack
 
 
 def worker(
-    task: ScoreTrack, *, heartbeat_ttl_s: int = 1, grace_s: float = 20.0, job_timeout_s: int = 60
+    task: ScoreTrack,
+    *,
+    queue_name: str = "scores",
+    heartbeat_ttl_s: int = 1,
+    grace_s: float = 20.0,
+    job_timeout_s: int = 60,
 ) -> ScoringWorker:
     return ScoringWorker(
-        "scores",
+        queue_name,
         connection=task.machine.redis,
         task=task,
         job_timeout_s=job_timeout_s,

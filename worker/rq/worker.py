@@ -125,6 +125,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
     def check_for_suspension(self, burst: bool) -> None:
         """Take no job while this machine is at fault. RQ calls this before each job."""
         super().check_for_suspension(burst)
+        self.task.pause.begin_if_ill()
         if not self.task.pause.active:
             return
         self.set_state(WorkerStatus.SUSPENDED)

@@ -13,6 +13,7 @@ from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.uploads.receiver import Upload
 from app.core.callers import Caller
+from app.core.deployment import Deployment
 from app.core.jobs.models import (
     BatchFull,
     Job,
@@ -30,12 +31,15 @@ from app.core.json_types import Json
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem, invalid_field
 from app.core.redis.replicas import NotReplicated
+from app.core.storage.partial_upload import storage_problems
 from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
 
 #: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
 #: record, the reconciler deletes the audio later.
 RECORD_MAY_EXIST = (ConnectionError, TimeoutError, JobExists, NotReplicated)
+#: An upload is kept only where storage and Redis were found to be of one deployment less than this ago.
+COMPARED_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class JobCreator:
 
     machine: JobStateMachine
     storage: Storage
+    deployment: Deployment
     keys: IdempotencyKeys
     admission: AdmissionControl
     max_duration_s: float
@@ -66,6 +71,8 @@ class JobCreator:
         self._check_model_version(upload.options.model_version)
         job = self._with_cached_result(job)
         if not job.status.done:
+            with storage_problems():
+                self.deployment.check_if_older(COMPARED_S)
             upload.part.commit()
         try:
             return self._write(job, caller, cancel_after_s)

@@ -3,12 +3,14 @@
 The HTTP front end writes it; the workers read and delete. Knows nothing of jobs and parses no file. Blocking.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,8 @@ MIN_FREE_UPLOADS = 2
 #: An upload whose process was killed is deleted when nothing was written into it for so long.
 ABANDONED_AFTER_S = 60.0
 _PARTIAL = re.compile(rf"[0-9a-f]{{1,64}}{re.escape(PART_SUFFIX)}")
+#: Which deployment's folder it is. No key has a dot, so no sweep takes this file, of whatever version.
+MARKER = ".deployment"
 _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 #: The key of an upload that is only tried.
 PROBE = "probe"
@@ -44,6 +48,32 @@ class AudioStorage:
         self.directory = directory
         self._scratch_bytes = scratch_bytes
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def __str__(self) -> str:
+        return str(self.directory)
+
+    def marker(self) -> str | None:
+        """The id of the deployment whose storage this is; None while it is nobody's."""
+        try:
+            return (self.directory / MARKER).read_text("utf-8", errors="replace").strip()
+        except FileNotFoundError:
+            return None
+
+    def create_marker(self, deployment_id: str) -> str:
+        """Make this the storage of a deployment, durably, unless it is one's already; the id of that one."""
+        partial = self.directory / f"{MARKER}.{secrets.token_hex(8)}"
+        try:
+            partial.write_text(f"{deployment_id}\n", "utf-8")
+            sync(partial)
+            _link(partial, self.directory / MARKER)
+        finally:
+            delete_if_possible(partial)
+        self.sync()
+        return (self.directory / MARKER).read_text("utf-8").strip()
+
+    def has(self, key: str) -> bool:
+        """Whether there is a file under a key."""
+        return self.path(key).exists()
 
     def receive(self, job_id: str) -> "PartialFile":
         """A new file to write into, whose key will be the job's id."""
@@ -85,9 +115,20 @@ class AudioStorage:
         return shutil.disk_usage(self.directory).free - self._scratch_bytes()
 
     def check_readable(self) -> None:
-        """Raise the OSError that reading any key would meet now."""
+        """Raise the OSError that reading any key would meet now. What the front end wrote last is read for a trial."""
         with os.scandir(self.directory) as entries:
-            next(entries, None)
+            first = next((entry.name for entry in entries if _is_ours(entry)), None)
+        if first:
+            with suppress(FileNotFoundError):  # deleted by a worker meanwhile
+                self.open(first).close()
+
+    def check_deletable(self) -> None:
+        """Raise the OSError that deleting the files of other users would meet."""
+        found = self.directory.stat()
+        if not os.access(self.directory, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, "no file can be deleted from it", str(self.directory))
+        if found.st_mode & stat.S_ISVTX and os.geteuid() not in (0, found.st_uid):
+            raise PermissionError(errno.EPERM, "its sticky bit keeps files of other users", str(self.directory))
 
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
@@ -141,6 +182,17 @@ def _is_orphan(entry: os.DirEntry[str], age_s: float, older_than_s: float) -> bo
     if entry.name.endswith(PART_SUFFIX) and age_s > ABANDONED_AFTER_S and not _is_locked(entry.path):
         return True
     return age_s > older_than_s
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file another name, too, unless there is such a file."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError:  # no hard links here
+        if not target.exists():
+            os.replace(source, target)
 
 
 def _is_locked(path: str) -> bool:

@@ -42,3 +42,15 @@ class Storage(Protocol):
 
     def check_writable(self) -> None:
         """Raise the `Problem` that an upload would meet now."""
+
+    def check_deletable(self) -> None:
+        """Raise the `OSError` that deleting what others wrote would meet."""
+
+    def has(self, key: str) -> bool:
+        """Whether there are bytes under a key."""
+
+    def marker(self) -> str | None:
+        """The id of the deployment whose storage this is; None while it is nobody's."""
+
+    def create_marker(self, deployment_id: str) -> str:
+        """Make this the storage of a deployment, durably, unless it is one's already; the id of that one."""

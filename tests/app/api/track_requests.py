@@ -7,16 +7,16 @@ import httpx
 from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from tests.app.api.asgi import FORM, SECRET
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 
 def stored(services: Services) -> list[bytes]:
-    return [file.read_bytes() for file in services.settings.audio_dir.iterdir()]
+    return [file.read_bytes() for file in audio_files(services.settings.audio_dir)]
 
 
 def left_behind(services: Services) -> list[Any]:
     return [
-        *services.settings.audio_dir.iterdir(),
+        *audio_files(services.settings.audio_dir),
         *UnfinishedJobs(services.redis, KEYS).ids(),
         *services.queue.rq.job_ids,
     ]

@@ -20,6 +20,7 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.signals import INSTANCE_ID_VAR
+from app.core.storage.local import MARKER
 from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, is_orphaned
@@ -181,6 +182,28 @@ def test_a_key_of_rq_that_gets_another_type_during_a_run_does_not_end_the_worker
     under_test = worker(score_track(machine, data_dir, on_decode=damage))
     under_test.work(burst=True, logging_level="WARNING")
     assert [outcome(machine, job).status for job in jobs] == [JobState.SUCCEEDED] * 2
+
+
+def test_a_worker_takes_no_job_while_its_storage_is_not_the_right_one(
+    machine: JobStateMachine, queue: ScoreQueue, data_dir: Path, short_pauses: None
+) -> None:
+    """It was unmounted, say, after the start."""
+    job, task = accepted(machine, data_dir), score_track(machine, data_dir)
+    task.deployment.check()
+    marker = data_dir / "audio" / MARKER
+    marker.rename(data_dir / "unmounted")
+    seen = list[tuple[int, int]]()
+
+    def probe() -> None:
+        seen.append((queue.workers().paused, outcome(machine, job).attempt))
+        if len(seen) == 3:
+            (data_dir / "unmounted").rename(marker)
+        task.deployment.check()
+
+    task.pause = Pause(probe, check=partial(task.deployment.check_if_older, 0.0))
+    worker(task).work(burst=True, logging_level="CRITICAL")
+    assert seen == [(1, 0)] * 3
+    assert outcome(machine, job).status is JobState.SUCCEEDED
 
 
 def test_a_worker_that_pauses_can_be_stopped(machine: JobStateMachine, data_dir: Path, short_pauses: None) -> None:

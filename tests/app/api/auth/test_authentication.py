@@ -25,7 +25,7 @@ from app.main import create_app
 from tests.app.api.asgi import RAW, SECRET, WAV, Client, check_problem
 from tests.app.conftest import client_of
 from tests.app.records import key_of, queued
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -118,7 +118,7 @@ async def test_a_body_is_not_read_before_the_key_is_checked(closed: FastAPI) -> 
     check_problem(401, answer.headers["content-type"], answer.json())
     assert answer.headers["connection"] == "close"
     assert client.asked == 0
-    assert list(closed.state.services.settings.audio_dir.iterdir()) == []
+    assert audio_files(closed.state.services.settings.audio_dir) == []
 
 
 @pytest.fixture

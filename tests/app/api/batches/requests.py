@@ -11,7 +11,7 @@ from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.json_types import Json
 from model.domain import SCORE_RANGES
 from tests.app.api.asgi import WAV
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 KIB = 1024
 TEXT = b"I am no audio. " * 10
@@ -44,7 +44,7 @@ def left_behind(app: FastAPI) -> list[Any]:
     services: Services = app.state.services
     batches = sorted(services.redis.scan_iter("apex:batch:*"))
     return [
-        *services.settings.audio_dir.iterdir(),
+        *audio_files(services.settings.audio_dir),
         *UnfinishedJobs(services.redis, KEYS).ids(),
         *services.queue.rq.job_ids,
         *batches,

@@ -22,7 +22,7 @@ from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.batches.requests import TEXT, files_of, finish, left_behind, read, send, wav
 from tests.app.conftest import client_of
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def test_a_file_name_is_echoed_and_nowhere_else(
     assert answer.json()["items"][0]["filename"] == "whispered%09.wav"  # as httpx writes a tab
     everything = [redis.dump(key) or b"" for key in redis.scan_iter("*")]
     everything += [record.getMessage().encode() + str(vars(record)).encode() for record in caplog.records]
-    everything += [file.name.encode() for file in services.settings.audio_dir.iterdir()]
+    everything += [file.name.encode() for file in audio_files(services.settings.audio_dir)]
     assert everything
     assert not [found for found in everything if b"whispered" in found]
 
@@ -88,7 +88,7 @@ async def test_a_file_beyond_the_callers_jobs_in_flight_is_refused_alone(setting
     assert '"inflight";q=2' in answer.headers["ratelimit-policy"]
     assert [item["status"] for item in batch["items"]] == [202, 202, 429]
     assert batch["items"][2]["problem"]["violated_policies"] == ["inflight"]
-    assert len(list(app.state.services.settings.audio_dir.iterdir())) == 2
+    assert len(audio_files(app.state.services.settings.audio_dir)) == 2
 
 
 async def test_a_file_that_cannot_be_stored_is_refused_alone(

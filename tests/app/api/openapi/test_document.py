@@ -35,6 +35,7 @@ OF_JOBS = {
     "audio_no_stream",
     "model_output_invalid",
     "worker_lost",
+    "audio_lost",
     "model_unavailable",
     "gpu_out_of_memory",
     "timed_out",

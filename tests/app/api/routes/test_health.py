@@ -13,11 +13,15 @@ from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app
 from tests.app.conftest import client_of
+from tests.conftest import audio_files
 from tests.redis_servers import cluster, server
 
 pytestmark = pytest.mark.anyio
 
-CHECKS = {"redis", "redis_version", "storage", "memory", "durability", "replicas", "eviction", "decoder_sandbox"}
+CHECKS = {
+    *("redis", "redis_version", "storage", "deployment", "memory", "durability", "replicas", "eviction"),
+    "decoder_sandbox",
+}
 SETTINGS = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 
 
@@ -34,7 +38,7 @@ async def test_a_service_in_order_is_ready(client: httpx.AsyncClient, services: 
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert answer.json() == {"status": "ready", "checks": {name: {"status": "ok"} for name in CHECKS}}
-    assert list(services.settings.audio_dir.iterdir()) == []
+    assert audio_files(services.settings.audio_dir) == []
 
 
 async def test_readiness_answers_by_its_other_name_too(client: httpx.AsyncClient) -> None:
@@ -70,6 +74,15 @@ async def test_storage_that_is_gone_is_not_ready(client: httpx.AsyncClient, serv
     services.settings.audio_dir.rmdir()
     answer = await client.get("/readyz")
     assert answer.json()["checks"]["storage"]["status"] == "failed"
+
+
+async def test_the_storage_of_another_deployment_is_not_ready(client: httpx.AsyncClient, services: Services) -> None:
+    services.storage.create_marker("dep_other")
+    answer = await client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["deployment"]["status"] == "failed"
+    assert "Redis does not know" in answer.json()["checks"]["deployment"]["detail"]
+    assert str(services.storage) not in answer.text
 
 
 async def test_a_redis_that_forgets_is_named_and_still_ready(client: httpx.AsyncClient, config: Redis) -> None:

@@ -11,6 +11,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem, problem_object
 from app.core.redis_client import text
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
+from tests.conftest import audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +30,7 @@ async def test_a_queued_job_is_canceled_at_once_with_its_audio(
     body = answer.json()
     assert (answer.status_code, body["status"], body["status_reason"]) == (200, "canceled", "by_client")
     assert (body["done"], body["queue"]) == (True, None)
-    assert list(services.settings.audio_dir.iterdir()) == []
+    assert audio_files(services.settings.audio_dir) == []
     assert services.queue.rq.job_ids == []
     assert jobs.start(job.id, max_attempts=3, lease_s=60) is None
 
@@ -44,7 +45,7 @@ async def test_a_running_job_is_asked_to_stop(
     assert answer.json()["cancel_requested_at"]
     assert answer.headers["retry-after"] == "1"
     assert jobs.report(run, progress={}) is RunSignal.BY_CLIENT
-    assert len(list(services.settings.audio_dir.iterdir())) == 1, "the run still reads it"
+    assert len(audio_files(services.settings.audio_dir)) == 1, "the run still reads it"
 
 
 async def test_a_second_request_to_stop_changes_nothing(client: httpx.AsyncClient, jobs: JobStateMachine) -> None:
@@ -85,7 +86,7 @@ async def test_a_deleted_job_is_gone_with_all_that_it_owned(
         gone = await client.request(method, f"/jobs/{job.id}{path}")
         assert (gone.status_code, gone.json()["code"]) == (410, "job_expired")
         assert gone.json()["expired_at"]
-    assert list(services.settings.audio_dir.iterdir()) == []
+    assert audio_files(services.settings.audio_dir) == []
     assert redis.keys(f"*{job.id}*") == [f"apex:gone:{job.id}".encode()]
     assert (await client.get("/jobs")).json()["items"] == []
     assert (await client.get("/capacity")).json()["jobs_running"] == 0

@@ -11,6 +11,7 @@ from rq.serializers import JSONSerializer
 from app.api.dependencies import Services
 from tests.app.api.asgi import RAW, WAV, form, part
 from tests.app.api.track_requests import post_form, stored
+from tests.conftest import audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -73,5 +74,5 @@ async def test_a_file_name_reaches_nothing(client: httpx.AsyncClient, services: 
     answer = await post_form(client, form(part("file", WAV, filename=filename)))
     job_id = answer.json()["id"]
     assert answer.status_code == 202
-    assert [file.name for file in services.settings.audio_dir.iterdir()] == [job_id]
+    assert [file.name for file in audio_files(services.settings.audio_dir)] == [job_id]
     assert not filename or filename not in json.dumps(answer.json(), ensure_ascii=False)

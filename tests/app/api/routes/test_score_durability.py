@@ -14,11 +14,12 @@ from app.api.dependencies import Services
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage, PartialFile
+from app.core.storage.local import MARKER, AudioStorage, PartialFile
 from app.main import create_app
 from tests.app.api.asgi import RAW, SECRET, WAV
 from tests.app.api.track_requests import left_behind
 from tests.app.conftest import client_of
+from tests.conftest import audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +62,17 @@ async def test_without_redis_nothing_is_accepted_and_nothing_kept(settings: ApiS
         answer = await client.post("/score", content=WAV, headers=RAW)
     assert (answer.status_code, answer.json()["code"]) == (503, "redis_unavailable")
     assert answer.headers["retry-after"] == "2"
-    assert list(settings.audio_dir.iterdir()) == []
+    assert audio_files(settings.audio_dir) == []
+
+
+async def test_a_storage_that_was_unmounted_takes_no_upload(client: httpx.AsyncClient, services: Services) -> None:
+    assert (await client.post("/score", content=WAV, headers=RAW)).status_code == 202
+    (services.settings.audio_dir / MARKER).unlink()
+    before = left_behind(services)
+    answer = await client.post("/score", content=WAV + b"\0", headers=RAW)
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+    assert answer.headers["retry-after"]
+    assert left_behind(services) == before
 
 
 async def test_a_redis_that_never_answers_is_given_up(settings: ApiSettings) -> None:

@@ -25,7 +25,7 @@ from app.main import create_app
 from tests.app.api.asgi import FORM, WAV, track_form
 from tests.app.api.live import Live, eventually, live
 from tests.app.api.server.sockets import LAST, LIVEZ, connect, exchange, statuses
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 #: A full run sends a thousand: N_ABORTS=1000.
 N_ABORTS = int(os.environ.get("N_ABORTS", "60"))
@@ -43,7 +43,7 @@ def served(settings: ApiSettings, redis: object) -> Iterator[Live]:
     app: FastAPI = create_app(settings.model_copy(update={"upload_idle_timeout_s": IDLE_S}))
     with live(app, ConnectionLimits(timeouts_s={**TIMEOUTS_S, Phase.HEAD: HEAD_S})) as serving:
         yield serving
-        assert list(serving.services.settings.audio_dir.iterdir()) == []
+        assert audio_files(serving.services.settings.audio_dir) == []
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def test_a_client_that_leaves_anywhere_leaves_nothing_behind(served: Live) -> No
     before = descriptors(served)
     leave_at(served, request, lengths)
     eventually(lambda: descriptors(served) <= before + 2)
-    eventually(lambda: not list(served.services.settings.audio_dir.iterdir()))
+    eventually(lambda: not audio_files(served.services.settings.audio_dir))
     assert UnfinishedJobs(served.services.redis, KEYS).ids() == []
 
 

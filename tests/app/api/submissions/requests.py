@@ -16,6 +16,7 @@ from tests.app.api.asgi import (
     body_messages,
 )
 from tests.app.records import MODEL, RESULT, found
+from tests.conftest import audio_files
 
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43e8"'}
 OTHER_WAV = WAV[:-1] + b"\0"
@@ -35,7 +36,7 @@ def code(answer: httpx.Response) -> tuple[int, str]:
 
 
 def files(services: Services) -> list[str]:
-    return [file.name for file in services.settings.audio_dir.iterdir()]
+    return [file.name for file in audio_files(services.settings.audio_dir)]
 
 
 def jobs_of(services: Services, tenant: str = "open") -> list[str]:

@@ -25,7 +25,7 @@ from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.live import Live, live
 from tests.app.records import queued
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 from tests.ports import free_port
 
 MIB = 1024 * 1024
@@ -86,7 +86,7 @@ def test_a_large_upload_is_refused_before_a_megabyte_of_it_was_taken(
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"application/problem+json" in answer
     assert sent < MIB
-    assert list(server.services.settings.audio_dir.iterdir()) == []
+    assert audio_files(server.services.settings.audio_dir) == []
 
 
 def poured(connection: socket.socket, length: int) -> int:
@@ -187,7 +187,7 @@ def test_a_thousand_requests_at_once_with_one_key_make_one_job(server: Live, red
     assert len(bodies) == 1
     assert len(list(server.services.jobs.list_by_created("acme"))) == 1
     assert len(server.services.queue.rq.job_ids) == 1
-    assert len(list(server.services.settings.audio_dir.iterdir())) == 1
+    assert len(audio_files(server.services.settings.audio_dir)) == 1
 
 
 def test_a_key_is_in_no_log_whatever_is_done_with_it(data_dir: Path, redis_url: str, redis: Redis) -> None:

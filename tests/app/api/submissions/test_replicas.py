@@ -14,6 +14,7 @@ from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
 from tests.app.conftest import client_of
+from tests.conftest import audio_files
 from tests.redis_servers import Server, pair, until
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +86,7 @@ async def test_a_refused_track_without_a_key_is_no_job(
         assert refused.headers["retry-after"]
     assert jobs_of(master) == []
     assert master.llen("rq:queue:scores") == 0
-    assert list((data_dir / "audio").iterdir()) == []
+    assert list(audio_files(data_dir / "audio")) == []
 
 
 @pytest.mark.parametrize("path", ["/score", "/batches"])

@@ -15,7 +15,7 @@ from app.api.dependencies import Services
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.logging import JsonFormatter
 from tests.app.api.asgi import BOUNDARY, FORM, WAV, form, part, track_form
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -127,7 +127,7 @@ async def test_an_abusive_form_is_refused_early_and_leaves_nothing(
     assert 400 <= answer.status_code < 500
     assert upload.taken_bytes <= MAX_TAKEN_BYTES
     assert max(turns) < MAX_CALLS_IN_A_TURN
-    assert list(services.settings.audio_dir.iterdir()) == []
+    assert audio_files(services.settings.audio_dir) == []
     assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 

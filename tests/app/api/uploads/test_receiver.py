@@ -20,7 +20,7 @@ from app.core.storage.local import PartialFile
 from app.main import create_app
 from model.audio.containers import HEAD_BYTES
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
-from tests.conftest import KEYS
+from tests.conftest import KEYS, audio_files
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ def check_refused(answer: Answer, status: int, code: str) -> None:
 
 def check_nothing_left(app: FastAPI) -> None:
     services: Services = app.state.services
-    assert list(services.settings.audio_dir.iterdir()) == []
+    assert audio_files(services.settings.audio_dir) == []
     assert UnfinishedJobs(services.redis, KEYS).ids() == []
 
 

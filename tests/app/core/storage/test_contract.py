@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from app.core.deployment import Deployment, NotOurStorage
+from app.core.redis_keys import RedisKeys
 from app.core.storage.local import AudioStorage
 from app.core.storage.object_store import PART_BYTES, ObjectStorage
 from app.core.storage.protocol import Storage
 from tests.app.core.storage.conftest import object_storage
+from tests.conftest import KEYS
 
 BLOCK = 256 * 1024
 
@@ -115,9 +119,16 @@ def test_a_store_says_what_it_has_and_whether_it_deletes(storage: Storage) -> No
 
 
 def test_a_mark_is_made_once(storage: Storage) -> None:
-    if not isinstance(storage, ObjectStorage):
-        pytest.skip("a folder has none yet")
     assert storage.marker() is None
     assert storage.create_marker("mine") == "mine"
     assert storage.create_marker("yours") == "mine"
     assert storage.marker() == "mine"
+
+
+def test_it_belongs_to_the_deployment_that_came_first(storage: Storage, redis: Redis) -> None:
+    first, second = Deployment(redis, KEYS, storage), Deployment(redis, RedisKeys("stage"), storage)
+    first.require(storage.check_readable, storage.check_deletable)
+    with pytest.raises(NotOurStorage):
+        second.check()
+    first.check()
+    assert everything(storage) == []

@@ -1,5 +1,6 @@
 """Audio storage: what is durable, what is deleted, and that a key cannot leave the directory."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.core.problems import Problem
-from app.core.storage.local import AudioStorage, PartialFile
+from app.core.storage.local import MARKER, AudioStorage, PartialFile
 
 
 @pytest.fixture
@@ -186,3 +187,56 @@ def test_free_room_is_known(storage: AudioStorage) -> None:
     assert storage.free_bytes() > 0
     storage.check_writable()
     assert names(storage) == []
+
+
+def test_a_marker_is_made_once(storage: AudioStorage) -> None:
+    assert storage.marker() is None
+    assert [storage.create_marker(name) for name in ("dep_1", "dep_2")] == ["dep_1", "dep_1"]
+    assert storage.marker() == "dep_1"
+    assert names(storage) == [MARKER]
+
+
+def test_a_marker_is_made_where_there_are_no_hard_links(storage: AudioStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert [storage.create_marker(name) for name in ("dep_1", "dep_2")] == ["dep_1", "dep_1"]
+    assert names(storage) == [MARKER]
+
+
+def test_no_sweep_takes_the_marker(storage: AudioStorage) -> None:
+    storage.create_marker("dep_1")
+    assert list(storage.orphans(older_than_s=-1.0)) == []
+
+
+def test_a_storage_that_is_gone_has_no_marker(storage: AudioStorage) -> None:
+    storage.directory.rmdir()
+    assert storage.marker() is None
+
+
+@pytest.mark.parametrize(("mode", "is_fit"), [(0o700, True), (0o1777, False), (0o777, True)])
+def test_a_folder_keeps_files_of_others_by_its_sticky_bit(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, mode: int, is_fit: bool
+) -> None:
+    storage.directory.chmod(mode)
+    monkeypatch.setattr(os, "geteuid", lambda: storage.directory.stat().st_uid + 1)
+    if is_fit:
+        storage.check_deletable()
+    else:
+        with pytest.raises(PermissionError, match="sticky"):
+            storage.check_deletable()
+
+
+def test_a_file_that_cannot_be_read_is_found_before_a_job_meets_it(
+    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_storage: AudioStorage, _key: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    storage.create_marker("dep_1")
+    monkeypatch.setattr(AudioStorage, "open", refuse)
+    storage.check_readable()
+    stored(storage, "job_1", b"abc")
+    with pytest.raises(PermissionError):
+        storage.check_readable()
