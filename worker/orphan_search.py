@@ -63,7 +63,8 @@ class OrphanSearch:
         return window
 
     def _suspects(self, window: Window) -> list[str]:
-        strays = self.unfinished.strays([job_id for job_id in window.unfinished if job_id not in set(window.waiting)])
+        waiting = set(window.waiting)
+        strays = self.unfinished.strays([job_id for job_id in window.unfinished if job_id not in waiting])
         return self._unlisted([*window.waiting, *strays])
 
     def _unlisted(self, job_ids: Iterable[str]) -> list[str]:
