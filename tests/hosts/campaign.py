@@ -121,8 +121,7 @@ def following(site: Site) -> Iterator[dict[str, Followers]]:
 
 def following_threads(followers: Mapping[str, Followers], *, seed: int) -> Iterator[Callable[..., None]]:
     for each in followers.values():
-        yield from readers(each.clients, 1, seed=seed)
-        yield from readers(each.polling, 1, seed=seed + 1)
+        yield from readers(each.polling, 1, seed=seed)
         yield partial(each.read_lists_until, seed=seed)
 
 

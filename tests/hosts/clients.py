@@ -1,4 +1,4 @@
-"""Clients that follow jobs: by asking again, by long polls, and by lists."""
+"""Clients that follow jobs, by long polls and by lists."""
 
 import random
 import threading
@@ -10,7 +10,7 @@ WAIT_S = 3
 
 
 class Followers:
-    """Clients of one service: `clients` send and read; the others only follow."""
+    """Clients of one service: `clients` send, and read lists; the others follow by long polls."""
 
     def __init__(self, url: str) -> None:
         self.history = History()

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 
+from app.core.misconfiguration import EXIT_MISCONFIGURED
 from tests.attack.clocks import CACHED_S
 from tests.faketime import DAY_S
 from tests.hosts.network import Host, send
@@ -99,6 +100,29 @@ def clock_off(victims: Victims, offsets_s: Sequence[int]) -> Inflict:
     return lambda site, dice: site.clocks.wrong(dice.choice(victims(site)).name, dice.choice(offsets_s))
 
 
+def stray(program: str) -> Inflict:
+    """A process of the service that has the storage of nobody."""
+    return lambda site, _dice: useless(site.stray, program)
+
+
+@contextmanager
+def worker_without_storage(site: Site, _dice: Random) -> Iterator[None]:
+    with site.stray.parted_from(site.store), useless(site.stray, "worker"):
+        yield
+
+
+@contextmanager
+def useless(host: Host, program: str) -> Iterator[None]:
+    """A process that must end as misconfigured, or wait; whether it harms jobs is judged at the end."""
+    process = host.start(program)
+    try:
+        yield
+        if (status := process.poll()) not in (None, EXIT_MISCONFIGURED):
+            raise AssertionError(f"{program} ended with {status}")
+    finally:
+        host.crash()
+
+
 def edge(site: Site) -> Sequence[Host]:
     return [site.edge]
 
@@ -133,6 +157,8 @@ def redis_hosts(site: Site) -> Sequence[Host]:
 
 #: A Sentinel has been silent for 2 s before it is replaced, and a master before there is another.
 FAILOVER_S = (4.0, 9.0)
+#: So long that a process has started, and found out.
+STRAY_S = (6.0, 15.0)
 CLOCK_S = (2.0 * CACHED_S, 8.0)
 OFFSETS_S = (-90, 90, -DAY_S, DAY_S)
 #: Redis deletes what has expired by its own clock: it is off by less than any lifetime of what is looked for.
@@ -168,7 +194,7 @@ LANES = (
             Kind("staging host killed", on(staging, killed)),
             Kind("staging host cut off", on(staging, cut)),
         ],
-        share=0.45,
+        share=0.4,
     ),
     Lane(
         "Redis",
@@ -204,6 +230,15 @@ LANES = (
         ],
         share=0.15,
         rest_s=(2.0, 6.0),
+    ),
+    Lane(
+        "strays",
+        [
+            Kind("worker with another storage", stray("worker elsewhere"), STRAY_S),
+            Kind("front end with another storage", stray("front end elsewhere"), STRAY_S),
+            Kind("worker without storage", worker_without_storage, STRAY_S),
+        ],
+        share=0.05,
     ),
 )
 

@@ -22,7 +22,7 @@ from tests.hosts.redis_group import RedisGroup
 
 API_PORT = 8000
 STAGING = "staging"
-STORE_ADDRESS, STAGING_ADDRESS = address_of(41), address_of(51)
+STORE_ADDRESS, STAGING_ADDRESS, STRAY_ADDRESS = address_of(41), address_of(51), address_of(61)
 N_APIS, N_WORKERS, N_REDIS = 2, 3, 3
 START_S = 90.0
 #: A file system in memory: what is tried here is the death of processes, not the loss of power.
@@ -31,13 +31,17 @@ DATA = Path("/run/hosts")
 
 @dataclass(frozen=True)
 class Site:
-    """All hosts. `settings` are those that the services have in common, by namespace."""
+    """All hosts. `stray` has programs that must not be of use, and starts none by itself.
+
+    `environments` are the settings that the processes of a service have in common, by namespace.
+    """
 
     edge: Host
     apis: list[Host]
     workers: list[Host]
     staging: Host
     store: Host
+    stray: Host
     redis: RedisGroup
     clocks: Clocks
     environments: Mapping[str, Mapping[str, str]]
@@ -72,7 +76,7 @@ def running(directory: Path, *, n_processes: int) -> Iterator[Site]:
         wait_until_ready(site)
         yield site
     finally:
-        for host in site.hosts:
+        for host in [*site.hosts, site.stray]:
             host.crash()
 
 
@@ -95,6 +99,7 @@ def build(directory: Path, *, n_processes: int) -> Site:
         ],
         staging=host(STAGING, STAGING_ADDRESS, {"api": api(STAGING_ADDRESS, theirs), "worker": scoring(theirs)}),
         store=host("store", STORE_ADDRESS, {"s3": object_store.program(DATA / "store", STORE_ADDRESS)}),
+        stray=host("stray", STRAY_ADDRESS, strays(ours)),
         redis=RedisGroup(
             [
                 host(f"redis-{number}", address, redis_group.programs(DATA / address, address, master=master))
@@ -131,6 +136,16 @@ def api(address: str, environment: Mapping[str, str]) -> Program:
 
 def scoring(environment: Mapping[str, str]) -> Program:
     return Program([sys.executable, *worker.PROGRAM], environment)
+
+
+def strays(environment: Mapping[str, str]) -> dict[str, Program]:
+    """Processes of a service that are misconfigured, but for `worker`."""
+    elsewhere = {**environment, "APEX_STORAGE_URL": f"{object_store.URL}-of-nobody"}
+    return {
+        "worker": scoring(environment),
+        "worker elsewhere": scoring(elsewhere),
+        "front end elsewhere": api(STRAY_ADDRESS, elsewhere),
+    }
 
 
 def wait_until_ready(site: Site) -> None:
