@@ -13,7 +13,7 @@ from app.api.dependencies import Services
 from app.api.middleware import RequestMiddleware
 from app.api.openapi import document
 from app.api.routes import batches, capacity, compare, docs, health, jobs, model, problems, score
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.room import Reservations
 

@@ -24,7 +24,7 @@ from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.opening import open_storage
 from tests.chaos import process

@@ -15,7 +15,7 @@ from app.cli.embedded_redis import EmbeddedRedis
 from app.cli.embedded_s3 import embedded_s3
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 from app.core.settings import DEFAULT_NAMESPACE
 from app.core.storage.local import MARKER
 from tests.e2e.service import Json, Service, running

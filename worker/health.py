@@ -9,7 +9,7 @@ import sys
 from rq import Queue, Worker
 
 from app.core.misconfiguration import ends_if_misconfigured
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import WorkerSettings, load_settings
 
 

@@ -8,9 +8,9 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.misconfiguration import ends_if_misconfigured
+from app.core.redis.client import connect
 from app.core.redis.replicas import Replicas
 from app.core.redis.server import check_at_start
-from app.core.redis_client import connect
 from app.core.settings import ServiceSettings, WorkerSettings, load_settings
 from app.core.storage.opening import open_storage
 from worker import environment

@@ -18,8 +18,8 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.misconfiguration import EXIT_MISCONFIGURED, ends_if_misconfigured, named_by_settings
+from app.core.redis.client import connect
 from app.core.redis.replicas import Replicas
-from app.core.redis_client import connect
 from app.core.settings import WorkerSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
 from app.core.storage.opening import open_storage

@@ -26,8 +26,8 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs, slices
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
+from app.core.redis.client import text
 from app.core.redis.replicas import unconfirmed_is_kept
-from app.core.redis_client import text
 from app.core.storage.keys import job_id_of
 from app.core.storage.protocol import Storage
 from app.core.stored import set_aside

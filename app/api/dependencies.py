@@ -27,8 +27,8 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
 from app.core.misconfiguration import named_by_settings
+from app.core.redis.client import connect_for_notifications
 from app.core.redis.replicas import Replicas
-from app.core.redis_client import connect_for_notifications
 from app.core.settings import ApiSettings
 from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage

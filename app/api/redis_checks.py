@@ -15,9 +15,9 @@ from app.core import stored
 from app.core.jobs.queue import ScoreQueue
 from app.core.redis.connections import NoMaster
 from app.core.redis.failure import explained
+from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import n_alive
 from app.core.redis.server import fault_of
-from app.core.redis_keys import RedisKeys
 
 Info = Mapping[str, Any]
 

@@ -8,9 +8,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
+from app.core.redis.client import connect
 from app.core.redis.failure import explained
 from app.core.redis.replicas import NotReplicated
-from app.core.redis_client import connect
 from app.core.settings import ServiceSettings
 from model.domain import ApexError
 

@@ -18,9 +18,9 @@ from app.core import stored
 from app.core.jobs.store import JobStore
 from app.core.lua.script import LuaScript
 from app.core.misconfiguration import Misconfigured
+from app.core.redis.client import text
 from app.core.redis.failure import explained
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 from app.core.storage.protocol import Storage
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from app.core.callers import Limits
 from app.core.jobs.backlog import BacklogLimits
 from app.core.misconfiguration import Misconfigured
+from app.core.redis.keys import RedisKeys
 from app.core.redis.url import BadRedisUrl, RedisUrl
-from app.core.redis_keys import RedisKeys
 from app.core.storage.location import FOLDER, Location, parse_location
 from model.domain import AudioLimits
 

@@ -11,7 +11,7 @@ from app.core import stored
 from app.core.jobs.queue import HEARTBEAT_AT, MISSING_LAYERS, MODEL_VERSION
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from rq import Worker
 from rq.job import Job as RqJob
 
 from app.core.jobs.models import Job, JobState, new_job_id
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.core.worker_info import WorkerInfo

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import DEFAULT_NAMESPACE
 from tests.chaos.campaign import OnProgress, Pace, readers, reporting, settled, threads
 from tests.chaos.history import Json, Verdict, judge

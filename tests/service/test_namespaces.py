@@ -16,7 +16,7 @@ from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_client import text
+from app.core.redis.client import text
 from app.core.settings import ApiSettings
 from app.core.storage.local import AudioStorage
 from app.main import create_app

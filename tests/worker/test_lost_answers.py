@@ -9,7 +9,7 @@ from rq.job import Job as RqJob
 
 from app.core.jobs.models import Job, JobState, Orphan, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.storage.local import AudioStorage
 from tests.app.records import queued
 from tests.conftest import state_machine

@@ -21,9 +21,9 @@ from redis import Redis
 from app.core import stored
 from app.core.callers import FORMER_SCOPES, SCOPES, Limits
 from app.core.printable import printable
+from app.core.redis.client import redis_now_s, text
+from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import Replicas
-from app.core.redis_client import redis_now_s, text
-from app.core.redis_keys import RedisKeys
 from model.domain import ApexError
 from model.files import atomic_write
 

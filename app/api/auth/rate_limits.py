@@ -15,8 +15,8 @@ from redis import Redis
 from app.core.callers import Caller
 from app.core.lua.script import LuaScript
 from app.core.problems import Problem
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import text
+from app.core.redis.keys import RedisKeys
 
 MINUTE_S = 60
 DAY_S = 24 * 60 * 60

@@ -18,8 +18,8 @@ from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
-from app.core.redis_client import redis_now_s
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import redis_now_s
+from app.core.redis.keys import RedisKeys
 
 #: The id of a job, or the problem of a file that got none.
 Item = str | Json

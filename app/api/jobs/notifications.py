@@ -18,9 +18,9 @@ from redis.exceptions import ConnectionError
 from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
+from app.core.redis.client import text
 from app.core.redis.failure import brief
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,8 @@ from redis.exceptions import RedisError
 
 from app.core.jobs.models import new_job_id
 from app.core.lua.script import LuaScript
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import text
+from app.core.redis.keys import RedisKeys
 
 log = logging.getLogger(__name__)
 

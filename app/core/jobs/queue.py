@@ -14,7 +14,7 @@ from rq.worker import WorkerStatus
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from app.core import stored
-from app.core.redis_client import epoch_s, text
+from app.core.redis.client import epoch_s, text
 
 #: The one task there is. A name in the queue, not of a module: what an older version enqueued must still run.
 TASK_NAME = "worker.tasks.score_track"

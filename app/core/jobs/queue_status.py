@@ -9,8 +9,8 @@ from redis import Redis
 from app.core import stored
 from app.core.jobs.backlog import Backlog
 from app.core.jobs.models import Job, QueuePosition, Run
-from app.core.redis_client import redis_now_s, text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import redis_now_s, text
+from app.core.redis.keys import RedisKeys
 
 #: Under which name the sum of all tenants is stored. No tenant has it.
 ALL_TENANTS = ""

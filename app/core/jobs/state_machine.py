@@ -42,9 +42,9 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
+from app.core.redis.client import text
+from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import Replicas
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
 
 #: Why `create.lua` made no job.
 CREATE_ERRORS: Mapping[str, type[Exception]] = {

@@ -14,8 +14,8 @@ from redis.exceptions import ResponseError
 from app.core import stored
 from app.core.jobs.models import Event, Job, JobState
 from app.core.json_types import Json
-from app.core.redis_client import text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import text
+from app.core.redis.keys import RedisKeys
 
 #: Ids that `list_by_created` reads in one round trip.
 PAGE_SIZE = 200

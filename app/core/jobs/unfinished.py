@@ -11,8 +11,8 @@ from app.core.jobs.models import FINAL_STATES, Job, JobState, Orphan
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
-from app.core.redis_client import redis_now_s, text
-from app.core.redis_keys import RedisKeys
+from app.core.redis.client import redis_now_s, text
+from app.core.redis.keys import RedisKeys
 
 #: The lease of a record that an older version wrote, which does not tell its length, is no longer than this.
 LONGEST_LEASE_S = 3600.0

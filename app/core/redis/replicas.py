@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from app.core.misconfiguration import Misconfigured
+from app.core.redis.client import connect
 from app.core.redis.failure import explained
-from app.core.redis_client import connect
 
 log = logging.getLogger(__name__)
 

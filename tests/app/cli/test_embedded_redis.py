@@ -18,7 +18,7 @@ from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from tests.conftest import KEYS, state_machine
 from tests.mounts import filled, may_mount, small_disk
 

@@ -15,7 +15,7 @@ from app.core.deployment import Deployment, NotOurStorage
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.misconfiguration import Misconfigured
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.storage.local import MARKER, AudioStorage
 from tests.conftest import KEYS
 from tests.worker.fakes import accepted

@@ -13,7 +13,7 @@ from app.api.jobs.notifications import JobNotifications, TenantTooManyListeners,
 from app.cli.embedded_redis import EmbeddedRedis
 from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
-from app.core.redis_client import connect_for_notifications
+from app.core.redis.client import connect_for_notifications
 from tests.conftest import KEYS
 from tests.proxy import proxy
 from tests.redis_servers import pair

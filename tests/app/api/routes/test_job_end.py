@@ -9,7 +9,7 @@ from app.api.schemas.fields import timestamp
 from app.core.jobs.models import RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem, problem_object
-from app.core.redis_client import text
+from app.core.redis.client import text
 from tests.app.records import expire, found, queued, running, stored_audio, succeeded
 from tests.conftest import audio_files
 

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from app.core.redis import replicas
-from app.core.redis_client import connect
+from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV

@@ -14,7 +14,7 @@ from app.core.jobs.models import Job, Orphan, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
-from app.core.redis_client import text
+from app.core.redis.client import text
 from app.core.storage.local import AudioStorage
 from tests.app.records import queued
 from tests.conftest import KEYS, state_machine

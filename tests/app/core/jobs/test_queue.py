@@ -12,7 +12,7 @@ from rq.utils import utcformat
 from app.core.jobs.models import new_job_id
 from app.core.jobs.queue import HEARTBEAT_MAX_AGE_S, TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.redis_client import text
+from app.core.redis.client import text
 from tests.app.records import enqueue_by_rq, live_worker, queued
 
 

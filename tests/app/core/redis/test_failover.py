@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.core.redis.client import connect
 from app.core.redis.connections import NoMaster
-from app.core.redis_client import connect
 from tests.proxy import Proxy, proxy
 from tests.redis_servers import MASTER_NAME, Server, fail_over, pair, sentinel, swap, until
 

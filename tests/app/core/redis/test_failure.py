@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.core.redis.client import connect, connect_for_notifications
 from app.core.redis.failure import brief, explained
-from app.core.redis_client import connect, connect_for_notifications
 from tests.redis_servers import Server, server
 from tests.tls import Certificates, make_certificates, tls_in_front_of
 

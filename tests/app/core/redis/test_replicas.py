@@ -7,9 +7,9 @@ import pytest
 
 from app.core.jobs.models import JobState
 from app.core.redis import replicas
+from app.core.redis.client import connect
+from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import NotReplicated, Replicas
-from app.core.redis_client import connect
-from app.core.redis_keys import RedisKeys
 from tests.conftest import state_machine
 from tests.proxy import proxy
 from tests.redis_servers import Server, pair, swap

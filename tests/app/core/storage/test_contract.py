@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from app.core.deployment import Deployment, NotOurStorage
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 from app.core.storage.local import AudioStorage
 from app.core.storage.object_store import PART_BYTES, ObjectStorage
 from app.core.storage.protocol import Storage

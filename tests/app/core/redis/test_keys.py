@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.core.redis_keys import RedisKeys
+from app.core.redis.keys import RedisKeys
 from app.core.settings import ServiceSettings
 
 
