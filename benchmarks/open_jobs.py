@@ -26,7 +26,7 @@ from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import live
@@ -75,7 +75,7 @@ def calls(client: httpx.Client, machine: JobStateMachine, job: Job, folder: Path
         return client.post("/score", content=WAV, headers=RAW).raise_for_status()
 
     return {
-        "a pass of the reconciler": Reconciler(machine, AudioStorage(folder), max_attempts=3).run,
+        "a pass of the reconciler": Reconciler(machine, FolderStorage(folder), max_attempts=3).run,
         "GET /jobs": partial(get, "/jobs"),
         "GET /jobs/{id}, in the middle of the queue": partial(get, f"/jobs/{job.id}"),
         "GET /capacity": partial(get, "/capacity"),

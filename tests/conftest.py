@@ -17,7 +17,7 @@ from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis.keys import RedisKeys
 from app.core.settings import DEFAULT_NAMESPACE
-from app.core.storage.local import MARKER
+from app.core.storage.folder import MARKER
 from tests.e2e.service import Json, Service, running
 
 #: The names under which every test looks.

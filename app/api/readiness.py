@@ -18,7 +18,7 @@ from app.api.schemas.health import Check
 from app.core.deployment import Deployment, NotOurStorage
 from app.core.problems import Problem
 from app.core.redis.failure import explained
-from app.core.storage.local import MIN_FREE_UPLOADS
+from app.core.storage.folder import MIN_FREE_UPLOADS
 from app.core.storage.protocol import Storage
 
 Checks = dict[str, Check]

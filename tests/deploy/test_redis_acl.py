@@ -18,7 +18,7 @@ from rq.job import Job as RqJob
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
@@ -112,7 +112,7 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: R
     with connect(url_of("worker", guarded), max_retries=1) as redis:
         machine = state_machine(redis)
         queue = machine.queue
-        storage = AudioStorage(data_dir / "audio")
+        storage = FolderStorage(data_dir / "audio")
         reconciler = Reconciler(machine=machine, storage=storage, max_attempts=3, ended={"dead": False})
         machine.start(lost.id, max_attempts=3, lease_s=60, worker="dead")
         machine.start(spent.id, max_attempts=1, lease_s=-1)

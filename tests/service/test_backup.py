@@ -8,7 +8,7 @@ from redis import Redis
 from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.conftest import KEYS
 from tests.redis_servers import server
 from tests.worker.fakes import accepted, outcome, score_track
@@ -33,7 +33,7 @@ def test_a_copy_of_the_append_only_file_becomes_a_redis_that_goes_on(tmp_path: P
         shutil.copytree(tmp_path / "old" / AOF, tmp_path / "new" / AOF)
     with server(tmp_path / "new", *KEPT) as new, new.client() as redis:
         machine = machine_of(redis)
-        Reconciler(machine=machine, storage=AudioStorage(tmp_path / "audio"), max_attempts=3).run()
+        Reconciler(machine=machine, storage=FolderStorage(tmp_path / "audio"), max_attempts=3).run()
         worker(score_track(machine, tmp_path)).work(burst=True)
         assert outcome(machine, finished) == before
         ended = [outcome(machine, job) for job in (finished, running, waiting)]

@@ -11,7 +11,7 @@ from redis import Redis
 from app.core.deployment import Deployment
 from app.core.misconfiguration import Misconfigured
 from app.core.settings import WorkerSettings
-from app.core.storage.local import MARKER, AudioStorage
+from app.core.storage.folder import MARKER, FolderStorage
 from tests.app.test_main import environment
 from tests.conftest import KEYS
 from worker.main import supervised
@@ -28,7 +28,7 @@ def ended(program: str, env: dict[str, str]) -> tuple[int, str]:
 def test_a_folder_that_is_not_mounted_ends_a_start(
     program: str, redis: Redis, redis_url: str, data_dir: Path, tmp_path: Path
 ) -> None:
-    Deployment(redis, KEYS, AudioStorage(data_dir / "audio")).require()
+    Deployment(redis, KEYS, FolderStorage(data_dir / "audio")).require()
     status, said = ended(program, environment(tmp_path / "unmounted", redis_url))
     assert status == 78
     assert said.startswith(f"apex: the storage {tmp_path}/unmounted/audio is refused: it lacks the marker")
@@ -39,16 +39,16 @@ def test_a_folder_that_is_not_mounted_ends_a_start(
 def test_a_worker_without_a_right_to_the_files_of_others_does_not_start(
     redis: Redis, redis_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch, right: str
 ) -> None:
-    def refuse(storage: AudioStorage) -> None:
+    def refuse(storage: FolderStorage) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(storage))
 
-    monkeypatch.setattr(AudioStorage, right, refuse)
+    monkeypatch.setattr(FolderStorage, right, refuse)
     with pytest.raises(Misconfigured, match=f"{data_dir}/audio cannot be used: Permission denied"):
         supervised(WorkerSettings(data_dir=data_dir, redis_url=redis_url), [])
 
 
 def test_a_storage_is_adopted_by_a_command(redis: Redis, redis_url: str, data_dir: Path) -> None:
-    storage = AudioStorage(data_dir / "audio")
+    storage = FolderStorage(data_dir / "audio")
     storage.create_marker("dep_other")
     command = [sys.executable, "-m", "app.cli", "storage", "adopt", "--data-dir", str(data_dir)]
     done = subprocess.run([*command, "--redis-url", redis_url], capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from redis import Redis
 from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.main import create_app
 from tests import mounts
 from tests.app.api.asgi import RAW, WAV
@@ -53,7 +53,7 @@ def test_uploads_to_a_disk_that_fills_are_kept_whole_or_refused(
     data_dir: Path, redis_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
     if not checked:
-        monkeypatch.setattr(AudioStorage, "free_bytes", lambda _storage: 1 << 40)
+        monkeypatch.setattr(FolderStorage, "free_bytes", lambda _storage: 1 << 40)
     with (
         small_disk(data_dir / "audio", 8 * MIB),
         live(app_on(data_dir, redis_url)) as serving,

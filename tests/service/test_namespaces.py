@@ -18,7 +18,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis.client import text
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import live
@@ -90,7 +90,7 @@ class Side:
 
     def work(self) -> None:
         task = score_track(self.machine, self.settings.data_dir)
-        task.storage = AudioStorage(self.settings.audio_dir)
+        task.storage = FolderStorage(self.settings.audio_dir)
         task.deployment = Deployment(self.redis, self.settings.redis_keys, task.storage)
         task.queue_status = QueueStatus(self.redis, self.settings.redis_keys)
         worker(task, queue_name=self.settings.rq_queue_name).work(burst=True, logging_level="WARNING")

@@ -12,7 +12,7 @@ from app.core.deployment import Deployment
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.storage.protocol import Storage
 from model.audio.decoder import Decoder
 from model.domain import AudioFacts, AudioWarning
@@ -91,7 +91,7 @@ def score_track(
     audio: AudioFiles | None = None,
 ) -> ScoreTrack:
     """The real task with fake parts."""
-    storage = storage or AudioStorage(data_dir / "audio")
+    storage = storage or FolderStorage(data_dir / "audio")
     return ScoreTrack(
         machine=machine,
         queue_status=QueueStatus(machine.redis, KEYS),
@@ -110,7 +110,7 @@ def score_track(
 def accepted(machine: JobStateMachine, data_dir: Path, **values: Any) -> Job:
     """A job as the front end leaves it: audio stored, record written, queued."""
     job_id = new_job_id()
-    with AudioStorage(data_dir / "audio").receive(job_id) as part:
+    with FolderStorage(data_dir / "audio").receive(job_id) as part:
         part.append(b"audio")
         part.commit()
     audio = {"bytes": 5, "container": "wav"}

@@ -21,7 +21,7 @@ from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue import HEARTBEAT_AT
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.api.asgi import WAV
 from tests.conftest import KEYS, state_machine
 from tests.faketime import clock, set_clock
@@ -83,7 +83,7 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Elsewhere:
 
 
 def reconciler(machine: JobStateMachine, data_dir: Path) -> Reconciler:
-    return Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    return Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
 
 
 def test_a_front_end_with_a_wrong_clock_makes_jobs_that_are_run(
@@ -132,9 +132,9 @@ def test_a_reconciler_with_a_wrong_clock_leaves_young_audio_and_live_runs(
     code = (
         WORKER.rpartition("worker(")[0]
         + """
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from worker.reconciler import Reconciler
-reconciler = Reconciler(machine=machine, storage=AudioStorage(Path(sys.argv[2]) / "audio"), max_attempts=3)
+reconciler = Reconciler(machine=machine, storage=FolderStorage(Path(sys.argv[2]) / "audio"), max_attempts=3)
 assert [reconciler.run(), reconciler.run()] == [[], []]
 """
     )

@@ -10,7 +10,7 @@ from rq.job import Job as RqJob
 from app.core.jobs.models import Job, JobState, Orphan, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis.client import connect
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.records import queued
 from tests.conftest import state_machine
 from tests.proxy import Proxy, proxy
@@ -48,7 +48,7 @@ def test_a_run_survives_a_lost_answer(
 
 def test_a_creation_of_unknown_outcome_makes_one_job(machine: JobStateMachine, between: Proxy, data_dir: Path) -> None:
     """The front end tries once; the record and the queue agree on what came of it."""
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
     job = Job(id=new_job_id(), storage_key="x")
     with connect(between.url, max_retries=0) as client:
         far = state_machine(client)

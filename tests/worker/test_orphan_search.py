@@ -8,7 +8,7 @@ import pytest
 from app.core.jobs import unfinished
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.records import queued, running
 from worker import orphan_search
 from worker.reconciler import Reconciler
@@ -25,7 +25,7 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def reconciler(machine: JobStateMachine, data_dir: Path) -> Reconciler:
-    return Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    return Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
 
 
 def waiting(machine: JobStateMachine, n_jobs: int = N_JOBS) -> list[Job]:

@@ -13,7 +13,7 @@ from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, queued
 from tests.conftest import KEYS, state_machine
@@ -25,7 +25,7 @@ from worker.reconciler import Reconciler
 
 @pytest.fixture
 def reconciler(machine: JobStateMachine, data_dir: Path) -> Reconciler:
-    return Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    return Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
 
 
 def unqueued(machine: JobStateMachine, data_dir: Path) -> Job:
@@ -204,7 +204,7 @@ def test_what_a_dead_worker_held_is_queued_again_at_once(machine: JobStateMachin
     job = unqueued(machine, data_dir)
     machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
     ended = dict[str, bool]()
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3, ended=ended)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3, ended=ended)
     assert [reconciler.run(), reconciler.run()] == [[], []]
     ended["instance 1"] = False
     assert reconciler.run() == [job.id]
@@ -215,7 +215,7 @@ def test_a_job_whose_worker_the_kernel_ended_for_lack_of_memory_keeps_its_attemp
     machine: JobStateMachine, data_dir: Path
 ) -> None:
     job, ended = accepted(machine, data_dir), {"instance 1": True}
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3, ended=ended)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3, ended=ended)
     for _ in range(4):
         machine.redis.delete(*machine.queue.keys(job.id)[1:])
         machine.start(job.id, max_attempts=3, lease_s=60, worker="instance 1")
@@ -351,7 +351,7 @@ def test_nothing_is_reconciled_while_redis_is_away(data_dir: Path) -> None:
     away = Redis(host="127.0.0.1", port=1)
     reconciler = Reconciler(
         machine=state_machine(away),
-        storage=AudioStorage(data_dir / "audio"),
+        storage=FolderStorage(data_dir / "audio"),
         max_attempts=3,
     )
     assert reconciler.run() == []

@@ -15,7 +15,7 @@ from redis import Redis
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import WorkerSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.api.live import eventually
 from tests.chaos import process
 from tests.chaos.scripted import Script, scores
@@ -33,7 +33,7 @@ class Bench:
 
     def __init__(self, machine: JobStateMachine, data_dir: Path, supervisor: Supervisor) -> None:
         self.machine = machine
-        self.storage = AudioStorage(data_dir / "audio")
+        self.storage = FolderStorage(data_dir / "audio")
         self.supervisor = supervisor
 
     def submit(self, script: Script) -> Job:

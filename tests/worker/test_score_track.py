@@ -16,7 +16,7 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import JsonFormatter
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from model.audio.sandbox.forkserver import ForkServerError
 from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.conftest import KEYS
@@ -141,7 +141,7 @@ def test_a_job_costs_no_attempt_where_the_storage_is_not_the_right_one(
     machine: JobStateMachine, data_dir: Path, hand_back_s: float
 ) -> None:
     job = accepted(machine, data_dir)
-    Deployment(machine.redis, KEYS, AudioStorage(data_dir / "audio")).check()
+    Deployment(machine.redis, KEYS, FolderStorage(data_dir / "audio")).check()
     unmounted = score_track(machine, data_dir / "unmounted")
     unmounted.hand_back_s = hand_back_s
     for _ in range(4):

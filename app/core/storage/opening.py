@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from app.core.misconfiguration import Misconfigured, named_by_settings
 from app.core.settings import ServiceSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.storage.protocol import Storage
 
 
@@ -17,7 +17,7 @@ def open_storage(settings: ServiceSettings, *, scratch_bytes: Callable[[], int] 
     location = settings.storage_location
     if location.folder:
         with named_by_settings():
-            return AudioStorage(location.folder, scratch_bytes=scratch_bytes)
+            return FolderStorage(location.folder, scratch_bytes=scratch_bytes)
     # Brings a compiled extension, which a folder does not need.
     from app.core.storage.object_store import ObjectStorage
 

@@ -7,7 +7,7 @@ import pytest
 
 from app.api import readiness
 from app.api.dependencies import Services
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 def written(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An item for each file that a measurement writes."""
     files: list[str] = []
-    monkeypatch.setattr(AudioStorage, "check_writable", lambda _storage: files.append("one"))
+    monkeypatch.setattr(FolderStorage, "check_writable", lambda _storage: files.append("one"))
     return files
 
 
@@ -46,11 +46,11 @@ async def test_a_disk_that_hangs_is_not_ready_and_holds_one_thread(
 ) -> None:
     let_go, hanging = threading.Event(), list[str]()
 
-    def hang(_storage: AudioStorage) -> None:
+    def hang(_storage: FolderStorage) -> None:
         hanging.append("one")
         let_go.wait()
 
-    monkeypatch.setattr(AudioStorage, "check_writable", hang)
+    monkeypatch.setattr(FolderStorage, "check_writable", hang)
     monkeypatch.setattr(readiness, "TIMEOUT_S", 0.1)
     for _ in range(10):
         assert await services.readiness.checks() == dict.fromkeys(readiness.CHECKS, readiness.NO_ANSWER)

@@ -21,7 +21,7 @@ from app.core import stored
 from app.core.callers import Caller
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.api.asgi import RAW, WAV
 from tests.app.records import MODEL, key_of, live_worker, running, succeeded
 from tests.conftest import KEYS
@@ -78,7 +78,7 @@ class World:
             assert (await call).status_code in (200, 204)
 
     def is_repaired_and_worked_off(self) -> None:
-        storage = AudioStorage(self.data_dir / "audio")
+        storage = FolderStorage(self.data_dir / "audio")
         reconciler = Reconciler(machine=self.machine, storage=storage, max_attempts=3)
         for _ in range(3):
             reconciler.run()

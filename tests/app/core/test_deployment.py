@@ -16,18 +16,18 @@ from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.client import connect
-from app.core.storage.local import MARKER, AudioStorage
+from app.core.storage.folder import MARKER, FolderStorage
 from tests.conftest import KEYS
 from tests.worker.fakes import accepted
 
 N_STARTS = 8
 
 
-def folder(path: Path) -> AudioStorage:
-    return AudioStorage(path / "audio")
+def folder(path: Path) -> FolderStorage:
+    return FolderStorage(path / "audio")
 
 
-def of(redis: Redis, storage: AudioStorage) -> Deployment:
+def of(redis: Redis, storage: FolderStorage) -> Deployment:
     return Deployment(redis, KEYS, storage)
 
 
@@ -76,7 +76,7 @@ def test_a_start_that_broke_off_between_redis_and_storage_is_made_good(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(AudioStorage, "create_marker", killed)
+        patch.setattr(FolderStorage, "create_marker", killed)
         with pytest.raises(KeyboardInterrupt):
             of(redis, folder(tmp_path)).check()
     of(redis, folder(tmp_path)).check()
@@ -191,7 +191,7 @@ def test_a_storage_that_does_not_answer_keeps_no_program_from_its_start(
     def away(*_: object) -> None:
         raise OSError(errno.EIO, "no answer")
 
-    monkeypatch.setattr(AudioStorage, "marker", away)
+    monkeypatch.setattr(FolderStorage, "marker", away)
     deployment = of(redis, folder(tmp_path))
     deployment.require()
     assert "not compared yet" in caplog.text
@@ -205,6 +205,6 @@ def test_a_folder_that_cannot_be_marked_is_refused_with_a_sentence(
     def read_only(*_: object) -> str:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(AudioStorage, "create_marker", read_only)
+    monkeypatch.setattr(FolderStorage, "create_marker", read_only)
     with pytest.raises(Misconfigured, match="audio cannot be used: Read-only file system"):
         of(redis, folder(tmp_path)).require()

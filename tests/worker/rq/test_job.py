@@ -14,7 +14,7 @@ from rq.serializers import JSONSerializer
 from app.core.jobs.models import JobState, new_job_id
 from app.core.jobs.queue import TASK_NAME, ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -84,7 +84,7 @@ def test_a_worker_reads_nothing_but_an_id_from_the_queue(machine: JobStateMachin
 def test_what_rq_cannot_read_is_queued_again(machine: JobStateMachine, queue: ScoreQueue, data_dir: Path) -> None:
     job = accepted(machine, data_dir)
     POISON["a string"](machine.redis, job.id)
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
     for _ in range(3):
         worker(score_track(machine, data_dir)).work(burst=True, logging_level="CRITICAL")
         reconciler.run()

@@ -8,7 +8,7 @@ from redis import Redis
 
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.worker_info import Published
 from tests.conftest import KEYS
 from tests.worker.fakes import FakeCard, FakeScorer, accepted, outcome, score_track
@@ -61,7 +61,7 @@ def test_a_job_whose_model_is_away_waits_says_why_and_keeps_nobody_busy(
     machine: JobStateMachine, data_dir: Path, redis: Redis
 ) -> None:
     job, other = accepted(machine, data_dir, model_version="away"), accepted(machine, data_dir, tenant="b")
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
     for _ in range(3):
         work(of_model(machine, data_dir, "here"))
         assert reconciler.run() == []
@@ -80,7 +80,7 @@ def test_a_job_that_the_list_of_its_model_has_lost_comes_to_a_worker_again(
     work(of_model(machine, data_dir, "here"))
     redis.delete(machine.queue.model_queue_key("away"))
     redis.hset(KEYS.record(job.id), "lease_until", "0")
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
     assert [reconciler.run(), reconciler.run()] == [[], [job.id]]
     work(of_model(machine, data_dir, "away"))
     assert outcome(machine, job).status is JobState.SUCCEEDED
@@ -91,7 +91,7 @@ def test_the_reconciler_counts_a_job_that_waits_for_its_model_only_while_it_does
 ) -> None:
     job = accepted(machine, data_dir, model_version="away")
     work(of_model(machine, data_dir, "here"))
-    reconciler = Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    reconciler = Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
     reconciler.run()
     assert reconciler.search.unreadable == {job.id}
     work(of_model(machine, data_dir, "away"))

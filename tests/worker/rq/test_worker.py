@@ -20,7 +20,7 @@ from app.core.jobs.models import JobState
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.signals import INSTANCE_ID_VAR
-from app.core.storage.local import MARKER
+from app.core.storage.folder import MARKER
 from app.core.worker_info import Published, WorkerInfo
 from model.domain import AudioSilent
 from tests.app.records import enqueue_by_rq, is_orphaned

@@ -17,7 +17,7 @@ from app.api.uploads.multipart import BATCH_FORM
 from app.core.callers import Limits
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartialFile
+from app.core.storage.folder import PartialFile
 from app.main import create_app
 from tests.app.api.asgi import WAV
 from tests.app.api.batches.requests import TEXT, files_of, finish, left_behind, read, send, wav

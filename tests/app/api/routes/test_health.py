@@ -10,7 +10,7 @@ from redis import Redis
 
 from app.api.dependencies import Services
 from app.core.settings import ApiSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.main import create_app
 from tests.app.conftest import client_of
 from tests.conftest import audio_files
@@ -64,7 +64,7 @@ async def test_without_redis_the_process_lives_and_is_not_ready(settings: ApiSet
 
 
 async def test_storage_without_room_is_not_ready(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AudioStorage, "free_bytes", lambda _storage: 1000)
+    monkeypatch.setattr(FolderStorage, "free_bytes", lambda _storage: 1000)
     answer = await client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["checks"]["storage"]["status"] == "failed"

@@ -14,7 +14,7 @@ from app.api.dependencies import Services
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.problems import Problem
 from app.core.settings import ApiSettings
-from app.core.storage.local import MARKER, AudioStorage, PartialFile
+from app.core.storage.folder import MARKER, FolderStorage, PartialFile
 from app.main import create_app
 from tests.app.api.asgi import RAW, SECRET, WAV
 from tests.app.api.track_requests import left_behind
@@ -47,7 +47,7 @@ async def test_a_storage_error_is_reported_and_leaves_nothing(
     def refuse(*_args: object, **_options: object) -> None:
         raise OSError(number, SECRET)
 
-    owner = {"_write": PartialFile, "open": Path, "sync": AudioStorage}[step]
+    owner = {"_write": PartialFile, "open": Path, "sync": FolderStorage}[step]
     with monkeypatch.context() as patch:
         patch.setattr(owner, step, refuse)
         answer = await client.post("/score", content=WAV, headers=RAW)

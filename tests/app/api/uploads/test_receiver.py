@@ -16,7 +16,7 @@ from app.api.dependencies import Services
 from app.api.uploads.receiver import WRITE_BYTES
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
-from app.core.storage.local import PartialFile
+from app.core.storage.folder import PartialFile
 from app.main import create_app
 from model.audio.containers import HEAD_BYTES
 from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form

@@ -15,7 +15,7 @@ from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.redis.client import text
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from tests.app.records import queued
 from tests.conftest import KEYS, state_machine
 from worker.reconciler import Reconciler
@@ -30,7 +30,7 @@ def status(redis: Redis) -> QueueStatus:
 
 @pytest.fixture
 def reconciler(machine: JobStateMachine, data_dir: Path) -> Reconciler:
-    return Reconciler(machine=machine, storage=AudioStorage(data_dir / "audio"), max_attempts=3)
+    return Reconciler(machine=machine, storage=FolderStorage(data_dir / "audio"), max_attempts=3)
 
 
 def send(machine: JobStateMachine, tenant: str, n: int = 1, audio_s: float = SHORT_S) -> list[Job]:

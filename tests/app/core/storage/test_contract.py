@@ -10,7 +10,7 @@ from redis import Redis
 
 from app.core.deployment import Deployment, NotOurStorage
 from app.core.redis.keys import RedisKeys
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.storage.object_store import PART_BYTES, ObjectStorage
 from app.core.storage.protocol import Storage
 from tests.app.core.storage.conftest import object_storage
@@ -22,7 +22,7 @@ BLOCK = 256 * 1024
 @pytest.fixture(params=["folder", "s3", "azure"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     if request.param == "folder":
-        return AudioStorage(tmp_path)
+        return FolderStorage(tmp_path)
     scheme = {"s3": "s3", "azure": "az"}[request.param]
     environment: Mapping[str, str] = request.getfixturevalue(request.param)
     return object_storage(monkeypatch, environment, f"{scheme}://apex/{secrets.token_hex(4)}/audio")

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from app.core.misconfiguration import Misconfigured
 from app.core.settings import ServiceSettings
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.storage.location import parse_location
 from app.core.storage.object_store import ObjectStorage
 from app.core.storage.opening import open_storage
@@ -16,7 +16,7 @@ from app.core.storage.opening import open_storage
 def test_without_a_url_audio_is_in_the_data_folder(tmp_path: Path) -> None:
     settings = ServiceSettings(data_dir=tmp_path)
     assert settings.storage_location.folder == tmp_path / "audio"
-    assert isinstance(open_storage(settings), AudioStorage)
+    assert isinstance(open_storage(settings), FolderStorage)
     assert (tmp_path / "audio").is_dir()
 
 

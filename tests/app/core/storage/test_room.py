@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core.storage.local import AudioStorage
+from app.core.storage.folder import FolderStorage
 from app.core.storage.room import Reservations, ScratchRoom
 
 MIB = 1024 * 1024
@@ -29,8 +29,8 @@ def test_nothing_stays_reserved_for_an_upload_that_failed() -> None:
 
 def test_what_the_decoders_may_need_is_not_free(tmp_path: Path) -> None:
     room = ScratchRoom(tmp_path / "audio", tmp_path / "scratch", 10 * MIB, n_workers=lambda: 3)
-    everything = AudioStorage(tmp_path / "audio").free_bytes()
-    left = AudioStorage(tmp_path / "audio", scratch_bytes=room).free_bytes()
+    everything = FolderStorage(tmp_path / "audio").free_bytes()
+    left = FolderStorage(tmp_path / "audio", scratch_bytes=room).free_bytes()
     assert abs(everything - left - 30 * MIB) < 20 * MIB  # others use the disk meanwhile
 
 

@@ -11,30 +11,30 @@ from pathlib import Path
 import pytest
 
 from app.core.problems import Problem
-from app.core.storage.local import MARKER, AudioStorage, PartialFile
+from app.core.storage.folder import MARKER, FolderStorage, PartialFile
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> AudioStorage:
-    return AudioStorage(tmp_path / "data" / "audio")
+def storage(tmp_path: Path) -> FolderStorage:
+    return FolderStorage(tmp_path / "data" / "audio")
 
 
-def stored(storage: AudioStorage, key: str, content: bytes) -> Path:
+def stored(storage: FolderStorage, key: str, content: bytes) -> Path:
     with storage.receive(key) as part:
         part.append(content)
         part.commit()
     return storage.path(key)
 
 
-def names(storage: AudioStorage) -> list[str]:
+def names(storage: FolderStorage) -> list[str]:
     return sorted(os.listdir(storage.directory))
 
 
-def test_the_directory_is_private(storage: AudioStorage) -> None:
+def test_the_directory_is_private(storage: FolderStorage) -> None:
     assert stat.S_IMODE(storage.directory.stat().st_mode) == 0o700
 
 
-def test_a_committed_file_can_be_read_and_deleted(storage: AudioStorage) -> None:
+def test_a_committed_file_can_be_read_and_deleted(storage: FolderStorage) -> None:
     stored(storage, "job_1", b"abc")
     with storage.open("job_1") as file:
         assert file.read() == b"abc"
@@ -43,7 +43,7 @@ def test_a_committed_file_can_be_read_and_deleted(storage: AudioStorage) -> None
     assert names(storage) == []
 
 
-def test_blocks_are_counted_and_hashed(storage: AudioStorage) -> None:
+def test_blocks_are_counted_and_hashed(storage: FolderStorage) -> None:
     with storage.receive("job_1") as part:
         part.append(b"ab")
         part.flush()
@@ -54,7 +54,7 @@ def test_blocks_are_counted_and_hashed(storage: AudioStorage) -> None:
         assert (part.size_bytes, part.sha256) == (3, hashlib.sha256(b"abc").hexdigest())
 
 
-def test_what_is_not_committed_is_deleted(storage: AudioStorage) -> None:
+def test_what_is_not_committed_is_deleted(storage: FolderStorage) -> None:
     with storage.receive("job_1") as part:
         part.append(b"abc")
         assert names(storage) == []
@@ -63,18 +63,18 @@ def test_what_is_not_committed_is_deleted(storage: AudioStorage) -> None:
     assert names(storage) == []
 
 
-def test_a_key_appears_whole_or_not_at_all(storage: AudioStorage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_storage: AudioStorage) -> None:
+def test_a_key_appears_whole_or_not_at_all(storage: FolderStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_storage: FolderStorage) -> None:
         raise OSError(5, "no")
 
-    monkeypatch.setattr(AudioStorage, "sync", fail)
+    monkeypatch.setattr(FolderStorage, "sync", fail)
     with pytest.raises(Problem, match="storage_unavailable"):
         stored(storage, "job_1", b"abc")
     assert names(storage) == []
 
 
 def test_the_file_is_synced_before_it_is_renamed_and_the_directory_after(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
     fsync, rename = os.fsync, Path.rename
@@ -94,13 +94,13 @@ def test_the_file_is_synced_before_it_is_renamed_and_the_directory_after(
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "../x", "a/b", "/etc/passwd", "a\0", "a.wav", "x" * 65, "a\n", "ü"])
-def test_a_key_that_could_leave_the_directory_is_refused(storage: AudioStorage, key: str) -> None:
+def test_a_key_that_could_leave_the_directory_is_refused(storage: FolderStorage, key: str) -> None:
     for use in (storage.path, storage.receive, storage.open, storage.delete):
         with pytest.raises(ValueError, match="not a storage key"):
             use(key)
 
 
-def test_orphans_are_old_files_and_old_uploads(storage: AudioStorage) -> None:
+def test_orphans_are_old_files_and_old_uploads(storage: FolderStorage) -> None:
     hour_ago = time.time() - 3600
     for name in ("job_old", "cafe.part"):
         (storage.directory / name).touch()
@@ -117,7 +117,7 @@ def test_orphans_are_old_files_and_old_uploads(storage: AudioStorage) -> None:
     assert names(storage) == ["README", "job_folder", "job_new", "not ours", "song.part"]
 
 
-def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: AudioStorage) -> None:
+def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: FolderStorage) -> None:
     with storage.receive("job_1") as part:
         part.append(b"abc")
         part.flush()
@@ -128,7 +128,7 @@ def test_an_orphans_age_counts_from_its_commit_however_slow_the_upload(storage: 
 
 
 def test_the_upload_of_a_killed_process_is_an_orphan_soon_and_that_of_a_living_one_is_not(
-    storage: AudioStorage,
+    storage: FolderStorage,
 ) -> None:
     with storage.receive("job_1") as living:
         living.append(b"abc")
@@ -141,7 +141,7 @@ def test_the_upload_of_a_killed_process_is_an_orphan_soon_and_that_of_a_living_o
 
 
 def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(30, "Read-only file system")
@@ -158,7 +158,7 @@ def test_a_file_system_that_refuses_to_delete_leaves_the_file_for_later(
 
 
 def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go_on = threading.Event(), threading.Event()
     real = PartialFile._write
@@ -183,20 +183,22 @@ def test_a_file_discarded_while_a_thread_writes_is_closed_after_the_write(
     assert names(storage) == []
 
 
-def test_free_room_is_known(storage: AudioStorage) -> None:
+def test_free_room_is_known(storage: FolderStorage) -> None:
     assert storage.free_bytes() > 0
     storage.check_writable()
     assert names(storage) == []
 
 
-def test_a_marker_is_made_once(storage: AudioStorage) -> None:
+def test_a_marker_is_made_once(storage: FolderStorage) -> None:
     assert storage.marker() is None
     assert [storage.create_marker(name) for name in ("dep_1", "dep_2")] == ["dep_1", "dep_1"]
     assert storage.marker() == "dep_1"
     assert names(storage) == [MARKER]
 
 
-def test_a_marker_is_made_where_there_are_no_hard_links(storage: AudioStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_marker_is_made_where_there_are_no_hard_links(
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
 
@@ -205,19 +207,19 @@ def test_a_marker_is_made_where_there_are_no_hard_links(storage: AudioStorage, m
     assert names(storage) == [MARKER]
 
 
-def test_no_sweep_takes_the_marker(storage: AudioStorage) -> None:
+def test_no_sweep_takes_the_marker(storage: FolderStorage) -> None:
     storage.create_marker("dep_1")
     assert list(storage.orphans(older_than_s=-1.0)) == []
 
 
-def test_a_storage_that_is_gone_has_no_marker(storage: AudioStorage) -> None:
+def test_a_storage_that_is_gone_has_no_marker(storage: FolderStorage) -> None:
     storage.directory.rmdir()
     assert storage.marker() is None
 
 
 @pytest.mark.parametrize(("mode", "is_fit"), [(0o700, True), (0o1777, False), (0o777, True)])
 def test_a_folder_keeps_files_of_others_by_its_sticky_bit(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch, mode: int, is_fit: bool
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch, mode: int, is_fit: bool
 ) -> None:
     storage.directory.chmod(mode)
     monkeypatch.setattr(os, "geteuid", lambda: storage.directory.stat().st_uid + 1)
@@ -229,13 +231,13 @@ def test_a_folder_keeps_files_of_others_by_its_sticky_bit(
 
 
 def test_a_file_that_cannot_be_read_is_found_before_a_job_meets_it(
-    storage: AudioStorage, monkeypatch: pytest.MonkeyPatch
+    storage: FolderStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_storage: AudioStorage, _key: str) -> None:
+    def refuse(_storage: FolderStorage, _key: str) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     storage.create_marker("dep_1")
-    monkeypatch.setattr(AudioStorage, "open", refuse)
+    monkeypatch.setattr(FolderStorage, "open", refuse)
     storage.check_readable()
     stored(storage, "job_1", b"abc")
     with pytest.raises(PermissionError):

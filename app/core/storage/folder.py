@@ -35,7 +35,7 @@ _NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 PROBE = "probe"
 
 
-class AudioStorage:
+class FolderStorage:
     """Keeps complete files under keys. What is under a key is complete and synced; a partial upload ends in `.part`.
 
     `scratch_bytes` tells what others on the same disk may need at any time.
@@ -144,7 +144,7 @@ class AudioStorage:
 class PartialFile(PartialUpload):
     """An upload into a file of its own name, which is renamed to its key when it is committed."""
 
-    def __init__(self, storage: AudioStorage, key: str) -> None:
+    def __init__(self, storage: FolderStorage, key: str) -> None:
         super().__init__(key)
         self._storage = storage
         self._path = storage.path(secrets.token_hex(16) + PART_SUFFIX)
