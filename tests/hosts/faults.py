@@ -97,7 +97,11 @@ def master_alone(site: Site, _dice: Random) -> AbstractContextManager[None]:
 
 
 def clock_off(victims: Victims, offsets_s: Sequence[int]) -> Inflict:
-    return lambda site, dice: site.clocks.wrong(dice.choice(victims(site)).name, dice.choice(offsets_s))
+    def inflict(site: Site, dice: Random) -> AbstractContextManager[None]:
+        host = dice.choice(site.clocked(victims(site)))
+        return site.clocks.wrong(host.name, dice.choice(offsets_s))
+
+    return inflict
 
 
 def stray(program: str) -> Inflict:

@@ -23,10 +23,16 @@ DEVICE = "eth0"
 STOP_S = 60.0
 
 
-def make_switch() -> None:
+@contextmanager
+def switch() -> Iterator[None]:
+    """What hosts are connected to."""
     ip("link", "add", "name", SWITCH, "type", "bridge")
     ip("address", "add", f"{address_of(1)}/24", "dev", SWITCH)
     ip("link", "set", SWITCH, "up")
+    try:
+        yield
+    finally:
+        ip("link", "delete", SWITCH)
 
 
 def address_of(number: int) -> str:
@@ -42,15 +48,17 @@ class Program:
 
 
 class Host:
-    """A machine on the network, which logs into `NAME.log` in the folder."""
+    """A machine on the network, which logs into `NAME.log` in the folder. Without `clocks` it has the machine's."""
 
-    def __init__(self, name: str, address: str, programs: Mapping[str, Program], *, logs: Path, clocks: Clocks) -> None:
+    def __init__(
+        self, name: str, address: str, programs: Mapping[str, Program], *, logs: Path, clocks: Clocks | None = None
+    ) -> None:
         self.name = name
         self.address = address
         self.programs = programs
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._log = logs / f"{name}.log"
-        self._environment = {**unmeasured(), **clocks.environment(name)}
+        self._environment = {**unmeasured(), **(clocks.environment(name) if clocks else {})}
         self._port = f"to-{name}"  # the switch's; a device has 15 letters at most
         self._connect()
 
@@ -97,6 +105,12 @@ class Host:
         finally:
             for other in others:
                 ip("-n", self.name, "route", "delete", "blackhole", other.address)
+
+    def remove(self) -> None:
+        """Kill every process, and take the host off the network."""
+        self.crash()
+        ip("link", "delete", self._port)
+        ip("netns", "delete", self.name)
 
     def pids(self) -> list[int]:
         found = subprocess.run([installed("ip"), "netns", "pids", self.name], capture_output=True, text=True)
