@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -45,10 +46,37 @@ def served(data_dir: Path, redis_url: str, redis: object) -> Iterator[Live]:
         yield served
 
 
+@contextmanager
+def none() -> Iterator[list[str]]:
+    yield []
+
+
+@contextmanager
+def gone() -> Iterator[list[str]]:
+    """Where nobody listens."""
+    yield ["127.0.0.1:1"]
+
+
+@contextmanager
+def cut_off() -> Iterator[list[str]]:
+    """Where no connection is refused and none comes about, as with a host whose cable is cut."""
+    with ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        yield [f"127.0.0.1:{full.getsockname()[1]}"]
+
+
+OTHERS = {"none": none, "gone": gone, "cut off": cut_off}
+
+
 @pytest.fixture
-def others() -> list[str]:
-    """Addresses of further front ends."""
-    return []
+def others(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """Addresses of further front ends, of the kind that the test says."""
+    with OTHERS[getattr(request, "param", "none")]() as addresses:
+        yield addresses
 
 
 @pytest.fixture
@@ -114,7 +142,7 @@ def test_an_upload_over_the_limit_is_refused_by_the_service(client: httpx.Client
     assert (refused.status_code, refused.json()["code"]) == (413, "payload_too_large")
 
 
-@pytest.mark.parametrize("others", [["127.0.0.1:1"]])
+@pytest.mark.parametrize("others", ["gone", "cut off"], indirect=True)
 @pytest.mark.parametrize("as_form", [True, False])
 def test_a_front_end_that_is_gone_is_passed_over(client: httpx.Client, as_form: bool) -> None:
     headers, _ = chunked_sync(0, as_form=as_form)
