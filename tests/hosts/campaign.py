@@ -16,7 +16,6 @@ from tests.chaos.campaign import OnProgress, Pace, readers, reporting, settled, 
 from tests.chaos.history import Json, Verdict, judge
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
-from tests.hosts import object_store
 from tests.hosts.clients import Followers
 from tests.hosts.faults import Injector
 from tests.hosts.site import STAGING, Site, running
@@ -136,7 +135,7 @@ def send_all(plan: Plan, followers: Mapping[str, Followers], pace: Pace) -> None
 
 def service_report(site: Site, namespace: str, followers: Followers) -> ServiceReport:
     settings = site.settings(namespace)
-    os.environ |= object_store.environment(site.store.address)
+    os.environ |= site.store_environment
     with connect(settings.redis_url, max_retries=10) as redis:
         jobs, residue = settled(Holdings(redis, settings), followers.clients)
     return ServiceReport(

@@ -1,21 +1,23 @@
 """A host with an S3 server, which keeps the audio of all services."""
 
+import random
 from pathlib import Path
 
 from app.cli import embedded_s3
 from app.cli.embedded_s3 import BUCKET, PORTS, S3_PORTS
 from tests.hosts.network import Program
 
-FIRST_PORT = 9000
-NUMBERED = {name: FIRST_PORT + at for at, name in enumerate((*S3_PORTS, *PORTS))}
 URL = f"s3://{BUCKET}/audio"
+#: Below those that a system gives by itself.
+FIRST_PORTS = range(9000, 32000, len(PORTS) + len(S3_PORTS))
 
 
-def program(folder: Path, address: str) -> Program:
+def any_port() -> int:
+    """The first of a server's ports. It names sockets in /tmp by them, which other runs have too."""
+    return random.choice(FIRST_PORTS)
+
+
+def program(folder: Path, address: str, port: int) -> Program:
     folder.mkdir(parents=True)
-    return Program(embedded_s3.command(folder, NUMBERED, address))
-
-
-def environment(address: str) -> dict[str, str]:
-    """What clients of the server are told."""
-    return embedded_s3.environment(FIRST_PORT, address)
+    ports = {name: port + at for at, name in enumerate((*S3_PORTS, *PORTS))}
+    return Program(embedded_s3.command(folder, ports, address))

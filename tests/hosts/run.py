@@ -28,8 +28,10 @@ def main(
 ) -> None:
     """Cut, kill and mislead hosts at random under load; then look for what was lost, changed or left over."""
     prepare()
-    reports = [observed(Plan(seed=one, n_jobs=jobs, n_faults=faults, hurry=hurry)) for one in seed]
-    console.print(table(reports))
+    reports = []
+    for one in seed:
+        reports.append(observed(Plan(seed=one, n_jobs=jobs, n_faults=faults, hurry=hurry)))
+        console.print(table(reports))
     if output:
         output.write_text(json.dumps([report.json() for report in reports], indent=2, default=str))
     sys.exit(0 if all(report.holds for report in reports) else 1)

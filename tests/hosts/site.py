@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from app.cli import embedded_s3
 from app.core.settings import DEFAULT_NAMESPACE, ServiceSettings
 from tests.attack.clocks import Clocks
 from tests.chaos import campaign as chaos
@@ -36,7 +37,8 @@ DATA = Path("/run/hosts")
 class Site:
     """All hosts. `stray` has programs that must not be of use, and starts none by itself.
 
-    `environments` are the settings that the processes of a service have in common, by namespace.
+    `environments` are the settings that the processes of a service have in common, by namespace; `store_environment`
+    is in which the S3 server is used.
     """
 
     edge: Host
@@ -48,6 +50,7 @@ class Site:
     redis: RedisGroup
     clocks: Clocks
     environments: Mapping[str, Mapping[str, str]]
+    store_environment: Mapping[str, str]
 
     @property
     def urls(self) -> dict[str, str]:
@@ -96,7 +99,9 @@ def build(directory: Path, *, n_processes: int) -> Site:
 
     master, *_ = redis_addresses = [address_of(30 + number) for number in range(1, N_REDIS + 1)]
     api_addresses = [address_of(10 + number) for number in range(1, N_APIS + 1)]
-    environments = service_environments(directory, redis_addresses, n_processes=n_processes)
+    store_port = object_store.any_port()
+    store = embedded_s3.environment(store_port, STORE_ADDRESS)
+    environments = service_environments(directory, redis_addresses, store, n_processes=n_processes)
     ours, theirs = environments[DEFAULT_NAMESPACE], environments[STAGING]
     return Site(
         edge=host("edge", address_of(10), {"nginx": nginx.program(DATA / "edge", api_addresses)}),
@@ -109,7 +114,7 @@ def build(directory: Path, *, n_processes: int) -> Site:
             for number in range(1, N_WORKERS + 1)
         ],
         staging=host(STAGING, STAGING_ADDRESS, {"api": api(STAGING_ADDRESS, theirs), "worker": scoring(theirs)}),
-        store=host("store", STORE_ADDRESS, {"s3": object_store.program(DATA / "store", STORE_ADDRESS)}),
+        store=host("store", STORE_ADDRESS, {"s3": object_store.program(DATA / "store", STORE_ADDRESS, store_port)}),
         stray=host("stray", STRAY_ADDRESS, strays(ours)),
         redis=RedisGroup(
             [
@@ -119,16 +124,17 @@ def build(directory: Path, *, n_processes: int) -> Site:
         ),
         clocks=clocks,
         environments=environments,
+        store_environment=store,
     )
 
 
 def service_environments(
-    directory: Path, redis_addresses: Sequence[str], *, n_processes: int
+    directory: Path, redis_addresses: Sequence[str], store: Mapping[str, str], *, n_processes: int
 ) -> dict[str, dict[str, str]]:
     """The settings of each service, by namespace."""
     shared = {
         **chaos.environment(chaos.Plan(seed=0, n_jobs=0, n_faults=0, n_workers=1), directory),
-        **object_store.environment(STORE_ADDRESS),
+        **store,
         "APEX_REDIS_URL": redis_group.url(redis_addresses),
         "APEX_REDIS_MIN_REPLICAS": "1",
         "APEX_STORAGE_URL": object_store.URL,
