@@ -16,12 +16,16 @@ Json = dict[str, Any]
 
 @dataclass
 class History:
-    """All that the clients sent and were told. Written by many threads."""
+    """All that the clients sent and were told. Written by many threads.
+
+    `changes` are endings that changed: what was read first, and what later.
+    """
 
     scripts: dict[str, Script] = field(default_factory=dict)
     acknowledged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     endings: dict[str, bytes] = field(default_factory=dict)
     flipped: set[str] = field(default_factory=set)
+    changes: list[tuple[bytes, bytes]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def sent(self, script: Script) -> None:
@@ -36,8 +40,9 @@ class History:
     def ended(self, job_id: str, body: bytes) -> None:
         """A client read a job that is over. Every later reading must be the same, byte for byte."""
         with self._lock:
-            if self.endings.setdefault(job_id, body) != body:
+            if (first := self.endings.setdefault(job_id, body)) != body:
                 self.flipped.add(job_id)
+                self.changes.append((first, body))
 
     def job_ids(self) -> set[str]:
         """Every job that was promised."""

@@ -54,6 +54,7 @@ class ServiceReport:
     n_runs_again: int
     n_refusals: int
     verdict: Verdict
+    changes: list[tuple[bytes, bytes]]
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Report:
     def json(self) -> Json:
         verdicts = {
             namespace: {name: sorted(members) for name, members in service.verdict.sets.items()}
-            | {"residue": dict(service.verdict.residue)}
+            | {"residue": dict(service.verdict.residue), "changes": service.changes}
             for namespace, service in self.services.items()
         }
         return {**asdict(self), "services": verdicts, "holds": self.holds}
@@ -143,4 +144,5 @@ def service_report(site: Site, namespace: str, followers: Followers) -> ServiceR
         n_runs_again=sum(max(job["attempt"] - 1, 0) for job in jobs.values()),
         n_refusals=followers.refusals,
         verdict=judge(followers.history, jobs, residue),
+        changes=followers.history.changes,
     )

@@ -1,5 +1,6 @@
 """Clients that follow jobs, by long polls and by lists."""
 
+import json
 import random
 import threading
 
@@ -28,8 +29,9 @@ class Followers:
         dice = random.Random(seed)
         while not stop.wait(0.2):
             listed = self.clients.insist("GET", "/jobs?status=succeeded&limit=50").json()["items"]
-            if listed and not self.clients.read(job_id := dice.choice(listed)["id"]):
-                self.history.flipped.add(job_id)
+            if listed and not self.clients.read((job := dice.choice(listed))["id"]):
+                self.history.flipped.add(job["id"])
+                self.history.changes.append((json.dumps(job).encode(), b"not over"))
 
     def close(self) -> None:
         self.clients.http.close()

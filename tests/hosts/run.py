@@ -49,6 +49,8 @@ def observed(plan: Plan) -> Report:
         for name, members in {**service.verdict.sets, **service.verdict.residue}.items():
             if members:
                 console.print(f"[red]{namespace}, {name}[/red]: {sorted(members)[:10]}")
+        for first, later in service.changes:
+            console.print(f"{namespace}: {first!r} became {later!r}", markup=False)
     return report
 
 
