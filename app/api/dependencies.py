@@ -12,6 +12,7 @@ from app.api.auth.authentication import Authenticator
 from app.api.auth.cross_site import CrossSiteCheck
 from app.api.auth.rate_limits import Quotas
 from app.api.batches.store import BatchStore
+from app.api.jobs.confirmed_jobs import ConfirmedJobs
 from app.api.jobs.notifications import JobNotifications
 from app.api.jobs.service import JobService, measure_load
 from app.api.readiness import Readiness
@@ -68,6 +69,7 @@ class Services:
         queue, queue_status = ScoreQueue(redis, name=settings.rq_queue_name), QueueStatus(redis, keys)
         replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
         machine = JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s, replicas=replicas)
+        jobs = ConfirmedJobs(redis, keys, replicas)
         worker_info, quotas = WorkerInfo(redis, keys), Quotas(redis, keys)
         queue_load = TtlCache(partial(measure_load, queue_status, queue))
         scratch_bytes = ScratchRoom(
@@ -94,7 +96,7 @@ class Services:
         return cls(
             settings=settings,
             redis=redis,
-            jobs=machine.store,
+            jobs=jobs,
             machine=machine,
             queue=queue,
             queue_status=queue_status,
@@ -123,6 +125,7 @@ class Services:
             ),
             job_service=JobService(
                 machine,
+                jobs,
                 queue_status,
                 storage,
                 queue_load=queue_load,

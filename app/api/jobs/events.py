@@ -24,6 +24,7 @@ from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS, Event
 from app.core.jobs.models import Job as JobRecord
 from app.core.problems import Problem
+from app.core.redis.replicas import NotReplicated
 from app.core.stored import Unreadable, set_aside
 from model.domain import SEGMENT_S
 
@@ -157,7 +158,7 @@ class EventStream(StreamingResponse):
     async def _read(self) -> list[bytes]:
         try:
             return await run_in_threadpool(self._read_if_allowed)
-        except (RedisError, Problem, Unreadable) as error:
+        except (RedisError, Problem, Unreadable, NotReplicated) as error:
             # The status was sent long ago. The client will reconnect, and that request gets the error.
             log.warning("event stream ended: %s: %s", type(error).__name__, error)
             self.feed.finished = True

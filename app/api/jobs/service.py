@@ -15,6 +15,7 @@ from app.core.jobs.models import JobState, QueuePosition
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.store import JobStore
 from app.core.problems import Problem, pointer
 from app.core.storage.protocol import Storage
 from app.core.stored import Unreadable, set_aside
@@ -26,9 +27,10 @@ Positions = Sequence[QueuePosition | None]
 
 @dataclass(frozen=True)
 class JobService:
-    """What a client can do with its jobs. Every method is blocking; those that change a job raise `NotReplicated`."""
+    """What a client can do with its jobs. Every method is blocking, and may raise `NotReplicated`."""
 
     machine: JobStateMachine
+    jobs: JobStore
     queue_status: QueueStatus
     storage: Storage
     queue_load: Callable[[], QueueLoad]
@@ -40,7 +42,7 @@ class JobService:
         Raises `Unreadable` for a job of the caller's whose record cannot be read.
         """
         try:
-            job = self.machine.store.get(job_id)
+            job = self.jobs.get(job_id)
         except Unreadable:
             if self._owns(caller, job_id):
                 raise
@@ -51,7 +53,7 @@ class JobService:
 
     def get_many(self, caller: Caller, job_ids: Sequence[str]) -> list[JobRecord]:
         """The caller's jobs, in one round trip. Raises as `get` does; the problem points at every missing job."""
-        jobs = [job for job in self.machine.store.get_many(job_ids) if job is not None and job.tenant == caller.tenant]
+        jobs = [job for job in self.jobs.get_many(job_ids) if job is not None and job.tenant == caller.tenant]
         present = {job.id for job in jobs}
         missing = [index for index, job_id in enumerate(job_ids) if job_id not in present]
         if missing:
@@ -83,7 +85,7 @@ class JobService:
         Raises `job_already_finished` for a job that has succeeded or failed, `job_expired` for one that is gone by now.
         """
         self.machine.cancel(job)
-        after = self.machine.store.get(job.id)
+        after = self.jobs.get(job.id)
         if after is None:
             raise self._missing(job.tenant, job.id)
         if after.status in (JobState.SUCCEEDED, JobState.FAILED):
@@ -115,11 +117,11 @@ class JobService:
             return {}
 
     def _owns(self, caller: Caller, job_id: str) -> bool:
-        fields = self.machine.store.get_fields([job_id], ["tenant"])[0]
+        fields = self.jobs.get_fields([job_id], ["tenant"])[0]
         return fields is not None and fields["tenant"] == caller.tenant
 
     def _missing(self, tenant: str, job_id: str, **extensions: Any) -> Problem:
-        expired_at = self.machine.store.expired_at(job_id, tenant=tenant)
+        expired_at = self.jobs.expired_at(job_id, tenant=tenant)
         if expired_at is not None:
             return Problem("job_expired", expired_at=timestamp(expired_at), **extensions)
         return Problem("not_found", "There is no such job.", **extensions)

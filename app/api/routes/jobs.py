@@ -18,7 +18,14 @@ from app.api.schemas.job import Job, JobEvent, JobList, JobQuery
 from app.core.jobs.models import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")
-ACCESS_PROBLEMS = ("unauthorized", "forbidden_scope", "cross_site_request", "quota_exceeded", "redis_unavailable")
+ACCESS_PROBLEMS = (
+    "unauthorized",
+    "forbidden_scope",
+    "cross_site_request",
+    "quota_exceeded",
+    "redis_unavailable",
+    "not_replicated",
+)
 JOB_PROBLEMS = (*ACCESS_PROBLEMS, "not_found", "job_expired")
 
 JobId = Annotated[str, known_form("job"), Path(alias="id", description="The `id` that `POST /score` gave.")]
@@ -89,7 +96,7 @@ async def get_job(
             "description": "The job runs, and will stop before its next segment of 30 s.",
             "headers": headers("Retry-After", "Cache-Control", *LIMITS),
         },
-        **problems(*JOB_PROBLEMS, "job_already_finished", "not_replicated"),
+        **problems(*JOB_PROBLEMS, "job_already_finished"),
     },
 )
 def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller: WriteScores) -> Job:
@@ -105,7 +112,7 @@ def cancel_job(job_id: JobId, response: Response, services: ServicesDep, caller:
     "/jobs/{id}",
     status_code=204,
     response_description="The job is gone.",
-    responses={204: {"headers": headers(*LIMITS)}, **problems(*JOB_PROBLEMS, "not_replicated")},
+    responses={204: {"headers": headers(*LIMITS)}, **problems(*JOB_PROBLEMS)},
 )
 def delete_job(job_id: JobId, services: ServicesDep, caller: DeleteJobs) -> None:
     """Delete a job with its audio, scores and events, whatever its state; it is answered with 410 from then on."""

@@ -98,6 +98,7 @@ class Job:
     worker: str | None = None
     preemptions: int = 0
     machine_fault_at: EpochSeconds | None = None
+    end_confirmed: bool = False
     version: int = RECORD_VERSION
 
     @property

@@ -8,13 +8,15 @@ import httpx
 import pytest
 from redis import Redis
 
+from app.core.lua.script import LuaScript
 from app.core.redis import replicas
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
 from tests.app.conftest import client_of
-from tests.conftest import audio_files
+from tests.app.records import MODEL, RESULT
+from tests.conftest import KEYS, audio_files, state_machine
 from tests.redis_servers import Server, pair, until
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +121,37 @@ async def test_what_a_client_is_told_of_a_cancel_or_a_deletion_lasts(
             answer = await client.post(job["links"]["cancel"])
             assert answer.json()["code"] == "not_replicated", "a repetition is not confirmed either"
         assert (await client.delete(job["links"]["self"])).json()["code"] == "not_replicated"
+
+
+async def test_an_end_is_told_once_a_replica_has_it(
+    client: httpx.AsyncClient, servers: tuple[Server, Server], master: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a failover could undo it, and the job would end again, at another time."""
+    job = (await client.post("/score", content=WAV, headers=RAW)).json()
+    paths = [job["links"]["self"], "/jobs"]
+    with lagging(servers[1], monkeypatch):
+        jobs = state_machine(master)
+        run = jobs.start(job["id"], max_attempts=3, lease_s=60)
+        assert run
+        assert jobs.succeed(run, result=RESULT, model=MODEL)
+        early = [await client.get(path) for path in paths]
+    assert [answer.json()["code"] for answer in early] == ["not_replicated"] * 2
+    told = [await client.get(path) for path in paths]
+    with lagging(servers[1], monkeypatch):
+        again = [await client.get(path) for path in paths]
+    assert told[0].json()["status"] == "succeeded"
+    assert [answer.content for answer in again] == [answer.content for answer in told], "what was confirmed stays so"
+
+
+async def test_another_end_than_the_confirmed_one_is_not_noted_as_confirmed(
+    servers: tuple[Server, Server], client: httpx.AsyncClient, master: Redis
+) -> None:
+    job_id = (await client.post("/score", content=WAV, headers=RAW)).json()["id"]
+    record, confirm = KEYS.record(job_id), LuaScript(master, "api/jobs/lua/confirm.lua")
+    confirm([record], finished_at=1.5)
+    assert master.hget(record, "end_confirmed") == b"false"
+    confirm([KEYS.record("job_gone")], finished_at=1.5)
+    assert not master.exists(KEYS.record("job_gone"))
 
 
 async def test_while_replicas_are_away_nothing_is_taken_and_the_service_is_not_ready(
