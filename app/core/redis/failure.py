@@ -29,6 +29,16 @@ REFUSALS = {
     "MISCONF": "Redis takes no writes: it cannot write to its disk.",
 }
 NO_WRITES = "Redis takes no writes."
+CLUSTER = (
+    "This is a Redis Cluster, which is not supported, because the keys of a job must be on one server: "
+    "run a master with replicas, and Sentinels or a service that fails over."
+)
+#: What Redis says where it does not have the database of the URL, by what its refusal begins with.
+NO_DATABASE = {
+    "DB index": "Redis has no database with the number in its URL.",
+    "invalid DB index": "Redis has no database with the number in its URL.",
+    "SELECT is not allowed in cluster mode": CLUSTER,
+}
 
 
 def explained(error: RedisError) -> str:
@@ -45,8 +55,16 @@ def brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).partition(' : <')[0]}"
 
 
+def no_database(error: BaseException) -> str | None:
+    """A sentence about a server without the database of the URL, which no waiting mends; None for another error."""
+    said = str(error).removeprefix("ERR ")
+    return next((sentence for refused, sentence in NO_DATABASE.items() if said.startswith(refused)), None)
+
+
 def refusal(error: BaseException) -> str:
     """A sentence about the refusal of a write."""
+    if sentence := no_database(error):
+        return sentence
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
     return REFUSALS.get("OOM" if isinstance(error, OutOfMemoryError) else code, NO_WRITES)
 

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.client import connect
-from app.core.redis.failure import explained
+from app.core.redis.failure import CLUSTER, explained, no_database
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +18,6 @@ MIN_VERSION = (7, 2)
 TIMEOUT_S = 2.0
 
 NEEDED = "Redis 7.2 or later, or Valkey, is needed"
-CLUSTER = (
-    "This is a Redis Cluster, which is not supported, because the keys of a job must be on one server: "
-    "run a master with replicas, and Sentinels or a service that fails over."
-)
 SENTINEL = "This is a Sentinel and no Redis: write redis+sentinel://HOST:PORT/NAME, with the name of its master."
 
 Info = Mapping[str, Any]
@@ -56,7 +52,8 @@ def check_at_start(url: str) -> None:
         try:
             fault = fault_of(redis.info("server"))
         except RedisError as error:
-            log.warning("Redis cannot be used yet, and is waited for: %s", explained(error))
-            return
+            fault = no_database(error)
+            if not fault:
+                log.warning("Redis cannot be used yet, and is waited for: %s", explained(error))
     if fault:
         raise UnusableRedis(f"APEX_REDIS_URL: {fault}")

@@ -1,10 +1,12 @@
 """Which servers can be used."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
-from app.core.redis.server import check_at_start, fault_of
+from app.core.redis.server import UnusableRedis, check_at_start, fault_of
+from tests.redis_servers import server
 
 
 @pytest.mark.parametrize("version", ["6.2.14", "7.0.15", "7.1.240", "", "unknown"])
@@ -21,3 +23,13 @@ def test_a_server_that_does_not_answer_yet_is_waited_for(caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING):
         check_at_start("redis://:SEKRET@127.0.0.1:1")
     assert caplog.messages == ["Redis cannot be used yet, and is waited for: Nothing listens at Redis's address."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [("no", "APEX_REDIS_URL: Redis has no database with the number in its URL."), ("yes", "This is a Redis Cluster")],
+)
+def test_a_database_that_the_server_does_not_have_is_refused(tmp_path: Path, kind: str, sentence: str) -> None:
+    with server(tmp_path, 'save ""', f"cluster-enabled {kind}") as started, pytest.raises(UnusableRedis) as refused:
+        check_at_start(f"{started.url.removesuffix('/0')}/99")
+    assert sentence in str(refused.value)
