@@ -27,8 +27,8 @@ def main(process_command: Sequence[str] = PROCESS_COMMAND) -> None:
     with ends_if_misconfigured():
         settings = load_settings(WorkerSettings)
         configure_logging(settings.log_level, settings.log_format)
+        check_at_start(settings.redis_url)  # first: a Redis that is refused must not become the storage's
         supervisor = supervised(settings, processes(settings, command=process_command))
-        check_at_start(settings.redis_url)
         supervisor.run()
 
 

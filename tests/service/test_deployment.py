@@ -9,12 +9,13 @@ import pytest
 from redis import Redis
 
 from app.core.deployment import Deployment
-from app.core.misconfiguration import Misconfigured
+from app.core.misconfiguration import EXIT_MISCONFIGURED, Misconfigured
+from app.core.redis import server
 from app.core.settings import WorkerSettings
 from app.core.storage.folder import MARKER, FolderStorage
 from tests.app.test_main import environment
 from tests.conftest import KEYS
-from worker.main import supervised
+from worker.main import main, supervised
 
 PROGRAMS = {"api": ["-m", "app.cli", "api", "--port", "0"], "worker": ["-m", "worker"]}
 
@@ -33,6 +34,19 @@ def test_a_folder_that_is_not_mounted_ends_a_start(
     assert status == 78
     assert said.startswith(f"apex: the storage {tmp_path}/unmounted/audio is refused: it lacks the marker")
     assert len(said.splitlines()) == 1
+
+
+def test_a_storage_is_not_made_that_of_a_redis_which_is_refused(
+    redis: Redis, redis_url: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MIN_VERSION", (99, 0))
+    monkeypatch.setenv("APEX_REDIS_URL", redis_url)
+    monkeypatch.setenv("APEX_DATA_DIR", str(data_dir))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == EXIT_MISCONFIGURED
+    assert FolderStorage(data_dir / "audio").marker() is None
+    assert not redis.exists(KEYS.deployment)
 
 
 @pytest.mark.parametrize("right", ["check_readable", "check_deletable"])
