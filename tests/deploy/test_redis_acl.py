@@ -23,6 +23,7 @@ from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
 from tests.conftest import KEYS, state_machine
+from tests.redis_servers import MASTER_NAME, server, until
 from tests.worker.fakes import accepted, outcome, score_track
 from tests.worker.workers import worker
 from worker.reconciler import Reconciler
@@ -172,3 +173,30 @@ def test_the_start_script_fills_in_the_passwords(tmp_path: Path, redis: Redis) -
     subprocess.run(["sh", tmp_path / "start.sh"], env=os.environ | passwords, check=True, capture_output=True)
     written = [line.split() for line in (tmp_path / "redis.acl").read_text().splitlines()]
     assert {name: rules for _, name, *rules in written} == users()
+
+
+def test_replicas_and_sentinels_fail_over_with_the_users_of_the_documentation(tmp_path: Path) -> None:
+    documented = re.findall(r"^user (?:replica|sentinel) .*$", (DEPLOY.parent / "docs/operations.md").read_text(), re.M)
+    assert len(documented) == 2
+    access = tmp_path / "redis.acl"
+    access.write_text(
+        "\n".join(["user default off", *documented]).replace("SHA256", hashlib.sha256(b"SEKRET").hexdigest())
+    )
+    lines = (f"aclfile {access}", "masteruser replica", "masterauth SEKRET", "repl-diskless-sync-delay 0", 'save ""')
+    with (
+        server(tmp_path / "master", *lines) as master,
+        server(tmp_path / "replica", *lines, f"replicaof 127.0.0.1 {master.port}") as replica,
+        server(
+            tmp_path / "sentinel",
+            f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master.port} 1",
+            f"sentinel auth-user {MASTER_NAME} sentinel",
+            f"sentinel auth-pass {MASTER_NAME} SEKRET",
+            f"sentinel down-after-milliseconds {MASTER_NAME} 500",
+            f"sentinel failover-timeout {MASTER_NAME} 3000",
+            mode=["--sentinel"],
+        ) as started,
+        started.client() as client,
+    ):
+        until(lambda: any(known["master-link-status"] == "ok" for known in client.sentinel_slaves(MASTER_NAME)))
+        master.process.kill()
+        until(lambda: client.sentinel_masters()[MASTER_NAME]["port"] == replica.port)
