@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.core.redis.server import UnusableRedis, check_at_start, fault_of
-from tests.redis_servers import server
+from tests.redis_servers import cluster, server
 
 
 @pytest.mark.parametrize("version", ["6.2.14", "7.0.15", "7.1.240", "", "unknown"])
@@ -25,11 +25,12 @@ def test_a_server_that_does_not_answer_yet_is_waited_for(caplog: pytest.LogCaptu
     assert caplog.messages == ["Redis cannot be used yet, and is waited for: Nothing listens at Redis's address."]
 
 
-@pytest.mark.parametrize(
-    ("kind", "sentence"),
-    [("no", "APEX_REDIS_URL: Redis has no database with the number in its URL."), ("yes", "This is a Redis Cluster")],
-)
-def test_a_database_that_the_server_does_not_have_is_refused(tmp_path: Path, kind: str, sentence: str) -> None:
-    with server(tmp_path, 'save ""', f"cluster-enabled {kind}") as started, pytest.raises(UnusableRedis) as refused:
-        check_at_start(f"{started.url.removesuffix('/0')}/99")
-    assert sentence in str(refused.value)
+def test_a_database_that_the_server_does_not_have_is_refused(tmp_path: Path) -> None:
+    said = "APEX_REDIS_URL: Redis has no database with the number in its URL."
+    with server(tmp_path, 'save ""') as started, pytest.raises(UnusableRedis, match=said):
+        check_at_start(f"{started.url}/99")
+
+
+def test_a_cluster_is_named_where_its_url_has_the_number_of_a_database(tmp_path: Path) -> None:
+    with cluster(tmp_path) as started, pytest.raises(UnusableRedis, match="This is a Redis Cluster"):
+        check_at_start(f"{started.url}/1")
