@@ -113,8 +113,11 @@ class Deployment:
             time.sleep(RETRY_S)
 
     def adopt(self) -> str:
-        """Have Redis and storage be of one deployment, whatever they were; its id: the storage's if it has one."""
-        marker = self._storage.marker() or self._storage.create_marker(self._founded())
+        """Have Redis and storage be of one deployment, whatever they were; its id: the storage's if it has one.
+
+        Else a new one: by Redis's own, the storage of before would be taken for right as well.
+        """
+        marker = self._storage.marker() or self._storage.create_marker(_new_id())
         self._redis.hset(self._keys.deployment, mapping={"id": marker, "marked": "1"})
         return marker
 
@@ -132,12 +135,8 @@ class Deployment:
             raise NotOurStorage(verdict)
         return now
 
-    def _founded(self) -> str:
-        return self._run(None)[1]
-
     def _run(self, marker: str | None) -> tuple[str, str]:
-        candidate = f"dep_{uuid.uuid4().hex}"
-        answer: Any = self._compare([self._keys.deployment], marker=marker, known=self._known, candidate=candidate)
+        answer: Any = self._compare([self._keys.deployment], marker=marker, known=self._known, candidate=_new_id())
         return text(answer[0]), text(answer[1])
 
     def _look_for_audio(self) -> None:
@@ -146,3 +145,7 @@ class Deployment:
         jobs = [job for job in JobStore(self._redis, self._keys).get_many(map(text, ids)) if job]
         if jobs and not any(self._storage.has(job.storage_key) for job in jobs):
             raise NotOurStorage("empty")
+
+
+def _new_id() -> str:
+    return f"dep_{uuid.uuid4().hex}"

@@ -140,8 +140,7 @@ def test_another_storage_is_taken_when_it_is_adopted(redis: Redis, tmp_path: Pat
         folder(tmp_path / "new").create_marker("dep_other")
     of(redis, folder(tmp_path / "new")).adopt()
     of(redis, folder(tmp_path / "new")).require()
-    if other_was_used:
-        assert refused(of(redis, folder(tmp_path / "old"))) == "foreign"
+    assert refused(of(redis, folder(tmp_path / "old"))) == "foreign"
 
 
 def test_jobs_of_before_are_taken_over_with_their_audio_only(
