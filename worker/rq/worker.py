@@ -93,7 +93,8 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             return
         self._next_heartbeat = time.monotonic() + MIN_HEARTBEAT_GAP_S
         keys = [self.key, self.redis_workers_keys, *(WORKERS_BY_QUEUE_KEY % name for name in self.queue_names())]
-        fields = {name: str(value or "") for name, value in self.serialize().items()} | {"state": str(self.get_state())}
+        fields = {name: str(value or "") for name, value in self.serialize().items()}
+        fields["state"] = _name(self.get_state())
         if self.published:
             fields |= self.published.worker_fields()
         self.info.heartbeat(keys, rq_fields=fields, ttl_s=self.worker_ttl + 60, info=self.published)
@@ -195,3 +196,8 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
                 self.maintain_heartbeats(job, execution)
             except RedisError as error:
                 log.warning("heartbeat not sent: %s", error)
+
+
+def _name(state: str) -> str:
+    """A worker's state as RQ stores it, which is not what `str` makes of one."""
+    return state.value if isinstance(state, WorkerStatus) else state

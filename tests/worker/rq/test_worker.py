@@ -30,6 +30,7 @@ from tests.worker.workers import worker
 from worker import machine_faults
 from worker.machine_faults import Pause
 from worker.reconciler import Reconciler
+from worker.rq import worker as rq_worker
 
 
 @pytest.fixture
@@ -129,8 +130,13 @@ def work_while(machine: JobStateMachine, data_dir: Path, probe: Callable[[], Non
 
 
 def test_a_worker_takes_no_job_while_its_machine_is_at_fault_and_goes_on_by_itself(
-    machine: JobStateMachine, queue: ScoreQueue, data_dir: Path, short_pauses: None
+    machine: JobStateMachine,
+    queue: ScoreQueue,
+    data_dir: Path,
+    short_pauses: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(rq_worker, "MIN_HEARTBEAT_GAP_S", 0.0)  # so that each heartbeat of the pause is sent
     first, second = accepted(machine, data_dir), accepted(machine, data_dir)
     seen = []
 
