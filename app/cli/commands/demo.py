@@ -78,7 +78,7 @@ def storing_in(storage: DemoStorage, data_dir: Path) -> Iterator[None]:
         with console.status("starting an S3 server"):
             environment = stopping.enter_context(embedded_s3(data_dir / "s3"))
         os.environ |= environment | {"APEX_STORAGE_URL": f"s3://{BUCKET}/demo"}
-        console.print(f"audio goes to s3://{BUCKET}/demo at {environment['AWS_ENDPOINT_URL']}", style="dim")
+        console.print(literal(f"audio goes to s3://{BUCKET}/demo at {environment['AWS_ENDPOINT_URL']}", "dim"))
         yield
 
 

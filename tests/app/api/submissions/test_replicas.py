@@ -55,8 +55,8 @@ async def client(servers: tuple[Server, Server], master: Redis, data_dir: Path) 
 @contextmanager
 def lagging(replica: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A replica that is connected and confirms nothing in time."""
-    monkeypatch.setattr(replicas, "TIMEOUT_S", 0.2)
-    with replica.stopped():
+    with monkeypatch.context() as patch, replica.stopped():
+        patch.setattr(replicas, "TIMEOUT_S", 0.2)
         yield
 
 

@@ -12,7 +12,7 @@ from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import NotReplicated, Replicas
 from tests.conftest import state_machine
 from tests.proxy import proxy
-from tests.redis_servers import Server, pair, swap
+from tests.redis_servers import Server, pair, swap, until
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 KEYS = RedisKeys("apex")
@@ -48,7 +48,7 @@ def test_more_replicas_than_there_are_confirm_nothing(
 ) -> None:
     monkeypatch.setattr(replicas, "TIMEOUT_S", 0.05)
     with connect(servers[0].url, max_retries=0) as redis:
-        assert Replicas(redis, KEYS, needed=1).n_alive() == 1
+        until(lambda: Replicas(redis, KEYS, needed=1).n_alive() == 1)
         with pytest.raises(NotReplicated), Replicas(redis, KEYS, needed=2).confirmed():
             pass
 
@@ -64,6 +64,7 @@ def test_audio_stays_until_replicas_have_the_end_of_its_job(
         task = score_track(machine, data_dir)
         with servers[1].stopped():
             task(kept.id)
+        monkeypatch.undo()
         task(deleted.id)
         assert {outcome(machine, job).status for job in (kept, deleted)} == {JobState.SUCCEEDED}
     assert stored(data_dir) == [kept.id]
