@@ -4,12 +4,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.opening import open_jobs
 from app.core.logging import configure_logging
 from app.core.misconfiguration import ends_if_misconfigured
 from app.core.redis.client import connect
-from app.core.redis.replicas import Replicas
 from app.core.redis.server import check_at_start
 from app.core.settings import ServiceSettings, WorkerSettings, load_settings
 from app.core.storage.opening import open_storage
@@ -54,15 +52,8 @@ def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMM
 
 def reconciler(settings: ServiceSettings, *, ended: Mapping[str, bool] = NONE_ENDED) -> Reconciler:
     redis = connect(settings.redis_url, max_retries=1)
-    keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
     return Reconciler(
-        machine=JobStateMachine(
-            redis,
-            keys,
-            queue=queue,
-            result_ttl_s=settings.result_ttl_s,
-            replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
-        ),
+        machine=open_jobs(settings, redis),
         storage=open_storage(settings),
         max_attempts=settings.max_attempts,
         ended=ended,

@@ -13,13 +13,12 @@ from redis import Redis
 
 from app.core.deployment import Deployment
 from app.core.jobs.models import Job
-from app.core.jobs.queue import ScoreQueue
+from app.core.jobs.opening import open_jobs
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import configure_logging
 from app.core.misconfiguration import EXIT_MISCONFIGURED, ends_if_misconfigured, named_by_settings
 from app.core.redis.client import connect
-from app.core.redis.replicas import Replicas
 from app.core.settings import WorkerSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, ignore_hangup
 from app.core.storage.opening import open_storage
@@ -63,14 +62,7 @@ def serve(
 
 def run(settings: WorkerSettings, redis: Redis, scorer: TrackScorer, decoder: Decoder) -> None:
     """Take jobs until told to stop."""
-    keys, queue = settings.redis_keys, ScoreQueue(redis, name=settings.rq_queue_name)
-    machine = JobStateMachine(
-        redis,
-        keys,
-        queue=queue,
-        result_ttl_s=settings.result_ttl_s,
-        replicas=Replicas(redis, keys, needed=settings.redis_min_replicas),
-    )
+    keys, machine = settings.redis_keys, open_jobs(settings, redis)
     storage = open_storage(settings)
     watchdog = Watchdog(settings.stall_timeout_s)
     deployment = Deployment(redis, keys, storage, wary=True)

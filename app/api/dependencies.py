@@ -23,13 +23,13 @@ from app.api.submissions.idempotency import IdempotencyKeys
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
 from app.core.deployment import Deployment
+from app.core.jobs.opening import open_jobs
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
 from app.core.misconfiguration import named_by_settings
 from app.core.redis.client import connect_for_notifications
-from app.core.redis.replicas import Replicas
 from app.core.settings import ApiSettings
 from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
@@ -65,10 +65,8 @@ class Services:
     @classmethod
     def build(cls, settings: ApiSettings, redis: Redis, reservations: Reservations | None = None) -> "Services":
         """Create the storage directory and read the API keys; Redis is not asked yet."""
-        keys = settings.redis_keys
-        queue, queue_status = ScoreQueue(redis, name=settings.rq_queue_name), QueueStatus(redis, keys)
-        replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
-        machine = JobStateMachine(redis, keys, queue=queue, result_ttl_s=settings.result_ttl_s, replicas=replicas)
+        keys, machine = settings.redis_keys, open_jobs(settings, redis)
+        queue, replicas, queue_status = machine.queue, machine.replicas, QueueStatus(redis, keys)
         jobs = ConfirmedJobs(redis, keys, replicas)
         worker_info, quotas = WorkerInfo(redis, keys), Quotas(redis, keys)
         queue_load = TtlCache(partial(measure_load, queue_status, queue))

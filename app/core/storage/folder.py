@@ -30,7 +30,6 @@ ABANDONED_AFTER_S = 60.0
 _PARTIAL = re.compile(rf"[0-9a-f]{{1,64}}{re.escape(PART_SUFFIX)}")
 #: Which deployment's folder it is. No key has a dot, so no sweep takes this file, of whatever version.
 MARKER = ".deployment"
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,64}}({re.escape(PART_SUFFIX)})?")
 #: The key of an upload that is only tried.
 PROBE = "probe"
 
@@ -81,9 +80,7 @@ class FolderStorage:
 
     def path(self, key: str) -> Path:
         """Where a key's bytes are or will be. Raises `ValueError` for anything that could leave the directory."""
-        if not _NAME.fullmatch(key):
-            raise ValueError("not a storage key")
-        return self.directory / key
+        return self.directory / (key if _PARTIAL.fullmatch(key) else keys.checked(key))
 
     def open(self, key: str) -> BinaryIO:
         """The bytes of a key; `FileNotFoundError` when they are gone."""
