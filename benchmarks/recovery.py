@@ -22,8 +22,7 @@ from rich.table import Table
 
 from app.cli.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job, JobState, new_job_id
-from app.core.jobs.queue import ScoreQueue
-from app.core.jobs.state_machine import JobStateMachine
+from app.core.jobs.opening import open_jobs
 from app.core.redis.client import connect
 from app.core.settings import WorkerSettings
 from app.core.storage.opening import open_storage
@@ -41,8 +40,7 @@ class Bench:
 
     def __init__(self, settings: WorkerSettings, supervisor: Supervisor) -> None:
         redis = connect(settings.redis_url, max_retries=3)
-        queue = ScoreQueue(redis, name=settings.rq_queue_name)
-        self.machine = JobStateMachine(redis, settings.redis_keys, queue=queue, result_ttl_s=settings.result_ttl_s)
+        self.machine = open_jobs(settings, redis)
         self.storage = open_storage(settings)
         self.supervisor = supervisor
 

@@ -1,7 +1,5 @@
 """`python -m tests.attack [--minutes N] [--seed N ...] [--phase NAME ...]`: an attack, a table and a JSON report."""
 
-import json
-import sys
 import tempfile
 import threading
 import time
@@ -17,6 +15,7 @@ from rich.table import Table
 
 from tests.attack.campaign import PhaseReport, Plan, Report, run
 from tests.attack.phases import BY_NAME, PHASES
+from tests.campaigns import end
 
 console = Console()
 
@@ -35,9 +34,7 @@ def main(
         raise typer.BadParameter(f"there is no phase {', '.join(sorted(unknown))}")
     phases = tuple(one for one in PHASES if one.name in phase)
     reports = [observed(Plan(seed=one, minutes=minutes, phases=phases)) for one in seed]
-    if output:
-        output.write_text(json.dumps([report.json() for report in reports], indent=2, default=str))
-    sys.exit(0 if all(report.holds for report in reports) else 1)
+    end(reports, output)
 
 
 def observed(plan: Plan) -> Report:

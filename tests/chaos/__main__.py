@@ -1,7 +1,5 @@
 """`python -m tests.chaos [--jobs N] [--faults N] [--seed N ...] [--real]`: chaos runs, a table and a JSON report."""
 
-import json
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from tests.campaigns import end, side_by_side
 from tests.chaos.campaign import OnProgress, Plan, Report, run
 
 SEEDS = [1, 2, 3]
@@ -35,10 +33,8 @@ def main(
         for one in seed
     ]
     reports = [observed(plan) for plan in plans]
-    console.print(table(reports))
-    if output:
-        output.write_text(json.dumps([report.json() for report in reports], indent=2, default=str))
-    sys.exit(0 if all(report.holds for report in reports) else 1)
+    console.print(side_by_side("Chaos: what was promised, and what was left over", reports, row))
+    end(reports, output)
 
 
 def observed(plan: Plan) -> Report:
@@ -66,17 +62,6 @@ def progressing(n_jobs: int, n_faults: int, console: Console) -> Iterator[OnProg
                 progress.update(bar, completed=count)
 
         yield show
-
-
-def table(reports: list[Report]) -> Table:
-    found = Table(title="Chaos: what was promised, and what was left over")
-    rows = [row(report) for report in reports]
-    found.add_column("")
-    for report in reports:
-        found.add_column(f"seed {report.plan.seed}", justify="right")
-    for name in rows[0]:
-        found.add_row(name, *(str(each[name]) for each in rows))
-    return found
 
 
 def row(report: Report) -> dict[str, object]:

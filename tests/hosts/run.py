@@ -1,15 +1,13 @@
 """`python -m tests.hosts.run`, as the first process of namespaces of its own: the runs, a table and a JSON report."""
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from tests.campaigns import end, side_by_side
 from tests.chaos.__main__ import progressing
 from tests.hosts.campaign import Plan, Report, run
 from tests.hosts.faults import LANES
@@ -31,10 +29,8 @@ def main(
     reports = []
     for one in seed:
         reports.append(observed(Plan(seed=one, n_jobs=jobs, n_faults=faults, hurry=hurry)))
-        console.print(table(reports))
-    if output:
-        output.write_text(json.dumps([report.json() for report in reports], indent=2, default=str))
-    sys.exit(0 if all(report.holds for report in reports) else 1)
+        console.print(side_by_side("Many hosts: what was promised, and what was left over", reports, row))
+    end(reports, output)
 
 
 def observed(plan: Plan) -> Report:
@@ -52,17 +48,6 @@ def observed(plan: Plan) -> Report:
         for first, later in service.changes:
             console.print(f"{namespace}: {first!r} became {later!r}", markup=False)
     return report
-
-
-def table(reports: list[Report]) -> Table:
-    found = Table(title="Many hosts: what was promised, and what was left over")
-    rows = [row(report) for report in reports]
-    found.add_column("")
-    for report in reports:
-        found.add_column(f"seed {report.plan.seed}", justify="right")
-    for name in rows[0]:
-        found.add_row(name, *(str(each[name]) for each in rows))
-    return found
 
 
 def row(report: Report) -> dict[str, object]:
