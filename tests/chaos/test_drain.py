@@ -4,7 +4,9 @@ import os
 import signal
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,7 +16,7 @@ from tests.chaos.campaign import Plan, environment
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
 from tests.chaos.test_outages import accepted, once
-from tests.e2e.service import children
+from tests.e2e.service import children, command
 
 #: Three times what a run may take to hand its job back.
 EXIT_S = 90.0
@@ -31,19 +33,25 @@ class SlowUpload:
         self.socket.sendall(head.encode() + track[:70])
         self.rest = track[70:]
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
     def finish(self) -> str:
         """Send the other half; the answer."""
-        with self.socket:
-            self.socket.sendall(self.rest)
-            return self.socket.recv(65536).decode()
+        self.socket.sendall(self.rest)
+        return self.socket.recv(65536).decode()
 
 
 def stop_all_twice(service: Running) -> None:
     """What a terminal or an init system does to a whole group, and an impatient user does again."""
     for _ in range(2):
         for pid in (service.pid, *children(service.pid)):
-            if "redis" not in Path(f"/proc/{pid}/cmdline").read_text():
-                os.kill(pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # a process that was only just being started may be gone again
+                if "redis" not in command(pid):
+                    os.kill(pid, signal.SIGTERM)
         time.sleep(0.5)
 
 
@@ -57,10 +65,10 @@ def test_a_service_told_to_stop_loses_nothing(tmp_path: Path) -> None:
         long_id = accepted(service, Script("long", run_s=90.0, n_segments=900))
         once(service, long_id, "running")
         ids = [accepted(service, Script(f"short {n}", run_s=0.5)) for n in range(20)]
-        upload = SlowUpload(service.url, Script("slow"))
         n_lines = len(log.read_text().splitlines())
-        stop_all_twice(service)
-        assert upload.finish().startswith(("HTTP/1.1 202 ", "HTTP/1.1 503 "))
+        with SlowUpload(service.url, Script("slow")) as upload:
+            stop_all_twice(service)
+            assert upload.finish().startswith(("HTTP/1.1 202 ", "HTTP/1.1 503 "))
         assert service.process.wait(EXIT_S) == 0
     lines = [line for line in log.read_text().splitlines()[n_lines:] if "job succeeded" not in line]
     assert len(lines) < 25, lines

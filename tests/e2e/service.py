@@ -101,9 +101,10 @@ def children(pid: int) -> list[int]:
 
 
 def command(pid: int) -> str:
+    """A process's command line; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # ended before the file was opened, or before it was read
         return ""
 
 
