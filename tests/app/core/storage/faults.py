@@ -3,7 +3,7 @@
 import http.client
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,11 +88,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.server.server_host, timeout=60)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        response = connection.getresponse()
-        answer = response.read()
-        connection.close()
+        # Closed even where the server hangs up: an open socket would fail whatever test is running when it is collected.
+        with closing(http.client.HTTPConnection(self.server.server_host, timeout=60)) as connection:
+            connection.request(self.command, self.path, body, dict(self.headers))
+            response = connection.getresponse()
+            answer = response.read()
         kept = {name: value for name, value in response.getheaders() if name.lower() != "transfer-encoding"}
         return response.status, kept, answer
 
