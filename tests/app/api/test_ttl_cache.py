@@ -1,5 +1,6 @@
-"""A value is read once within its time to live, and None is not cached."""
+"""A value is read once within its time to live, and by one of those who ask for it at the same time."""
 
+import asyncio
 import itertools
 import threading
 
@@ -18,11 +19,11 @@ def test_a_value_is_read_once_within_its_ttl(monkeypatch: pytest.MonkeyPatch) ->
     assert [number(), number()] == [2, 3]
 
 
-def test_none_is_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_none_is_a_value_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ttl_cache, "TTL_S", 60.0)
     answers = iter([None, "known"])
     value = TtlCache(lambda: next(answers))
-    assert [value(), value(), value()] == [None, "known", "known"]
+    assert [value(), value()] == [None, None]
 
 
 @pytest.mark.anyio
@@ -33,3 +34,39 @@ async def test_a_thread_is_taken_only_to_read(monkeypatch: pytest.MonkeyPatch) -
     assert first != threading.get_ident()
     monkeypatch.setattr(to_thread, "run_sync", None)
     assert await thread.get_async() == first
+
+
+@pytest.mark.anyio
+async def test_of_many_that_find_it_stale_one_reads_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ttl_cache, "TTL_S", -1.0)
+    number, go_on = itertools.count(1), threading.Event()
+
+    def read() -> int:
+        go_on.wait(10)
+        return next(number)
+
+    cache = TtlCache(read)
+    asking = [asyncio.create_task(cache.get_async()) for _ in range(20)]
+    await asyncio.sleep(0)
+    asking[0].cancel()  # the one for whom the read was begun
+    go_on.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert isinstance(answers[0], asyncio.CancelledError)
+    assert answers[1:] == [1] * 19
+    assert await cache.get_async() == 2
+
+
+@pytest.mark.anyio
+async def test_an_error_is_raised_to_all_who_wait_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ttl_cache, "TTL_S", 60.0)
+    answers = iter([ConnectionError("away"), "known"])
+
+    def read() -> object:
+        if isinstance(answer := next(answers), Exception):
+            raise answer
+        return answer
+
+    cache = TtlCache(read)
+    found = await asyncio.gather(cache.get_async(), cache.get_async(), return_exceptions=True)
+    assert list(map(str, found)) == ["away", "away"]
+    assert await cache.get_async() == "known"
