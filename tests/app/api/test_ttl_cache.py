@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from anyio import to_thread
@@ -70,3 +71,22 @@ async def test_an_error_is_raised_to_all_who_wait_and_not_kept(monkeypatch: pyte
     found = await asyncio.gather(cache.get_async(), cache.get_async(), return_exceptions=True)
     assert list(map(str, found)) == ["away", "away"]
     assert await cache.get_async() == "known"
+
+
+def test_of_many_threads_that_find_it_stale_one_reads_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ttl_cache, "TTL_S", 60.0)
+    number, all_ask = itertools.count(1), threading.Barrier(9)
+
+    def read() -> int:
+        all_ask.wait(10)
+        return next(number)
+
+    def ask(begins: bool) -> int:
+        if not begins:
+            all_ask.wait(10)
+        return cache()
+
+    cache = TtlCache(read)
+    with ThreadPoolExecutor(9) as pool:
+        answers = [asked.result() for asked in [pool.submit(ask, n == 0) for n in range(9)]]
+    assert answers == [1] * 9
