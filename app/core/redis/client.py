@@ -1,6 +1,7 @@
 """Clients of Redis, and how often a command is tried again while Redis is away."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from redis import Redis
@@ -13,10 +14,13 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from app.core.redis.connections import CONNECTIONS, SENTINEL_CONNECTIONS, AioSentinelPool, OnceMore, Pool, SentinelPool
+from app.core.redis.group import RedisGroup
 from app.core.redis.url import RedisUrl
 
 RETRIED = [ConnectionError, TimeoutError, BusyLoadingError]
 CONNECT_TIMEOUT_S = 2.0
+#: A server that is only asked something beside must not hold up what is asked for.
+ASKED_TIMEOUT_S = 0.3
 #: All Sentinels may have to be asked within the time of one command.
 SENTINELS_PER_TIMEOUT = 3
 
@@ -63,7 +67,17 @@ def connect(url: str, *, max_retries: int, timeout_s: float = 5.0) -> Redis:
     pool = SentinelPool(  # type: ignore[no-untyped-call]
         target.master_name, sentinels, connection_class=connection, **options
     )
+    pool.group = RedisGroup(sentinels.sentinels, target.master_name, partial(_connect_to, target, timeout_s))
     return Redis.from_pool(pool)
+
+
+def _connect_to(target: RedisUrl, timeout_s: float, address: tuple[str, int]) -> Redis:
+    """A client of one server of a group, for the moment that a question may take."""
+    host, port = address
+    asked_s = min(timeout_s, ASKED_TIMEOUT_S)
+    options = {**target.options, "host": host, "port": port, "retry": Retry(NoBackoff(), retries=0)}
+    options |= {"socket_timeout": asked_s, "socket_connect_timeout": asked_s}
+    return Redis.from_pool(Pool(connection_class=CONNECTIONS[target.transport], **options))
 
 
 _AIO_CONNECTIONS: Mapping[str, type[aio.Connection | aio.UnixDomainSocketConnection]] = {

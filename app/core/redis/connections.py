@@ -19,6 +19,8 @@ from redis.exceptions import ConnectionError, ResponseError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool, SentinelManagedConnection
 
+from app.core.redis.group import RedisGroup
+
 T = TypeVar("T")
 
 #: How a server begins its refusal of what only a master with its replicas may do: it is a replica; it has lost its
@@ -104,7 +106,9 @@ class Pool(ConnectionPool):
 
 
 class SentinelPool(SentinelConnectionPool, Pool):
-    """Connections to the master that Sentinels name."""
+    """Connections to the master that Sentinels name. `group` are the servers that they know."""
+
+    group: RedisGroup
 
 
 class AioSentinelPool(AioSentinelConnectionPool):

@@ -1,6 +1,7 @@
 """Replicas: has a change been copied to enough of them to survive the loss of the master?"""
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from app.core.redis.client import text
+from app.core.redis.connections import SentinelPool
 from app.core.redis.keys import RedisKeys
 
 log = logging.getLogger(__name__)
@@ -17,6 +20,7 @@ TIMEOUT_S = 1.0
 PROBE_TTL_S = 60
 #: A replica reports every second how far it is. One that was silent for longer will not confirm anything in time.
 MAX_LAG_S = 3
+_REPLICATION_ID = re.compile(r"^master_replid:(\w+)", re.MULTILINE)
 
 
 class NotReplicated(Exception):
@@ -57,14 +61,21 @@ class Replicas:
         write = ("SET", self.keys.write_probe, "", "EX", PROBE_TTL_S)
         wait = ("WAIT", self.needed, int(TIMEOUT_S * 1000))
         try:
-            packed = connection.pack_commands([write, wait])  # type: ignore[no-untyped-call]
+            packed = connection.pack_commands([write, wait, ("INFO", "replication")])  # type: ignore[no-untyped-call]
             connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
             connection.read_response()
-            n_confirmed = int(connection.read_response())
+            n_confirmed, info = int(connection.read_response()), text(connection.read_response())
         except RedisError as error:
             raise NotReplicated("the connection broke before replicas confirmed a change") from error
         if n_confirmed < self.needed:
             raise NotReplicated(f"{n_confirmed} replicas confirmed a change, and {self.needed} are needed")
+        if self._is_replaced(info):
+            raise NotReplicated("another server is master, which lacks the change")
+
+    def _is_replaced(self, info: str) -> bool:
+        """Whether the master that says this of itself has been replaced, where Sentinels know the other servers."""
+        pool, found = self.redis.connection_pool, _REPLICATION_ID.search(info)
+        return isinstance(pool, SentinelPool) and found is not None and pool.group.has_successor(found[1])
 
 
 def n_alive(info: Mapping[str, Any]) -> int:

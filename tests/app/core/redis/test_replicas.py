@@ -1,6 +1,7 @@
 """A change counts once enough replicas have it, and never because of another server than the one that made it."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import NotReplicated, Replicas
 from tests.conftest import state_machine
 from tests.proxy import proxy
-from tests.redis_servers import Server, pair, swap, until
+from tests.redis_servers import MASTER_NAME, Server, pair, sentinel, server, swap, until
 from tests.worker.fakes import accepted, outcome, score_track, stored
 
 KEYS = RedisKeys("apex")
@@ -51,6 +52,46 @@ def test_more_replicas_than_there_are_confirm_nothing(
         until(lambda: Replicas(redis, KEYS, needed=1).n_alive() == 1)
         with pytest.raises(NotReplicated), Replicas(redis, KEYS, needed=2).confirmed():
             pass
+
+
+@pytest.mark.parametrize(("followed", "is_confirmed"), [(True, False), (False, True)])
+def test_a_replica_confirms_nothing_of_a_master_that_another_has_replaced(
+    tmp_path: Path, followed: bool, is_confirmed: bool
+) -> None:
+    """An old master that has come back says that it is one, too, and has replaced nobody."""
+    with (
+        pair(tmp_path) as (master, _),
+        server(tmp_path, f"replicaof 127.0.0.1 {master.port}", "enable-debug-command local") as other,
+        sentinel(master, tmp_path) as asked,
+        asked.client() as sentinels,
+        connect(f"redis+sentinel://127.0.0.1:{asked.port}/{MASTER_NAME}", max_retries=3) as redis,
+        other.client() as client,
+    ):
+        confirmed = Replicas(redis, KEYS, needed=1).confirmed
+        until(lambda: len(sentinels.sentinel_slaves(MASTER_NAME)) == 2 == redis.info("replication")["connected_slaves"])
+        with confirmed() as one:
+            one.set("a", "b")
+        client.replicaof("NO", "ONE")
+        if not followed:
+            client.execute_command("DEBUG CHANGE-REPL-ID")
+        with (
+            nullcontext() if is_confirmed else pytest.raises(NotReplicated, match="another server"),
+            confirmed() as one,
+        ):
+            one.set("a", "c")
+
+
+def test_a_server_of_the_group_that_is_away_does_not_keep_the_others_from_confirming(tmp_path: Path) -> None:
+    with (
+        pair(tmp_path) as (master, _),
+        server(tmp_path, f"replicaof 127.0.0.1 {master.port}") as other,
+        sentinel(master, tmp_path) as asked,
+        asked.client() as sentinels,
+        connect(f"redis+sentinel://127.0.0.1:{asked.port}/{MASTER_NAME}", max_retries=3) as redis,
+    ):
+        until(lambda: len(sentinels.sentinel_slaves(MASTER_NAME)) == 2)
+        with other.stopped(), Replicas(redis, KEYS, needed=1).confirmed() as client:
+            client.set("a", "b")
 
 
 def test_audio_stays_until_replicas_have_the_end_of_its_job(
