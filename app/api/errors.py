@@ -50,9 +50,17 @@ def problem_response(problem: Problem, scope: Scope) -> Response:
 
 async def on_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, Problem)
-    if error.kind.status >= 500:
-        log.error("%s", error, exc_info=error.__cause__)
+    log_failure(error)
     return problem_response(error, request.scope)
+
+
+def log_failure(problem: Problem) -> None:
+    """Log a problem of ours, and nothing for one of the client's: in a line where something is away, else as a bug."""
+    cause = problem.__cause__
+    if problem.kind.status == 500:
+        log.error("%s", problem, exc_info=cause)
+    elif problem.kind.status > 500:
+        log.error("%s", f"{problem}: {cause}" if cause else problem)
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:

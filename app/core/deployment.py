@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 #: While all is well, the two are compared this often.
 CHECK_EVERY_S = 60.0
-#: A Redis that has lost its data is told the id again by every supervisor that runs, within a few seconds.
+#: A Redis that has lost its data is told the id again by every supervisor that runs, within a few seconds. A store that
+#: is starting may not know its buckets for a moment.
 REMEMBERED_WITHIN_S = 6.0
 RETRY_S = 0.5
 #: Unfinished jobs whose audio is looked for before a storage is marked.
@@ -109,7 +110,8 @@ class Deployment:
             except OSError as error:
                 if error.errno == errno.EIO:
                     return log.warning("Redis and storage are not compared yet: %s", error)
-                raise Misconfigured(f"the storage {self._storage} cannot be used: {error.strerror}") from error
+                if error.errno != errno.ENODEV or time.monotonic() > deadline:
+                    raise Misconfigured(f"the storage {self._storage} cannot be used: {error.strerror}") from error
             time.sleep(RETRY_S)
 
     def adopt(self) -> str:

@@ -14,6 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from app.api.batches.store import Batch, new_batch_id
 from app.api.batches.views import Outcome, batch_headers, batch_view, made_view
 from app.api.concurrency import run_to_completion
+from app.api.errors import log_failure
 from app.api.jobs.long_poll import wait_until_done
 from app.api.schemas.batch import Batch as BatchView
 from app.api.schemas.batch import BatchQuery
@@ -125,8 +126,7 @@ def _add_file(submission: Submission, batch: Batch, outcome: Upload | Problem, o
 
 
 def _reject(submission: Submission, batch: Batch, problem: Problem) -> Json:
-    if problem.kind.status >= 500:
-        log.error("%s", problem, exc_info=problem.__cause__)
+    log_failure(problem)
     item = problem.object(instance="/batches", request_id=REQUEST_ID.get())
     submission.services.batches.reject(batch, item)
     return item

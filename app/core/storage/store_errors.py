@@ -28,7 +28,7 @@ def store_errors() -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if _NO_BUCKET.search(str(error)):
-            raise StoreUnavailable(errno.EIO, _summary(error)) from None
+            raise StoreUnavailable(errno.ENODEV, _summary(error)) from None
         raise FileNotFoundError(errno.ENOENT, "there is no such object") from None
     except _REFUSALS as error:
         raise StoreUnavailable(errno.EACCES, _summary(error)) from None

@@ -39,6 +39,7 @@ async def test_a_storage_error_is_reported_and_leaves_nothing(
     client: httpx.AsyncClient,
     services: Services,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
     step: str,
     number: int,
     status: int,
@@ -54,6 +55,9 @@ async def test_a_storage_error_is_reported_and_leaves_nothing(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["retry-after"]
     assert left_behind(services) == []
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert SECRET in line.getMessage()  # the operator's log says why, in a line
+    assert line.exc_info is None
 
 
 async def test_without_redis_nothing_is_accepted_and_nothing_kept(settings: ApiSettings, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = pass_on
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        # Closed even where the server hangs up: an open socket would fail whatever test is running when it is collected.
+        # Closed even where the server hangs up: an open socket would fail the test that runs when it is collected.
         with closing(http.client.HTTPConnection(self.server.server_host, timeout=60)) as connection:
             connection.request(self.command, self.path, body, dict(self.headers))
             response = connection.getresponse()

@@ -5,13 +5,18 @@ import threading
 from collections.abc import Iterator, Mapping
 
 import pytest
+from redis import Redis
 
+from app.core import deployment
+from app.core.deployment import Deployment
+from app.core.misconfiguration import Misconfigured
 from app.core.problems import Problem
 from app.core.storage import object_store
 from app.core.storage.object_store import PART_BYTES, ObjectStorage
 from app.core.storage.store_errors import StoreUnavailable
 from tests.app.core.storage.conftest import object_storage
 from tests.app.core.storage.faults import BUSY, CUT, HALF_ANSWER, LOST_ANSWER, STALL, FaultyProxy, faulty_proxy
+from tests.conftest import KEYS
 
 CONTENT = secrets.token_bytes(2 * PART_BYTES + 1)
 BLOCK = 256 * 1024
@@ -217,3 +222,12 @@ def test_what_is_wrong_is_said_and_no_secret(
             use()
         assert "SEKRET" not in str(raised.value)
         assert "\n" not in str(raised.value)
+
+
+def test_a_bucket_that_there_is_not_ends_a_start(
+    s3: Mapping[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployment, "REMEMBERED_WITHIN_S", 0.0)  # it may be there in a moment, while a store starts
+    storage = object_storage(monkeypatch, s3, "s3://no-such-bucket/x", timeout_s=1)
+    with pytest.raises(Misconfigured, match="s3://no-such-bucket/x cannot be used: .*NoSuchBucket"):
+        Deployment(redis, KEYS, storage).require()
