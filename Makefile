@@ -48,7 +48,7 @@ check: $(VENV)/.installed-dev
 # slowest, why some were skipped, and what share of the code was reached.
 WORKERS ?= 3
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
-	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 -rs --cov --cov-report=
+	$(BIN)/python -m tests.coverage -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 -rs
 	@echo "of all lines the tests reach $$($(BIN)/coverage report --format=total) %: make coverage lists the others"
 
 # Without them the tests that need them are skipped, and fail where CI is set.

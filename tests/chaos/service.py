@@ -1,5 +1,6 @@
 """`python -m tests.chaos.service`: what `apex up` runs, with scripted processes as its workers."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,6 @@ import httpx
 from app.cli.service import service
 from tests.chaos import process
 from tests.chaos.clients import authorization
-from tests.environment import unmeasured
 from tests.ports import free_port
 
 READY_S = 90.0
@@ -57,7 +57,7 @@ def running(
     settings = {"APEX_DATA_DIR": str(data_dir), "APEX_PORT": str(port), **environment}
     program = REAL_PROGRAM if real else program
     with log.open("wb") as stderr:
-        process = subprocess.Popen([sys.executable, *program], env=unmeasured() | settings, stderr=stderr)
+        process = subprocess.Popen([sys.executable, *program], env=os.environ | settings, stderr=stderr)
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_ready(url, process, key)

@@ -15,7 +15,6 @@ import pytest
 from benchmarks.catalogue import make
 from model.training.run import METRICS
 from tests.e2e.service import running
-from tests.environment import unmeasured
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/training.md").read_text()
@@ -47,7 +46,8 @@ def commands(page: str) -> list[str]:
 def execute(line: str, folder: Path, apex: Sequence[str] = ("-m", "app.cli")) -> str:
     """Runs a line as a shell would, with this tree for `apex`."""
     line = re.sub("^apex", lambda _: shlex.join([sys.executable, *apex]), line)
-    environment = unmeasured() | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(line, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{line}\n{done.stderr[-3_000:]}"
     return done.stdout

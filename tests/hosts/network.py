@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.attack.clocks import Clocks
-from tests.environment import unmeasured
 from tests.hosts.isolation import ip
 from tests.installed import installed
 
@@ -58,7 +57,7 @@ class Host:
         self.programs = programs
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._log = logs / f"{name}.log"
-        self._environment = {**unmeasured(), **(clocks.environment(name) if clocks else {})}
+        self._environment = {**os.environ, **(clocks.environment(name) if clocks else {})}
         self._port = f"to-{name}"  # the switch's; a device has 15 letters at most
         self._connect()
 
