@@ -60,10 +60,10 @@ class Clients:
             self.history.ended(job_id, answer.content)
         return done
 
-    def read_until(self, stop: threading.Event, *, seed: int) -> None:
+    def read_until(self, stop: threading.Event, *, seed: int, every_s: float = 0.05) -> None:
         """Read jobs that wait, and some that are over, until told to stop."""
         dice = random.Random(seed)
-        while not stop.wait(0.05):
+        while not stop.wait(every_s):
             pool = sorted(self.history.waiting() or self.history.job_ids())
             if dice.random() < 0.3:
                 pool = sorted(self.history.endings) or pool

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from app.core.redis.client import connect
 from app.core.settings import DEFAULT_NAMESPACE
-from tests.chaos.campaign import OnProgress, Pace, readers, reporting, settled, threads
+from tests.chaos.campaign import OnProgress, Pace, reporting, settled, threads
 from tests.chaos.history import Json, Verdict, judge
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
@@ -24,13 +24,15 @@ from tests.hosts.site import STAGING, Site, running
 SHARES = {DEFAULT_NAMESPACE: 0.9, STAGING: 0.1}
 N_CLIENTS = {DEFAULT_NAMESPACE: 4, STAGING: 1}
 RUN_S = (0.05, 0.25)
+#: A client reads a list so often, or a job four times; in a hurry so seldom, as faked clocks make each answer costly.
+READ_EVERY_S, READ_SELDOM_S = 0.2, 1.2
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a run does. The same seed makes the same tracks and draws the same faults; with no faults, one of each kind.
 
-    `hurry`: faults are as short as they may be, and each front end is one process.
+    `hurry`: faults are as short as they may be, and each front end is one process, which is seldom read from.
     """
 
     seed: int
@@ -89,7 +91,7 @@ def run(plan: Plan, directory: Path, on_progress: OnProgress) -> Report:
         injector = Injector(site, seed=plan.seed, n_faults=plan.n_faults, hurry=plan.hurry)
         histories = [each.history for each in followers.values()]
         with (
-            threads(*injector.runs(), *following_threads(followers, seed=plan.seed)),
+            threads(*injector.runs(), *following_threads(followers, plan)),
             reporting(histories, injector.struck, on_progress),
         ):
             pace = Pace(injector.n_planned, injector.struck)
@@ -119,10 +121,11 @@ def following(site: Site) -> Iterator[dict[str, Followers]]:
             followers.close()
 
 
-def following_threads(followers: Mapping[str, Followers], *, seed: int) -> Iterator[Callable[..., None]]:
+def following_threads(followers: Mapping[str, Followers], plan: Plan) -> Iterator[Callable[..., None]]:
+    every_s = READ_SELDOM_S if plan.hurry else READ_EVERY_S
     for each in followers.values():
-        yield from readers(each.polling, 1, seed=seed)
-        yield partial(each.read_lists_until, seed=seed)
+        yield partial(each.polling.read_until, seed=plan.seed, every_s=every_s / 4)
+        yield partial(each.read_lists_until, seed=plan.seed, every_s=every_s)
 
 
 def send_all(plan: Plan, followers: Mapping[str, Followers], pace: Pace) -> None:

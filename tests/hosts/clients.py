@@ -24,10 +24,10 @@ class Followers:
     def refusals(self) -> int:
         return self.clients.refusals + self.polling.refusals
 
-    def read_lists_until(self, stop: threading.Event, *, seed: int) -> None:
+    def read_lists_until(self, stop: threading.Event, *, seed: int, every_s: float) -> None:
         """Read lists of jobs that are over, and some of those jobs, which must be over, too."""
         dice = random.Random(seed)
-        while not stop.wait(0.2):
+        while not stop.wait(every_s):
             listed = self.clients.insist("GET", "/jobs?status=succeeded&limit=50").json()["items"]
             if listed and not self.clients.read((job := dice.choice(listed))["id"]):
                 self.history.flipped.add(job["id"])
