@@ -73,6 +73,7 @@ class Reconciler:
     _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
     _sweep: Iterator[str] | None = field(default=None, init=False)
     _next_sweep: float = field(default=float("-inf"), init=False)
+    _skipped: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
@@ -82,16 +83,26 @@ class Reconciler:
         self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
 
     def run(self) -> list[str]:
-        """Repair what can be repaired; the ids of the jobs queued again, none while Redis is away.
+        """Repair what can be repaired; the ids of the jobs queued again, none while Redis or the storage is away.
 
-        A repair that fails is logged once, and keeps no other from being made.
+        A repair that fails is logged once, and keeps no other from being made. Passes that are skipped for the same
+        reason are logged once, too, and when they are made again.
         """
         try:
             self.deployment.check()  # at each pass: audio may be deleted
-            return self._pass()
+            requeued = self._pass()
         except (*AWAY, OSError) as error:
-            log.warning("reconcile pass skipped: %s: %s", type(error).__name__, error)
+            self._note_skipped(f"{type(error).__name__}: {error}")
             return []
+        self._note_skipped("")
+        return requeued
+
+    def _note_skipped(self, reason: str) -> None:
+        if reason and reason != self._skipped:
+            log.warning("reconcile passes skipped: %s", reason)
+        elif self._skipped and not reason:
+            log.info("reconcile passes are made again")
+        self._skipped = reason
 
     def _pass(self) -> list[str]:
         self._try("keys", self._set_aside_keys)

@@ -357,6 +357,21 @@ def test_nothing_is_reconciled_while_redis_is_away(data_dir: Path) -> None:
     assert reconciler.run() == []
 
 
+def test_that_passes_are_skipped_is_said_once_and_when_they_are_made_again(
+    reconciler: Reconciler, data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    reconciler.run()
+    (data_dir / "audio").rename(data_dir / "away")
+    for _ in range(3):
+        reconciler.run()
+    (data_dir / "away").rename(data_dir / "audio")
+    for _ in range(2):
+        reconciler.run()
+    said = [record.getMessage() for record in caplog.records if "reconcile" in record.getMessage()]
+    assert [line.partition(":")[0] for line in said] == ["reconcile passes skipped", "reconcile passes are made again"]
+
+
 def test_a_lost_queue_is_filled_in_slices_and_other_repairs_come_in_between(
     reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
 ) -> None:
