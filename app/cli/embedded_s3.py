@@ -45,7 +45,7 @@ def embedded_s3(directory: Path) -> Iterator[dict[str, str]]:
         )
     try:
         variables = environment(ports["s3.port"])
-        _wait_until_ready(process, ports["s3.port"])
+        _wait_until_ready(process, variables["AWS_ENDPOINT_URL"])
         yield variables
     finally:
         process.kill()  # it takes ten seconds to end by itself, and its data is of no more use
@@ -93,21 +93,27 @@ def environment(port: int, host: str = HOST) -> dict[str, str]:
     }
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    """Wait until bytes can be written, for which the server makes the bucket and a volume."""
+def takes_writes(endpoint: str) -> bool:
+    """Whether bytes can be written, for which the server makes the bucket and a volume."""
     store = S3Store(
         BUCKET,
-        endpoint=f"http://{HOST}:{port}",
+        endpoint=endpoint,
         access_key_id=ACCESS_KEY,
         secret_access_key=SECRET_KEY,
         client_options={"allow_http": True, "timeout": timedelta(seconds=5)},
         retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
     )
+    try:
+        obstore.put(store, "ready", b"yes")
+    except BaseError:
+        return False
+    return True
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], endpoint: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            obstore.put(store, "ready", b"yes")
+        if takes_writes(endpoint):
             return
-        except BaseError:
-            time.sleep(0.05)
+        time.sleep(0.05)
     raise EmbeddedS3Error("the private S3 server did not start: see server.log in its folder")

@@ -6,9 +6,10 @@ The second service, staging, has a namespace of its own, a host of its own, and 
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -81,9 +82,7 @@ def running(directory: Path, *, n_processes: int) -> Iterator[Site]:
     with switch():
         site = build(directory, n_processes=n_processes)
         try:
-            for host in site.hosts:
-                host.boot()
-            wait_until_ready(site)
+            boot(site)
             yield site
         finally:
             for host in [*site.hosts, site.stray]:
@@ -165,13 +164,23 @@ def strays(environment: Mapping[str, str]) -> dict[str, Program]:
     }
 
 
-def wait_until_ready(site: Site) -> None:
-    site.redis.master()
+def boot(site: Site) -> None:
+    """Start all hosts, the services once there is a bucket, and wait until the services are ready."""
     deadline = time.monotonic() + START_S
+    site.store.boot()
+    wait_until(lambda: embedded_s3.takes_writes(site.store_environment["AWS_ENDPOINT_URL"]), "the store", deadline)
+    for host in site.hosts:
+        if host is not site.store:
+            host.boot()
+    site.redis.master()
     for url in site.urls.values():
-        while not is_ready(url):
-            assert time.monotonic() < deadline, f"{url} did not become ready"
-            time.sleep(0.1)
+        wait_until(partial(is_ready, url), url, deadline)
+
+
+def wait_until(condition: Callable[[], bool], what: str, deadline: float) -> None:
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not become ready"
+        time.sleep(0.1)
 
 
 def is_ready(url: str) -> bool:

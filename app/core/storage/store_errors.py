@@ -27,8 +27,8 @@ def store_errors() -> Iterator[None]:
     except StoreUnavailable:
         raise
     except FileNotFoundError as error:
-        if _NO_BUCKET.search(str(error)):
-            raise StoreUnavailable(errno.ENODEV, _summary(error)) from None
+        if found := _NO_BUCKET.search(str(error)):
+            raise StoreUnavailable(errno.ENODEV, f"there is no such bucket ({found[0]})") from None
         raise FileNotFoundError(errno.ENOENT, "there is no such object") from None
     except _REFUSALS as error:
         raise StoreUnavailable(errno.EACCES, _summary(error)) from None
