@@ -14,8 +14,8 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-from app.core import stored
 from app.core.jobs.queue import STALE_RQ_STATE_TTL_S, TASK_NAME
+from app.core.lua.script import LuaScript
 
 JOB_ID = re.compile(rb"job_[0-9a-f]{32}")
 
@@ -27,6 +27,7 @@ class JobIdQueue(Queue):  # type: ignore[misc]
 
     #: The list of ids that wait for workers of this one's model: their turn came when one of another took them.
     model_queue_key = ""
+    take_script: LuaScript
 
     @classmethod
     def lmove(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
@@ -37,8 +38,8 @@ class JobIdQueue(Queue):  # type: ignore[misc]
 
     @classmethod
     def _take(cls, connection: Redis, queue_key: str, timeout: int | None) -> tuple[str, bytes] | None:
-        waiting = stored.read(connection.lmove, cls.model_queue_key, cls.intermediate_key(queue_key))
-        found = (queue_key, waiting) if waiting else super().lmove(connection, queue_key, timeout)
+        waiting = cls.take_script([cls.model_queue_key, queue_key, cls.intermediate_key(queue_key)])
+        found = (queue_key, waiting) if waiting is not None else super().lmove(connection, queue_key, timeout)
         return cast(tuple[str, bytes] | None, found)
 
     @staticmethod
@@ -46,9 +47,10 @@ class JobIdQueue(Queue):  # type: ignore[misc]
         return f"{queue_key}:intermediate"
 
 
-def queue_class_for(model_queue_key: str) -> type[JobIdQueue]:
+def queue_class_for(model_queue_key: str, redis: Redis) -> type[JobIdQueue]:
     """A queue whose ids come from the list of one model first."""
-    return type(JobIdQueue.__name__, (JobIdQueue,), {"model_queue_key": model_queue_key})
+    script = LuaScript(redis, "core/jobs/lua/take.lua")
+    return type(JobIdQueue.__name__, (JobIdQueue,), {"model_queue_key": model_queue_key, "take_script": script})
 
 
 def job_class_for(task: Task, *, queue_name: str, timeout_s: int) -> type[Job]:

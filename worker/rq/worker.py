@@ -69,7 +69,7 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             [queue_name],
             connection=connection,
             job_class=job_class_for(task, queue_name=queue_name, timeout_s=job_timeout_s),
-            queue_class=queue_class_for(task.model_queue_key),
+            queue_class=queue_class_for(task.model_queue_key, connection),
             serializer=JSONSerializer,
             log_job_description=False,
             worker_ttl=DEQUEUE_S + 15,

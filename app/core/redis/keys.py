@@ -146,4 +146,4 @@ class RedisKeys:
 
     def _key(self, *parts: str) -> str:
         """A name with what precedes every key. No other code knows that part."""
-        return ":".join((self.namespace, *parts))
+        return f"{self.namespace}:{':'.join(parts)}"
