@@ -4,6 +4,7 @@ A resample is a count for each song, so that ranks and sums need no sorting and 
 defined, because values do not vary or songs are too few, is None and never NaN.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,19 +29,20 @@ class Pairs:
 
     def __init__(self, truth: Floats, predicted: Floats) -> None:
         self._values = truth.astype(np.float64), predicted.astype(np.float64)
+        errors = self._values[1] - self._values[0]
+        self._squares, self._sizes = errors**2, np.abs(errors)
         self._codes = tuple(np.unique(values, return_inverse=True)[1] for values in self._values)
 
     def measure(self, counts: NDArray[np.int64] | None = None) -> dict[str, float | None]:
         """The four measures over the songs, each taken `counts` times; once each without counts."""
-        truth, predicted = self._values
-        counts = np.ones(len(truth), np.int64) if counts is None else counts
-        errors = predicted - truth
+        counts = np.ones(len(self._squares), np.int64) if counts is None else counts
+        shares = counts / counts.sum()
         ranks = [mean_ranks(codes, counts) for codes in self._codes]
         return {
-            "mse": float(np.average(errors**2, weights=counts)),
-            "mae": float(np.average(np.abs(errors), weights=counts)),
-            "pearson": _correlation(truth, predicted, counts),
-            "spearman": _correlation(ranks[0], ranks[1], counts),
+            "mse": float(shares @ self._squares),
+            "mae": float(shares @ self._sizes),
+            "pearson": _correlation(*self._values, shares),
+            "spearman": _correlation(ranks[0], ranks[1], shares),
         }
 
     def measure_with_intervals(self, n_resamples: int = N_RESAMPLES, seed: int = 0) -> Measures:
@@ -74,11 +76,11 @@ def mean_ranks(codes: NDArray[np.int64], counts: NDArray[np.int64]) -> Floats:
     return ranks
 
 
-def _correlation(x: Floats, y: Floats, counts: NDArray[np.int64]) -> float | None:
-    dx, dy = x - np.average(x, weights=counts), y - np.average(y, weights=counts)
-    spread_x, spread_y = counts @ dx**2, counts @ dy**2
+def _correlation(x: Floats, y: Floats, shares: Floats) -> float | None:
+    dx, dy = x - shares @ x, y - shares @ y
+    spread_x, spread_y = shares @ dx**2, shares @ dy**2
     if len(x) < MIN_SONGS:
         return None
-    if spread_x <= NO_SPREAD * (counts @ x**2) or spread_y <= NO_SPREAD * (counts @ y**2):
+    if spread_x <= NO_SPREAD * (shares @ x**2) or spread_y <= NO_SPREAD * (shares @ y**2):
         return None
-    return float(np.clip((counts @ (dx * dy)) / np.sqrt(spread_x * spread_y), -1, 1))
+    return max(-1.0, min(1.0, float((shares @ (dx * dy)) / math.sqrt(spread_x * spread_y))))
