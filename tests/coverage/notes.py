@@ -22,10 +22,10 @@ def with_notes(source: str, path: str, first: int) -> CodeType:
 
 
 def _noted(statement: ast.stmt, first: int) -> list[ast.stmt]:
-    if isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str):
-        return [statement]  # a docstring, which must stay the first
     decorators = [decorator.lineno for decorator in getattr(statement, "decorator_list", ())]
-    return [*_notes(statement, [*decorators, statement.lineno], first), statement]
+    notes = _notes(statement, [*decorators, statement.lineno], first)
+    is_text = isinstance(statement, ast.Expr) and isinstance(getattr(statement.value, "value", None), str)
+    return [statement, *notes] if is_text else [*notes, statement]  # a docstring must stay the first
 
 
 def _notes(place: ast.AST, lines: list[int], first: int) -> list[ast.stmt]:

@@ -17,7 +17,7 @@ EXAMPLE = '''import contextlib
 
 @contextlib.contextmanager
 def opened():
-    """A docstring."""
+    """A docstring."""; opened.n_calls = 1
     try:
         yield 1
     finally:
@@ -25,6 +25,7 @@ def opened():
 
 class Thing:
     x: int = 1
+    """Of a field."""
 
     def f(self):
         while self.x:
