@@ -24,6 +24,8 @@ from tests.worker.fakes import outcome, stored
 from worker.main import processes, supervised
 from worker.supervisor import Supervisor
 
+pytestmark = pytest.mark.slow
+
 #: A busy machine starts a process slowly.
 PATIENCE_S = 60.0
 
