@@ -17,7 +17,6 @@ from redis.retry import Retry
 
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.settings import ServiceSettings
-from model.weights.directory import write_stand_in
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector
 from tests.chaos.history import History, Json, Verdict, judge
@@ -147,6 +146,8 @@ class Pace:
 def environment(plan: Plan, directory: Path) -> dict[str, str]:
     weights_dir = directory / "weights"
     if plan.real:
+        from model.weights.directory import write_stand_in  # brings torch, which scripted workers can do without
+
         write_stand_in(weights_dir, size="tiny")
     else:
         (weights_dir / "mert").mkdir(parents=True)
