@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class CannotMount(Exception):
-    """Nobody may mount a file system here."""
+    """A file system was not mounted; the text says why."""
 
 
 @contextmanager
@@ -56,8 +56,11 @@ def may_mount() -> bool:
 
 
 def _mount(*arguments: str) -> None:
-    if os.geteuid() != 0 or subprocess.run(["mount", *arguments], capture_output=True).returncode:
-        raise CannotMount
+    if os.geteuid() != 0:
+        raise CannotMount("this is not root")
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise CannotMount(done.stderr.strip())
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class ServiceUnderAttack:
         try:
             phase.attack(attack)
         except Exception as error:
-            attack.acts.found(f"the attack broke off: {error!r}")
+            attack.acts.found(f"the attack broke off: {error!r} {error}")
         if self.service.process.poll() is not None:
             raise ServiceEnded(phase.name)
         took_s, n_ended = time.monotonic() - began, len(self.bystanders.history.endings) - n_ended

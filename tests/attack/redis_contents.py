@@ -11,6 +11,7 @@ from random import Random
 from typing import cast
 
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.job import Job as RqJob
 
 from app.core.jobs.models import Job, JobState, new_job_id
@@ -202,9 +203,10 @@ def shared_key_of_another_type(attack: Attack) -> Iterator[None]:
 def set_aside(redis: Redis, key: str) -> Iterator[None]:
     """The key is free for as long as the block, and then what it was."""
     aside = f"attack:{secrets.token_hex(8)}"
-    was_there = redis.exists(key)
-    if was_there:
-        redis.rename(key, aside)
+    try:
+        was_there = redis.rename(key, aside)
+    except ResponseError:  # there is no such key
+        was_there = False
     try:
         yield
     finally:
