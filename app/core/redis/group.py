@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 #: Which servers there are changes seldom, and what the Sentinels say is taken for right for so long.
 KNOWN_FOR_S = 10.0
-#: A server that did not answer is not asked again for so long: a dead host would cost each change a timeout.
+#: Who did not answer, server or Sentinel, is not asked again for so long: a dead host would cost each change a timeout.
 SILENT_FOR_S = 1.0
 
 Address = tuple[str, int]
@@ -29,7 +29,7 @@ class RedisGroup:
         self._name = name
         self._connect = connect
         self._clients: dict[Address, Redis] = {}
-        self._known_at = float("-inf")
+        self._ask_at = float("-inf")
         self._silent_at: dict[Address, float] = {}
 
     def has_successor(self, replication_id: str) -> bool:
@@ -50,9 +50,10 @@ class RedisGroup:
         return bool(info["role"] == "master" and info["master_replid2"] == replication_id)
 
     def _servers(self) -> dict[Address, Redis]:
-        if time.monotonic() - self._known_at >= KNOWN_FOR_S and (servers := self._asked()):
-            self._clients = {address: self._clients.get(address) or self._connect(address) for address in servers}
-            self._known_at = time.monotonic()
+        if time.monotonic() >= self._ask_at:
+            if servers := self._asked():
+                self._clients = {address: self._clients.get(address) or self._connect(address) for address in servers}
+            self._ask_at = time.monotonic() + (KNOWN_FOR_S if servers else SILENT_FOR_S)
         return self._clients
 
     def _asked(self) -> list[Address]:

@@ -60,22 +60,21 @@ class Replicas:
         # WAIT is about what its own connection has written, so that without this write it would not wait for a read.
         write = ("SET", self.keys.write_probe, "", "EX", PROBE_TTL_S)
         wait = ("WAIT", self.needed, int(TIMEOUT_S * 1000))
+        pool = self.redis.connection_pool
+        group = pool.group if isinstance(pool, SentinelPool) else None
+        asked = [write, wait, *([("INFO", "replication")] if group else [])]
         try:
-            packed = connection.pack_commands([write, wait, ("INFO", "replication")])  # type: ignore[no-untyped-call]
+            packed = connection.pack_commands(asked)  # type: ignore[no-untyped-call]
             connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
             connection.read_response()
-            n_confirmed, info = int(connection.read_response()), text(connection.read_response())
+            n_confirmed = int(connection.read_response())
+            found = _REPLICATION_ID.search(text(connection.read_response())) if group else None
         except RedisError as error:
             raise NotReplicated("the connection broke before replicas confirmed a change") from error
         if n_confirmed < self.needed:
             raise NotReplicated(f"{n_confirmed} replicas confirmed a change, and {self.needed} are needed")
-        if self._is_replaced(info):
+        if group and found and group.has_successor(found[1]):
             raise NotReplicated("another server is master, which lacks the change")
-
-    def _is_replaced(self, info: str) -> bool:
-        """Whether the master that says this of itself has been replaced, where Sentinels know the other servers."""
-        pool, found = self.redis.connection_pool, _REPLICATION_ID.search(info)
-        return isinstance(pool, SentinelPool) and found is not None and pool.group.has_successor(found[1])
 
 
 def n_alive(info: Mapping[str, Any]) -> int:

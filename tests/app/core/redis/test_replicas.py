@@ -5,10 +5,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from app.core.jobs.models import JobState
 from app.core.redis import replicas
 from app.core.redis.client import connect
+from app.core.redis.group import RedisGroup
 from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import NotReplicated, Replicas
 from tests.conftest import state_machine
@@ -92,6 +94,20 @@ def test_a_server_of_the_group_that_is_away_does_not_keep_the_others_from_confir
         until(lambda: len(sentinels.sentinel_slaves(MASTER_NAME)) == 2)
         with other.stopped(), Replicas(redis, KEYS, needed=1).confirmed() as client:
             client.set("a", "b")
+
+
+def test_sentinels_that_do_not_answer_are_not_asked_with_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(name: str) -> None:
+        asked.append(name)
+        raise ConnectionError
+
+    with connect("redis://127.0.0.1:1", max_retries=0) as away:
+        monkeypatch.setattr(away, "sentinel_master", refuse)
+        group = RedisGroup([away], MASTER_NAME, lambda _: away)
+        assert [group.has_successor("any") for _ in range(5)] == [False] * 5
+    assert asked == [MASTER_NAME]
 
 
 def test_audio_stays_until_replicas_have_the_end_of_its_job(
