@@ -14,6 +14,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from app.cli.embedded_redis import find_server
+from app.core.redis.replicas import n_alive
 from tests.ports import free_port
 
 DEADLINE_S = 60.0
@@ -74,9 +75,8 @@ def pair(directory: Path, *lines: str) -> Iterator[tuple[Server, Server]]:
     with (
         server(directory / "master", 'save ""', "repl-diskless-sync-delay 0", *lines) as master,
         server(directory / "replica", 'save ""', f"replicaof 127.0.0.1 {master.port}", *lines) as replica,
-        replica.client() as client,
     ):
-        until(lambda: client.info("replication")["master_link_status"] == "up")
+        until_followed(master)
         yield master, replica
 
 
@@ -99,6 +99,12 @@ def swap(master: Server, replica: Server) -> None:
         new.replicaof("NO", "ONE")
         old.replicaof("127.0.0.1", str(replica.port))
         until(lambda: old.info("replication")["master_link_status"] == "up")
+
+
+def until_followed(master: Server) -> None:
+    """Wait until its one replica has all that it has, and it knows: the replica's own word comes earlier."""
+    with master.client() as client:
+        until(lambda: n_alive(client.info("replication")) == 1)
 
 
 def until(condition: Callable[[], object]) -> None:

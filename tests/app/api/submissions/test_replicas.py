@@ -17,7 +17,7 @@ from tests.app.api.asgi import RAW, WAV
 from tests.app.conftest import client_of
 from tests.app.records import MODEL, RESULT
 from tests.conftest import KEYS, audio_files, state_machine
-from tests.redis_servers import Server, pair, until
+from tests.redis_servers import Server, pair, until, until_followed
 
 pytestmark = pytest.mark.anyio
 
@@ -53,11 +53,12 @@ async def client(servers: tuple[Server, Server], master: Redis, data_dir: Path) 
 
 
 @contextmanager
-def lagging(replica: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A replica that is connected and confirms nothing in time."""
-    with monkeypatch.context() as patch, replica.stopped():
+def lagging(servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A replica that is connected and confirms nothing in time during the block; after it, it does."""
+    with monkeypatch.context() as patch, servers[1].stopped():
         patch.setattr(replicas, "TIMEOUT_S", 0.2)
         yield
+    until_followed(servers[0])
 
 
 def jobs_of(redis: Redis) -> list[bytes | str]:
@@ -80,7 +81,7 @@ async def test_a_refused_track_without_a_key_is_no_job(
     data_dir: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with lagging(servers[1], monkeypatch):
+    with lagging(servers, monkeypatch):
         answer = await client.post("/score", content=WAV, headers=RAW)
         batch = await client.post("/batches", files=[("files", ("a", WAV)), ("files", ("b", WAV + b"b"))])
     for refused in (answer, batch):
@@ -101,7 +102,7 @@ async def test_a_refused_track_with_a_key_is_one_job_when_it_is_sent_again(
     path: str,
 ) -> None:
     name = "file" if path == "/score" else "files"
-    with lagging(servers[1], monkeypatch):
+    with lagging(servers, monkeypatch):
         for _ in range(2):
             answer = await client.post(path, files={name: ("a", WAV)}, headers=KEY)
             assert answer.json()["code"] == "not_replicated"
@@ -116,7 +117,7 @@ async def test_what_a_client_is_told_of_a_cancel_or_a_deletion_lasts(
     client: httpx.AsyncClient, servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await client.post("/score", content=WAV, headers=RAW)).json()
-    with lagging(servers[1], monkeypatch):
+    with lagging(servers, monkeypatch):
         for _ in range(2):
             answer = await client.post(job["links"]["cancel"])
             assert answer.json()["code"] == "not_replicated", "a repetition is not confirmed either"
@@ -129,7 +130,7 @@ async def test_an_end_is_told_once_a_replica_has_it(
     """Else a failover could undo it, and the job would end again, at another time."""
     job = (await client.post("/score", content=WAV, headers=RAW)).json()
     paths = [job["links"]["self"], "/jobs"]
-    with lagging(servers[1], monkeypatch):
+    with lagging(servers, monkeypatch):
         jobs = state_machine(master)
         run = jobs.start(job["id"], max_attempts=3, lease_s=60)
         assert run
@@ -137,7 +138,7 @@ async def test_an_end_is_told_once_a_replica_has_it(
         early = [await client.get(path) for path in paths]
     assert [answer.json()["code"] for answer in early] == ["not_replicated"] * 2
     told = [await client.get(path) for path in paths]
-    with lagging(servers[1], monkeypatch):
+    with lagging(servers, monkeypatch):
         again = [await client.get(path) for path in paths]
     assert told[0].json()["status"] == "succeeded"
     assert [answer.content for answer in again] == [answer.content for answer in told], "what was confirmed stays so"
@@ -164,7 +165,7 @@ async def test_while_replicas_are_away_nothing_is_taken_and_the_service_is_not_r
         ready = await client.get("/readyz")
     finally:
         replica.replicaof("127.0.0.1", str(servers[0].port))
-        until(lambda: master.info("replication")["connected_slaves"] == 1)
+        until_followed(servers[0])
     assert (answer.status_code, answer.json()["code"]) == (503, "not_replicated")
     assert "nothing was done" in answer.json()["detail"]
     assert ready.json()["checks"]["replicas"]["status"] == "failed"
