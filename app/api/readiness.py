@@ -5,16 +5,15 @@ Whether a worker runs is not checked: a track can be accepted without one.
 
 import asyncio
 import math
-import time
-from contextvars import Context
 from functools import partial
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from redis.exceptions import RedisError
 
 from app.api.redis_checks import NAMES as REDIS_CHECKS
 from app.api.redis_checks import RedisChecks
 from app.api.schemas.health import Check
+from app.api.ttl_cache import TtlCache
 from app.core.deployment import Deployment, NotOurStorage
 from app.core.problems import Problem
 from app.core.redis.failure import explained
@@ -39,10 +38,9 @@ class Readiness:
     """
 
     def __init__(self, redis: RedisChecks, storage: Storage, deployment: Deployment, *, max_upload_bytes: int) -> None:
-        self._measure = partial(measure, redis, storage, deployment, max_upload_bytes=max_upload_bytes)
+        read = partial(measure, redis, storage, deployment, max_upload_bytes=max_upload_bytes)
+        self.latest = TtlCache(read, ttl_s=FRESH_S)
         self._thread = CapacityLimiter(1)  # of its own: the others may all be waiting for Redis
-        self._latest: asyncio.Task[Checks] | None = None
-        self._begun_at = 0.0
         #: Set by a server that closes its port soon.
         self.stopping = False
 
@@ -50,22 +48,10 @@ class Readiness:
         """Every check by its name. All have failed when they take longer than TIMEOUT_S."""
         if self.stopping:
             return {"server": STOPPING}
-        latest = self._latest
-        if latest is None or (latest.done() and self._age_s() >= FRESH_S):
-            latest = self._begin()
-        if not latest.done():
-            await asyncio.wait([latest], timeout=max(TIMEOUT_S - self._age_s(), 0.0))
-        return latest.result() if latest.done() else dict.fromkeys(CHECKS, NO_ANSWER)
-
-    def _begin(self) -> "asyncio.Task[Checks]":
-        self._begun_at = time.monotonic()
-        measuring = to_thread.run_sync(self._measure, limiter=self._thread)
-        # In a context of its own: it is not part of the request that happens to begin it.
-        self._latest = asyncio.create_task(measuring, name="readiness", context=Context())
-        return self._latest
-
-    def _age_s(self) -> float:
-        return time.monotonic() - self._begun_at
+        try:
+            return await asyncio.wait_for(self.latest.get_async(self._thread), TIMEOUT_S)
+        except TimeoutError:
+            return dict.fromkeys(CHECKS, NO_ANSWER)
 
 
 def measure(redis: RedisChecks, storage: Storage, deployment: Deployment, *, max_upload_bytes: int) -> Checks:

@@ -1,4 +1,4 @@
-"""A cache of one value for a fraction of a second, so that a burst of requests reads it once."""
+"""A cache of one value for a moment, so that a burst of requests reads it once."""
 
 import asyncio
 import time
@@ -12,17 +12,18 @@ from anyio import CapacityLimiter, to_thread
 
 T = TypeVar("T")
 
-#: Short, because the values are estimates and limits that change with every job.
+#: Short, because most values are estimates and limits that change with every job.
 TTL_S = 0.25
 
 
 class TtlCache(Generic[T]):
-    """Call it for what `read` returned at most TTL_S ago, be it None. What `read` raises is not kept.
+    """Call it for what `read` returned at most `ttl_s` ago, be it None; without `ttl_s`, TTL_S. Errors are not kept.
 
     Of threads and coroutines that find it stale at the same time one reads; the others wait for what comes of it.
     """
 
-    def __init__(self, read: Callable[[], T]) -> None:
+    def __init__(self, read: Callable[[], T], *, ttl_s: float | None = None) -> None:
+        self.ttl_s = TTL_S if ttl_s is None else ttl_s
         self._read = read
         self._read_at = float("-inf")
         self._value: T | None = None
@@ -68,7 +69,7 @@ class TtlCache(Generic[T]):
             reading.set_result(value)
 
     def _is_fresh(self) -> bool:
-        return time.monotonic() - self._read_at <= TTL_S
+        return time.monotonic() - self._read_at <= self.ttl_s
 
 
 def _retrieve(task: asyncio.Task[T]) -> None:

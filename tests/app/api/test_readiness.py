@@ -30,13 +30,13 @@ async def test_a_thousand_who_ask_at_once_are_answered_by_one_measurement(
 
 
 async def test_those_who_ask_one_after_the_other_are_answered_by_one_measurement_a_second(
-    services: Services, written: list[str], monkeypatch: pytest.MonkeyPatch
+    services: Services, written: list[str]
 ) -> None:
-    monkeypatch.setattr(readiness, "FRESH_S", 3600.0)
+    services.readiness.latest.ttl_s = 3600.0
     for _ in range(100):
         await services.readiness.checks()
     assert len(written) == 1
-    monkeypatch.setattr(readiness, "FRESH_S", 0.0)
+    services.readiness.latest.ttl_s = -1.0
     await services.readiness.checks()
     assert len(written) == 2
 
