@@ -20,7 +20,7 @@ from rq.executions import ExecutionRegistry
 from rq.job import Job as RqJob
 from rq.worker_registration import clean_worker_registry
 
-from app.core.deployment import Deployment
+from app.core.deployment import Deployment, NotOurStorage
 from app.core.jobs.models import FINAL_STATES, Job, Orphan, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs, slices
@@ -73,7 +73,7 @@ class Reconciler:
     _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
     _sweep: Iterator[str] | None = field(default=None, init=False)
     _next_sweep: float = field(default=float("-inf"), init=False)
-    _skipped: str = field(default="", init=False)
+    _skipped: dict[str, str] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.store, self.queue = self.machine.store, self.machine.queue
@@ -83,28 +83,23 @@ class Reconciler:
         self._set_aside_wrong_types = LuaScript(self._redis, "core/lua/set_aside.lua")
 
     def run(self) -> list[str]:
-        """Repair what can be repaired; the ids of the jobs queued again, none while Redis or the storage is away.
+        """Repair what can be repaired; the ids of the jobs queued again.
 
-        A repair that fails is logged once, and keeps no other from being made. Passes that are skipped for the same
-        reason are logged once, too, and when they are made again.
+        None while Redis is away, or with a storage that is not this deployment's: Redis may be another's as well.
+
+        A repair that fails is logged once, and keeps no other from being made. What is skipped for the same reason is
+        logged once, too, and when it is done again.
         """
         try:
-            self.deployment.check()  # at each pass: audio may be deleted
             requeued = self._pass()
-        except (*AWAY, OSError) as error:
-            self._note_skipped(f"{type(error).__name__}: {error}")
+        except (*AWAY, NotOurStorage) as error:
+            self._note_skipped("reconcile passes", error)
             return []
-        self._note_skipped("")
+        self._note_skipped("reconcile passes", None)
         return requeued
 
-    def _note_skipped(self, reason: str) -> None:
-        if reason and reason != self._skipped:
-            log.warning("reconcile passes skipped: %s", reason)
-        elif self._skipped and not reason:
-            log.info("reconcile passes are made again")
-        self._skipped = reason
-
     def _pass(self) -> list[str]:
+        storage_answers = self._storage_answers()
         self._try("keys", self._set_aside_keys)
         self._try("index of unfinished jobs", self.unfinished.restore)
         self._try("counts of the queue", self.machine.check_counts)
@@ -113,8 +108,29 @@ class Reconciler:
         requeued = self._try("orphaned jobs", self._requeue_orphaned) or []
         if held:
             self._try("state of RQ", lambda: self._drop_stale_rq_state(held))
-        self._try("orphaned audio", self._delete_orphaned_audio)
+        if storage_answers:
+            self._try("orphaned audio", self._delete_orphaned_audio)
         return requeued
+
+    def _storage_answers(self) -> bool:
+        """Asked at each pass, because audio may be deleted. Raises `NotOurStorage`."""
+        try:
+            self.deployment.check()
+        except NotOurStorage:
+            raise
+        except OSError as error:
+            self._note_skipped("searches for orphaned audio", error)
+            return False
+        self._note_skipped("searches for orphaned audio", None)
+        return True
+
+    def _note_skipped(self, what: str, error: Exception | None) -> None:
+        reason = f"{type(error).__name__}: {error}" if error else ""
+        if reason and reason != self._skipped.get(what):
+            log.warning("%s skipped: %s", what, reason)
+        elif not reason and self._skipped.get(what):
+            log.info("%s are made again", what)
+        self._skipped[what] = reason
 
     def _try(self, what: str, repair: Callable[[], T]) -> T | None:
         try:

@@ -5,6 +5,7 @@ import os
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from redis import Redis
@@ -370,6 +371,21 @@ def test_that_passes_are_skipped_is_said_once_and_when_they_are_made_again(
         reconciler.run()
     said = [record.getMessage() for record in caplog.records if "reconcile" in record.getMessage()]
     assert [line.partition(":")[0] for line in said] == ["reconcile passes skipped", "reconcile passes are made again"]
+
+
+def test_while_the_storage_is_away_jobs_are_repaired_and_no_audio_is_looked_for(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orphan, orphans = unqueued(machine, data_dir), Mock()
+
+    def refuse() -> str:
+        raise OSError("away")
+
+    monkeypatch.setattr(reconciler.storage, "marker", refuse)
+    monkeypatch.setattr(reconciler.storage, "orphans", orphans)
+    reconciler.run()
+    assert reconciler.run() == [orphan.id]
+    orphans.assert_not_called()
 
 
 def test_a_lost_queue_is_filled_in_slices_and_other_repairs_come_in_between(
