@@ -23,9 +23,18 @@ def small_disk(directory: Path, size_bytes: int) -> Iterator[Path]:
 @contextmanager
 def read_only(directory: Path) -> Iterator[None]:
     """The folder can be read and not written; files that are open for writing stay so."""
-    with mounted(directory, "--bind", str(directory)):
-        _mount("-o", "remount,bind,ro", str(directory))
+    with _read_only_copy(directory) as copy, mounted(directory, "--bind", str(copy)):
         yield
+
+
+@contextmanager
+def _read_only_copy(directory: Path) -> Iterator[Path]:
+    """The folder at another place, where nobody writes: one through which a file is being written stays writable."""
+    copy = Path(tempfile.mkdtemp())
+    with mounted(copy, "--bind", str(directory)):
+        _mount("-o", "remount,bind,ro", str(copy))
+        yield copy
+    copy.rmdir()
 
 
 @contextmanager

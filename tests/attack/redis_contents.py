@@ -104,7 +104,6 @@ def record_of_another_type(attack: Attack) -> Iterator[None]:
         try:
             plant(redis, job_id, attack.dice, field=("version", b"1"))
             key = attack.dice.choice([*NAMES, RqJob.key_for])(job_id)
-            redis.delete(key)
             write_other_type(redis, key, attack.dice)
             look_at(attack, [job_id])
             yield
@@ -148,7 +147,6 @@ def bad_batch(attack: Attack) -> Iterator[None]:
             redis.hset(keys[0], mapping={"id": f'"{batch_id}"', "tenant": f'"{TENANT}"', "created_at": "1"})
             redis.rpush(keys[1], "{", '"job_x"', "17")
             key = attack.dice.choice(keys)
-            redis.delete(key)
             write_other_type(redis, key, attack.dice)
             with attack.target.client(TENANT) as client, suppress(*NO_ANSWER):
                 client.get(f"/batches/{batch_id}")
@@ -216,16 +214,22 @@ def set_aside(redis: Redis, key: str) -> Iterator[None]:
 
 
 def write_other_type(redis: Redis, key: str, dice: Random) -> None:
-    """Any value but the right one, which may be of the right type by chance, and then is nonsense."""
-    writes: tuple[Callable[[], object], ...] = (
-        lambda: redis.set(key, dice.choice([b"", b"{", b"\xff\xfe", b"17", b'"x"', b"x" * 100_000])),
-        lambda: redis.rpush(key, b"\xff", b"{", b""),
-        lambda: redis.sadd(key, b"\xff", b"{", b""),
-        lambda: redis.hset(key, mapping={b"\xff": b"{", b"status": b"\xff"}),
-        lambda: redis.zadd(key, {b"\xff": float("inf"), b"{": -1.0, b"": 1e300}),
-        lambda: redis.xadd(key, {b"\xff": b"{"}),
-    )
-    dice.choice(writes)()
+    """Any value but the right one, which may be of the right type by chance, and then is nonsense.
+
+    In one step with the end of the value before: the service writes to this key, too.
+    """
+    with redis.pipeline(transaction=True) as step:
+        step.delete(key)
+        writes: tuple[Callable[[], object], ...] = (
+            lambda: step.set(key, dice.choice([b"", b"{", b"\xff\xfe", b"17", b'"x"', b"x" * 100_000])),
+            lambda: step.rpush(key, b"\xff", b"{", b""),
+            lambda: step.sadd(key, b"\xff", b"{", b""),
+            lambda: step.hset(key, mapping={b"\xff": b"{", b"status": b"\xff"}),
+            lambda: step.zadd(key, {b"\xff": float("inf"), b"{": -1.0, b"": 1e300}),
+            lambda: step.xadd(key, {b"\xff": b"{"}),
+        )
+        dice.choice(writes)()
+        step.execute()
 
 
 def plant(redis: Redis, job_id: str, dice: Random, field: tuple[str, bytes] | None = None) -> None:
