@@ -13,16 +13,16 @@ import typer
 
 from app.cli.commands import keys, storage, weights
 from app.cli.commands.api import api
-from app.cli.commands.arena import arena
 from app.cli.commands.demo import demo
-from app.cli.commands.evaluate import evaluate
-from app.cli.commands.extract import extract
-from app.cli.commands.labels import labels
 from app.cli.commands.openapi import openapi
 from app.cli.commands.score import score
 from app.cli.commands.settings import settings
-from app.cli.commands.sweep import sweep
-from app.cli.commands.train import train
+from app.cli.commands.training.arena import arena
+from app.cli.commands.training.evaluate import evaluate
+from app.cli.commands.training.extract import extract
+from app.cli.commands.training.labels import labels
+from app.cli.commands.training.sweep import sweep
+from app.cli.commands.training.train import train
 from app.cli.commands.up import up
 from app.cli.commands.worker import worker
 from app.cli.errors import fail

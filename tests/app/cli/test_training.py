@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from app.cli.commands.arena import keep_scored
+from app.cli.commands.training.arena import keep_scored
 from app.cli.errors import INTERRUPTED
 from app.cli.main import app
 from tests.model.catalogue import write_splits
