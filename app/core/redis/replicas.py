@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,27 +54,29 @@ class Replicas:
         return n_alive(self.redis.info("replication"))
 
     def _wait(self, client: Redis) -> None:
-        """Not by a client's own methods, which would connect anew where the connection has broken."""
-        connection = client.connection
-        assert connection
+        pool = self.redis.connection_pool
+        group = pool.group if isinstance(pool, SentinelPool) else None
         # WAIT is about what its own connection has written, so that without this write it would not wait for a read.
         write = ("SET", self.keys.write_probe, "", "EX", PROBE_TTL_S)
         wait = ("WAIT", self.needed, int(TIMEOUT_S * 1000))
-        pool = self.redis.connection_pool
-        group = pool.group if isinstance(pool, SentinelPool) else None
-        asked = [write, wait, *([("INFO", "replication")] if group else [])]
-        try:
-            packed = connection.pack_commands(asked)  # type: ignore[no-untyped-call]
-            connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
-            connection.read_response()
-            n_confirmed = int(connection.read_response())
-            found = _REPLICATION_ID.search(text(connection.read_response())) if group else None
-        except RedisError as error:
-            raise NotReplicated("the connection broke before replicas confirmed a change") from error
-        if n_confirmed < self.needed:
+        _, n_confirmed, *info = _answers(client, [write, wait, *([("INFO", "replication")] if group else [])])
+        if int(n_confirmed) < self.needed:
             raise NotReplicated(f"{n_confirmed} replicas confirmed a change, and {self.needed} are needed")
+        found = _REPLICATION_ID.search(text(info[0])) if info else None
         if group and found and group.has_successor(found[1]):
             raise NotReplicated("another server is master, which lacks the change")
+
+
+def _answers(client: Redis, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+    """Not by a client's own methods, which would connect anew where the connection has broken."""
+    connection = client.connection
+    assert connection
+    try:
+        packed = connection.pack_commands(commands)  # type: ignore[no-untyped-call]
+        connection.send_packed_command(packed, check_health=False)  # type: ignore[no-untyped-call]
+        return [connection.read_response() for _ in commands]
+    except RedisError as error:
+        raise NotReplicated("the connection broke before replicas confirmed a change") from error
 
 
 def n_alive(info: Mapping[str, Any]) -> int:
