@@ -1,4 +1,4 @@
-"""TLS in front of a Redis, whose build for tests has none; its certificates are made by OpenSSL's command line."""
+"""TLS in front of a Redis, whose build for tests has none; certificates are made by OpenSSL's command line."""
 
 import select
 import socket
@@ -31,7 +31,7 @@ class Certificates:
         return f"ssl_ca_certs={self['ca.pem']}{certificate}"
 
 
-def make_certificates(directory: Path) -> Certificates:
+def make_certificates(directory: Path, *, names: str = NAMES) -> Certificates:
     openssl = installed("openssl")
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
 
@@ -40,7 +40,7 @@ def make_certificates(directory: Path) -> Certificates:
 
     run("-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
     for name in ("server", "client"):
-        signed = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", NAMES]
+        signed = ["-x509", "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", names]
         run(*signed, *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
     return Certificates(directory)
 

@@ -22,7 +22,13 @@ def _declared() -> dict[str, tuple[FieldInfo, str]]:
 
 
 def _row(name: str, field: FieldInfo, owner: str) -> str:
-    value = str(field.default).lower() if field.default is False else field.default
-    default = "" if value in (None, "", ()) else f"`{value}`"
+    default = f"`{_as_set(field.default)}`" if field.default not in (None, "", ()) else ""
     meaning = " ".join((field.description or "").split())
     return f"| `APEX_{name.upper()}` | {owner} | {default} | {meaning} |"
+
+
+def _as_set(value: object) -> str:
+    """A value as it stands in the environment."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if value is False else str(value)

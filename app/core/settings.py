@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.callers import Limits
+from app.core.egress_rules import EgressRules, Network
 from app.core.jobs.backlog import BacklogLimits
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.keys import RedisKeys
@@ -41,6 +42,13 @@ def _usable_url(given: str) -> str:
         raise PydanticCustomError("redis_url", "{reason}", {"reason": str(error)}) from None
     return given
 
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+#: A port of TCP.
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 #: A URL that `RedisUrl` can read.
 RedisUrlText = Annotated[str, AfterValidator(_usable_url)]
@@ -102,6 +110,16 @@ class ServiceSettings(BaseSettings):
     """How long a stop may take: what has not ended by then is killed. Uploads must end 5 s earlier, and a run has 10 s
     less before its job is given back; where the time is short, a sixth and a third of it less."""
 
+    egress_ports: Annotated[tuple[Port, ...], NoDecode] = (443,)
+    """Ports of other services that this one may call; several with commas. See [Egress](docs/security.md#egress)."""
+
+    egress_networks: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Networks beside the Internet that this service may call, such as `10.20.0.0/16`; several with commas. It is
+    `127.0.0.0/8,::1/128` to call this machine."""
+
+    egress_ca_file: Path | None = None
+    """Certificates of authorities that are trusted beside the public ones when this service calls another."""
+
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe message that is logged."""
 
@@ -120,6 +138,15 @@ class ServiceSettings(BaseSettings):
         if value:
             parse_location(value)
         return value
+
+    @field_validator("egress_ports", "egress_networks", mode="before")
+    @classmethod
+    def split_egress(cls, value: object) -> object:
+        return _split(value)
+
+    def egress_rules(self, hosts: tuple[str, ...]) -> EgressRules:
+        """What may be called for a purpose that has these hosts."""
+        return EgressRules(hosts, frozenset(self.egress_ports), self.egress_networks)
 
     @property
     def redis_keys(self) -> RedisKeys:
@@ -251,7 +278,7 @@ class ApiSettings(ServiceSettings):
     @field_validator("cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def split_names(cls, value: object) -> object:
-        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+        return _split(value)
 
     @model_validator(mode="after")
     def require_auth_on_public_host(self) -> Self:
