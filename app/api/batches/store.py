@@ -20,6 +20,7 @@ from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
 from app.core.redis.client import redis_now_s
 from app.core.redis.keys import RedisKeys
+from app.core.webhooks.outbox import OUTBOX_LUA
 
 #: The id of a job, or the problem of a file that got none.
 Item = str | Json
@@ -30,7 +31,7 @@ class Batch:
     """The record of a batch.
 
     `fingerprint` is of the request that made it, `idempotency` the Redis key of that request's stored response, which
-    is deleted with the first job of the batch.
+    is deleted with the first job of the batch. `webhook_url` is told of the `webhook_events`.
     """
 
     id: str
@@ -40,6 +41,9 @@ class Batch:
     created_at: stored.EpochSeconds = 0.0
     fingerprint: str | None = None
     idempotency: str | None = None
+    request_id: str | None = None
+    webhook_url: str | None = None
+    webhook_events: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ class BatchStore:
         self.redis = redis
         self.keys = keys
         self.result_ttl_s = result_ttl_s
-        shared = "core/jobs/lua/batch.lua"
-        self._reject = LuaScript(redis, shared, "api/batches/lua/reject.lua")
-        self._count = LuaScript(redis, shared, "api/batches/lua/count.lua")
+        shared = [OUTBOX_LUA, "core/jobs/lua/batch.lua"]
+        self._reject = LuaScript(redis, *shared, "api/batches/lua/reject.lua")
+        self._count = LuaScript(redis, *shared, "api/batches/lua/count.lua")
+        self._seal = LuaScript(redis, *shared, "api/batches/lua/seal.lua")
 
     def create(self, batch: Batch) -> Batch:
         """Write a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
@@ -96,6 +101,11 @@ class BatchStore:
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that got no job."""
         self._reject(self.keys.of_batch(batch.tenant, batch.id), problem=json.dumps(problem), ttl_s=self.result_ttl_s)
+
+    def seal(self, batch: Batch, *, client: Redis | None = None) -> None:
+        """Note that the request which made a batch was carried out: from now on its end can be told."""
+        keys = self.keys.of_batch(batch.tenant, batch.id)
+        self._seal(keys, client=client, webhooks=self.keys.webhooks, ttl_s=self.result_ttl_s)
 
     def n_items(self, batch: Batch, *, client: Redis | None = None) -> int:
         """How many items there are."""

@@ -63,6 +63,7 @@ class Job:
     stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
     `model_version`: only a worker of this model may run it.
+    `webhook_url` is told of the `webhook_events`.
     `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response.
     """
 
@@ -91,6 +92,8 @@ class Job:
     model: Json | None = None
     timings: Json = field(default_factory=dict)
     cached: bool = False
+    webhook_url: str | None = None
+    webhook_events: list[str] = field(default_factory=list)
     fingerprint: str | None = None
     idempotency: str | None = None
     lease_until: EpochSeconds = 0.0

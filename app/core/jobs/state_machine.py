@@ -45,6 +45,7 @@ from app.core.lua.script import LuaScript
 from app.core.redis.client import text
 from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import Replicas
+from app.core.webhooks.outbox import OUTBOX_LUA
 
 #: Why `create.lua` made no job.
 CREATE_ERRORS: Mapping[str, type[Exception]] = {
@@ -105,7 +106,7 @@ class JobStateMachine:
         self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
         self.replicas = replicas or Replicas(redis, keys)
-        shared = [f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue")]
+        shared = [OUTBOX_LUA, *(f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue"))]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
@@ -252,6 +253,7 @@ class JobStateMachine:
                 ttl_s=self.result_ttl_s,
                 updates_channel=self.keys.updates_channel(job.id),
                 model_queue_prefix=self.queue.model_queue_key(""),
+                webhooks=self.keys.webhooks,
                 **arguments,
             )
 

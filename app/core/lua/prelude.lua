@@ -23,18 +23,24 @@ local function is_ahead(lease_until, lease_s)
   return left_s > 0 and left_s <= lease_s + CLOCK_TOLERANCE_S
 end
 
+-- A time as it is stored.
+local function format_time(seconds) return string.format('%.3f', seconds) end
+
 -- A key of another type than expected would fail a script halfway, again and again. Such a key gets another name, under
--- which it can be looked at for a month. `types` names the type of each key that the script was given.
-local function set_aside_wrong_types(types)
-  for index, key in ipairs(KEYS) do
-    local found = redis.pcall('TYPE', key).ok
-    if found and found ~= 'none' and found ~= types[index] then
-      local aside = key .. ':set_aside'
-      redis.call('RENAME', key, aside)
-      redis.call('EXPIRE', aside, 30 * 24 * 60 * 60)
-      redis.log(redis.LOG_WARNING, 'set aside: ' .. key .. ' is of the type ' .. found)
-    end
+-- which it can be looked at for a month.
+local function set_aside_wrong_type(key, expected)
+  local found = redis.pcall('TYPE', key).ok
+  if found and found ~= 'none' and found ~= expected then
+    local aside = key .. ':set_aside'
+    redis.call('RENAME', key, aside)
+    redis.call('EXPIRE', aside, 30 * 24 * 60 * 60)
+    redis.log(redis.LOG_WARNING, 'set aside: ' .. key .. ' is of the type ' .. found)
   end
+end
+
+-- The same for all keys that the script was given: `types` names the type of each.
+local function set_aside_wrong_types(types)
+  for index, key in ipairs(KEYS) do set_aside_wrong_type(key, types[index]) end
 end
 
 -- Write a table of fields into a hash.

@@ -68,6 +68,26 @@ class RedisKeys:
     def api_key_last_uses(self) -> str:
         return self._key("keys", "used")
 
+    # Webhooks. What begins with `webhooks` is named by `app/core/webhooks/lua/outbox.lua`.
+
+    @property
+    def webhooks(self) -> str:
+        """What the names of the outbox begin with."""
+        return self._key("webhooks", "")
+
+    @property
+    def webhook_dispatchers(self) -> str:
+        return f"{self.webhooks}dispatchers"
+
+    @property
+    def webhook_secrets(self) -> str:
+        """The secrets of each tenant. Kept apart from records: no answer and no log shows what is in it."""
+        return self._key("secrets")
+
+    def webhook_event(self, event_id: str) -> str:
+        """The hash of an event."""
+        return f"{self.webhooks}event:{event_id}"
+
     @property
     def shared(self) -> Mapping[str, str]:
         """The types of the keys that all jobs share, but for the API keys: without theirs a service would be open."""

@@ -1,4 +1,5 @@
--- How long a batch is kept, and the states of its jobs. The names of its keys are parameters: two kinds of script use this.
+-- How long a batch is kept, the states of its jobs, and when it is complete. The names of its keys are parameters: two
+-- kinds of script use this. outbox.lua precedes.
 --
 -- batch_states   sorted set: each job of the batch that was not deleted, by its state and, within a state, by its index
 --                in the batch until it is done, then by the time at which its record expires
@@ -30,4 +31,12 @@ end
 local function change_state(batch_states, id, state, expires_at)
   local before = redis.call('ZSCORE', batch_states, id)
   if before then note_state(batch_states, id, state, is_open(state) and before % STATE_SPAN or expires_at) end
+end
+
+-- Say once that every item of a batch is final. That is awaited from when the request that made the batch was carried
+-- out; before, the jobs that are there may be over while others are still to come.
+local function complete_batch(batch, batch_unfinished, ttl_s)
+  if redis.call('HGET', batch, 'completion') ~= 'awaited' or redis.call('SCARD', batch_unfinished) > 0 then return end
+  redis.call('HSET', batch, 'completion', 'reached')
+  post_event(batch, 'batch.completed', ttl_s)
 end

@@ -1,4 +1,4 @@
--- What the scripts of the job state machine share. Precedes each of them, after batch.lua.
+-- What the scripts of the job state machine share. Precedes each of them, after outbox.lua and batch.lua.
 --
 -- KEYS, the same for every script, as `JobStateMachine` lists them:
 --   record              hash: the job's record, every value JSON
@@ -18,7 +18,7 @@
 --   cached_result ?     string: id of the job whose scores answer the same bytes and model
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
--- before a model's version in the name of the list of ids that wait for workers of that model.
+-- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua).
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -42,8 +42,6 @@ local function holds(fields)
   end
   return true
 end
-
-local function format_time(seconds) return string.format('%.3f', seconds) end
 
 local function is_unfinished(status) return status == '"queued"' or status == '"running"' end
 
@@ -109,7 +107,14 @@ end
 local function leave_batch()
   if redis.call('SREM', batch_unfinished, args.id) == 1 then
     keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
+    complete_batch(batch, batch_unfinished, args.ttl_s)
   end
+end
+
+-- What must be said once of the end of a job, decided in the step that ends it.
+local function announce_end(state)
+  publish_event('job.' .. state, '{}')
+  post_event(record, 'job.' .. state, args.ttl_s)
 end
 
 -- Move the job into a state that never changes.
@@ -118,7 +123,7 @@ local function finish(state)
   remove_from_indexes()
   leave_model_queue()
   change_state(batch_states, args.id, state, now() + args.ttl_s)
+  announce_end(state)
   leave_batch()
-  publish_event('job.' .. state, '{}')
   expire()
 end

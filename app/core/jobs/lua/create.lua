@@ -50,7 +50,7 @@ if args.joins_batch then
   keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
 end
 if not to_queue then
-  publish_event('job.' .. cjson.decode(fields.status), '{}')
+  announce_end(cjson.decode(fields.status))
   expire()
   return {'created', unpack(times)}
 end

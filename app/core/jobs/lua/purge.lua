@@ -43,6 +43,7 @@ redis.call('ZREM', by_created, args.id)
 forget_scores()
 forget_response()
 forget_batch_response()
+forget_event(event_id(args.id))
 redis.call('DEL', record, events)
 write_tombstone(now(), TOMBSTONE_TTL_S)
 return 1

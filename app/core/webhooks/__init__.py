@@ -1,0 +1,1 @@
+"""Webhooks: events that are told to receivers; the outbox that holds them, and the secrets that sign them."""
