@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.concurrency import run_in_threadpool
 from fastapi.routing import APIRoute
 from redis import Redis
 
@@ -69,7 +70,9 @@ def create_app(
 def _lifespan(redis: Redis | None) -> Lifespan:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.services.simulator.start()
         yield
+        await run_in_threadpool(app.state.services.simulator.stop)
         await app.state.services.notifications.close()
         if redis is not None:
             redis.close()

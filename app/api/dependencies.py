@@ -20,6 +20,7 @@ from app.api.redis_checks import RedisChecks
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.create_job import JobCreator
 from app.api.submissions.idempotency import IdempotencyKeys
+from app.api.test_mode.simulator import JobSimulator
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
 from app.core.deployment import Deployment
@@ -57,6 +58,7 @@ class Services:
     admission: AdmissionControl
     idempotency: IdempotencyKeys
     job_creator: JobCreator
+    simulator: JobSimulator
     job_service: JobService
     notifications: JobNotifications
     batches: BatchStore
@@ -90,6 +92,7 @@ class Services:
             n_replicas=TtlCache(replicas.n_alive),
         )
         idempotency = IdempotencyKeys(redis, keys, result_ttl_s=settings.result_ttl_s)
+        simulator = JobSimulator(machine)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
         return cls(
             settings=settings,
@@ -120,7 +123,9 @@ class Services:
                 settings.max_duration_s,
                 model=TtlCache(worker_info.model),
                 queue_load=queue_load,
+                on_test_job=simulator.wake,
             ),
+            simulator=simulator,
             job_service=JobService(
                 machine,
                 jobs,

@@ -8,6 +8,26 @@ SCOPES = ("score:write", "jobs:read", "jobs:delete")
 FORMER_SCOPES = ("ops:read",)
 #: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.
 ANONYMOUS_TENANT = "open"
+#: What the name of a tenant's test data ends with. No name of a tenant has the slash.
+_TEST_DATA = "/test"
+
+
+def data_owner(account: str, *, livemode: bool) -> str:
+    """The tenant that owns what a key of this account makes: for a test key it is another one, which owns test data.
+
+    So whatever is kept of a tenant is kept apart for live and for test data.
+    """
+    return account if livemode else account + _TEST_DATA
+
+
+def is_live(tenant: str) -> bool:
+    """Whether a tenant owns live data."""
+    return not tenant.endswith(_TEST_DATA)
+
+
+def account_of(tenant: str) -> str:
+    """The tenant's name as it was given to `apex keys`, for live and for test data."""
+    return tenant.removesuffix(_TEST_DATA)
 
 
 @dataclass(frozen=True)
@@ -25,9 +45,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request. On a service without API keys it is the anonymous tenant, which may do everything."""
+    """The sender of a request. On a service without API keys it is the anonymous tenant, which may do everything.
+
+    `tenant` owns the data that the request is about: see `data_owner`.
+    """
 
     tenant: str = ANONYMOUS_TENANT
     key_id: str | None = None
     scopes: frozenset[str] = frozenset(SCOPES)
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def livemode(self) -> bool:
+        """Whether live data is meant, and not test data."""
+        return is_live(self.tenant)

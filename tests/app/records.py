@@ -82,7 +82,7 @@ def is_orphaned(machine: JobStateMachine, job: Job) -> bool:
     return [orphan.id for orphan in found.orphaned] == [job.id]
 
 
-def key_of(redis: Redis, tenant: str, *scopes: str) -> dict[str, str]:
+def key_of(redis: Redis, tenant: str, *scopes: str, livemode: bool = True) -> dict[str, str]:
     """The headers of a new key."""
-    _, secret = KeyStore(redis, KEYS).create(tenant=tenant, scopes=scopes or SCOPES)
+    _, secret = KeyStore(redis, KEYS).create(tenant=tenant, scopes=scopes or SCOPES, livemode=livemode)
     return {"Authorization": f"Bearer {secret}"}

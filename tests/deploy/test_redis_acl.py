@@ -22,6 +22,7 @@ from app.core.storage.folder import FolderStorage
 from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
+from tests.app.records import key_of
 from tests.conftest import KEYS, state_machine
 from tests.redis_servers import MASTER_NAME, server, until
 from tests.worker.fakes import accepted, outcome, score_track
@@ -104,6 +105,8 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         await flow(client)
+        headers = {**RAW, **key_of(redis, "acme", livemode=False), "Prefer": "wait=30"}
+        assert (await client.post("/score/raw", content=WAV, headers=headers)).json()["status"] == "succeeded"
 
 
 def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: Redis) -> None:

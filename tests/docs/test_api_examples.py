@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from app.api.routes.model import MEANINGS
+from app.api.test_mode.outcomes import OUTCOMES
 from app.api.uploads.multipart import MAX_BATCH_FILES
 from app.core.jobs.models import MAX_BATCH_ITEMS
 from app.core.problems import PROBLEMS
@@ -203,6 +204,10 @@ def test_the_table_of_scores_is_the_one_in_the_code() -> None:
     rows = ["| score | range | meaning |", "| --- | --- | --- |"]
     rows += [f"| `{name}` | {low:g} to {high:g} | {MEANINGS[name]} |" for name, (low, high) in SCORE_RANGES.items()]
     assert between("scores") == "\n".join(rows) + "\n"
+
+
+def test_the_table_of_outcomes_names_each() -> None:
+    assert re.findall(r"^\| `(\w+)`", between("outcomes"), re.MULTILINE)[1:] == list(OUTCOMES)
 
 
 def test_the_limits_are_those_of_the_code() -> None:

@@ -1,6 +1,7 @@
 """API keys: who may use the service, with which scopes and limits. Only hashes of secrets are kept.
 
 A key is `msk_live_<id>_<secret>`: a prefix that secret scanners know, an id for lookups and logs, and 256 random bits.
+A test key begins with `msk_test_`.
 Keys are in Redis, where `apex keys` creates and revokes them while the service runs, or in a file for containers.
 """
 
@@ -33,14 +34,16 @@ log = logging.getLogger(__name__)
 MARK = "api-keys-required"
 MARK_TEXT = "This service had API keys, so it asks for one even if Redis has lost them. Delete this file to open it.\n"
 
-PREFIX = "msk_live"
+LIVE_PREFIX, TEST_PREFIX = "msk_live", "msk_test"
 ID_CHARS = 12
 #: 43 characters of 62 kinds hold 256 bits.
 SECRET_CHARS = 43
 
 TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ALPHABET = string.ascii_letters + string.digits
-_KEY = re.compile(rf"{PREFIX}_(?P<id>[A-Za-z0-9]{{1,64}})_(?P<secret>[A-Za-z0-9]{{1,256}})")
+_KEY = re.compile(
+    rf"(?P<prefix>{LIVE_PREFIX}|{TEST_PREFIX})_(?P<id>[A-Za-z0-9]{{1,64}})_(?P<secret>[A-Za-z0-9]{{1,256}})"
+)
 _LINE = re.compile(r"(?P<tenant>\S+)\s+(?P<digest>[0-9a-fA-F]{64})(\s+(?P<scopes>\S+))?")
 
 
@@ -50,7 +53,10 @@ class ApiKeysError(ApexError):
 
 @dataclass(frozen=True)
 class ApiKey:
-    """The record of a key. `sha256` is of the secret, or of the whole key for one from a file."""
+    """The record of a key. `sha256` is of the secret, or of the whole key for a test key and for one from a file.
+
+    So a test key opens nothing under the prefix of live keys, in an older version neither.
+    """
 
     id: str
     tenant: str
@@ -60,6 +66,7 @@ class ApiKey:
     created_at: stored.EpochSeconds | None = None
     revoked_at: stored.EpochSeconds | None = None
     limits: Limits = field(default_factory=Limits)
+    livemode: bool = True
 
 
 #: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
@@ -90,26 +97,34 @@ class KeyStore:
         self._mark = mark
 
     def create(
-        self, *, tenant: str, name: str = "", scopes: Iterable[str] = SCOPES, limits: Limits | None = None
+        self,
+        *,
+        tenant: str,
+        name: str = "",
+        scopes: Iterable[str] = SCOPES,
+        limits: Limits | None = None,
+        livemode: bool = True,
     ) -> tuple[ApiKey, str]:
-        """Create a key; returns its record, and the key itself, which is not stored.
+        """Create a live or a test key; returns its record, and the key itself, which is not stored.
 
         Raises `ApiKeysError` for an invalid tenant or scope, `NotReplicated` for a key that may be lost again.
         """
-        secret = _random(SECRET_CHARS)
+        key_id, secret = _random(ID_CHARS), _random(SECRET_CHARS)
+        presented = f"{LIVE_PREFIX if livemode else TEST_PREFIX}_{key_id}_{secret}"
         key = ApiKey(
-            id=_random(ID_CHARS),
+            id=key_id,
             tenant=_checked_tenant(tenant),
-            sha256=_sha256(secret),
+            sha256=_sha256(secret if livemode else presented),
             name=name,
             scopes=checked_scopes(scopes),
             created_at=redis_now_s(self.redis),
             limits=limits or Limits(),
+            livemode=livemode,
         )
         with self._replicas.confirmed() as client:
             client.hset(self.keys.api_keys, key.id, json.dumps(asdict(key)))
         self._write_mark()
-        return key, f"{PREFIX}_{key.id}_{secret}"
+        return key, presented
 
     def list_all(self) -> list[ApiKey]:
         """The records of all keys that can be read, revoked ones too, oldest first."""
@@ -161,7 +176,8 @@ class KeyStore:
 
     def find(self, presented: str) -> ApiKey | None:
         match = _KEY.fullmatch(presented)
-        key_id, secret = (match["id"], match["secret"]) if match else ("", presented)
+        key_id = match["id"] if match else ""
+        secret = match["secret"] if match and match["prefix"] == LIVE_PREFIX else presented
         raw = stored.read(self.redis.hget, self.keys.api_keys, key_id)
         key = _key(key_id, raw or DUMMY_KEY) or NOBODY
         matches = hmac.compare_digest(_sha256(secret).encode(), key.sha256.encode())
@@ -181,7 +197,10 @@ class KeyStore:
 
 
 class KeyFile:
-    """The keys of a file, read once. A tenant may own several, so that they can be changed without a gap."""
+    """The keys of a file, read once. A tenant may own several, so that they can be changed without a gap.
+
+    One that begins like a test key is one.
+    """
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._keys = tuple(keys)
@@ -203,7 +222,7 @@ class KeyFile:
         match = None
         for key in self._keys:
             if hmac.compare_digest(digest, key.sha256):
-                match = key
+                match = replace(key, livemode=not presented.startswith(TEST_PREFIX))
         return match
 
 

@@ -19,7 +19,7 @@ from app.api.auth.api_keys import ApiKey, KeyLookup, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.api.request_context import RequestContext
 from app.core.callers import Caller as Caller
-from app.core.callers import Limits
+from app.core.callers import Limits, data_owner
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class Authenticator:
         return self._key_required
 
     def _caller(self, key: ApiKey) -> Caller:
-        return Caller(key.tenant, key.id, frozenset(key.scopes), key.limits.with_defaults(self._limits))
+        owner, limits = data_owner(key.tenant, livemode=key.livemode), key.limits.with_defaults(self._limits)
+        return Caller(owner, key.id, frozenset(key.scopes), limits)
 
 
 class RequireScope(SecurityBase):

@@ -14,7 +14,7 @@ from app.api.schemas.batch import Batch, BatchItem, BatchQuery
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem as ProblemBody
-from app.core.callers import Caller
+from app.core.callers import Caller, is_live
 from app.core.jobs.models import Job as JobRecord
 from app.core.jobs.models import JobState
 from app.core.json_types import Json
@@ -68,6 +68,7 @@ def _view(
     return Batch.model_validate(
         {
             "id": batch.id,
+            "livemode": is_live(batch.tenant),
             "done": status.done,
             "batch_external_id": batch.external_id,
             "metadata": batch.metadata,

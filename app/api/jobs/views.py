@@ -27,6 +27,7 @@ def _job_view(job: JobRecord, result_ttl_s: int, root_path: str, queue: QueueEst
     return Job.model_validate(
         {
             "id": job.id,
+            "livemode": job.livemode,
             "status": job.status,
             "done": job.status.done,
             "status_reason": job.status_reason,

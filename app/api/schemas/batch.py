@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.api.schemas.fields import Omissible, SecondsFromNow, Timestamp
+from app.api.schemas.fields import LIVEMODE, Omissible, SecondsFromNow, Timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.problem import Problem
 
@@ -46,6 +46,7 @@ class Batch(BaseModel):
 
     id: str = Field(examples=["bat_5c4d3b2a0f8c8d3e9b5a4c3f8d2b7a6e"])
     object: Literal["batch"] = "batch"
+    livemode: bool = LIVEMODE
     done: bool = Field(description="Whether every item is final. A job that joins later makes it false again.")
     batch_external_id: str | None = Field(description="As it was sent.")
     metadata: dict[str, str] = Field(description="As it was sent.")

@@ -60,6 +60,10 @@ Omissible = Annotated[T | SkipJsonSchema[None], Field(exclude_if=_is_none)]
 SecondsFromNow = SkipJsonSchema[Annotated[float | None, Field(exclude=True)]]
 
 
+#: What each job and batch says, so that nobody takes made-up scores for real ones.
+LIVEMODE = Field(description="False for what a test key made: its scores are made up.", examples=[True])
+
+
 def or_else(fallback: object) -> WrapValidator:
     """Annotates a choice: one that only a newer version of the service knows is shown as `fallback`."""
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
-from app.api.schemas.fields import MAX_EXTERNAL_ID_CHARS, ExternalId, SecondsFromNow, Timestamp, or_else
+from app.api.schemas.fields import LIVEMODE, MAX_EXTERNAL_ID_CHARS, ExternalId, SecondsFromNow, Timestamp, or_else
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
 from app.api.schemas.scores import Ranges, Scores
@@ -101,6 +101,7 @@ class Job(BaseModel):
 
     id: str = Field(examples=["job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a"])
     object: Literal["job"] = "job"
+    livemode: bool = LIVEMODE
     status: JobState = Field(description="The last three are final: `succeeded`, `failed`, `canceled`.")
     done: bool = Field(description="Whether the status is final.")
     status_reason: Annotated[

@@ -11,6 +11,7 @@ from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueLoad, estimate_duration_s
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
+from app.api.test_mode.outcomes import TEST_MODEL, USUAL, outcome_of
 from app.api.uploads.receiver import Upload
 from app.core.callers import Caller
 from app.core.deployment import Deployment
@@ -44,7 +45,7 @@ COMPARED_S = 1.0
 
 @dataclass(frozen=True)
 class JobCreator:
-    """Creates jobs from complete uploads. Blocking."""
+    """Creates jobs from complete uploads. Blocking. `on_test_job` is called for each new test job."""
 
     machine: JobStateMachine
     storage: Storage
@@ -54,11 +55,14 @@ class JobCreator:
     max_duration_s: float
     model: Callable[[], Json | None]
     queue_load: Callable[[], QueueLoad]
+    on_test_job: Callable[[], object] = lambda: None
 
     def create(
         self, upload: Upload, caller: Caller, *, cancel_after_s: int | None = None, claim: Claim | None = None
     ) -> tuple[Job, QueuePosition | None]:
         """Create a queued job, or a finished one if the same bytes were scored before. Returns its queue position, too.
+
+        Of a test job nothing is stored but the record.
 
         Under a claim that was taken over, returns the job that the earlier request created, if it did.
         Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
@@ -68,9 +72,11 @@ class JobCreator:
         job = self._build_job(upload, caller, claim)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
+        if refusal := outcome_of(job).refusal:
+            raise Problem(refusal)
         self._check_model_version(upload.options.model_version)
         job = self._with_cached_result(job)
-        if not job.status.done:
+        if job.livemode and not job.status.done:
             with storage_problems():
                 self.deployment.check_if_older(COMPARED_S)
             upload.part.commit()
@@ -129,13 +135,16 @@ class JobCreator:
             detail = f"The workers run {', '.join(versions)}." if versions else "No model is loaded yet."
             raise invalid_field("model_version", detail)
 
+    def _version_for(self, job: Job) -> str | None:
+        return job.model_version or self._model_version() if job.livemode else str(TEST_MODEL["version"])
+
     def _model_version(self) -> str | None:
         return (self.model() or {}).get("version")
 
     def _with_cached_result(self, job: Job) -> Job:
         """The job, finished if the model that it asks for, or else the loaded one, has scored the same bytes before."""
-        version = job.model_version or self._model_version()
-        if version is None:
+        version = self._version_for(job)
+        if version is None or outcome_of(job) is not USUAL:
             return job
         scored = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
         return _finished_like(job, scored) if scored and _can_be_shown(scored) else job
@@ -144,10 +153,10 @@ class JobCreator:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
         queued = not job.status.done
         max_in_flight = caller.limits.jobs_in_flight if queued else None
-        backlog = self.admission.limits_of(caller) if queued else None
+        backlog = self.admission.limits_of(caller) if queued and job.livemode else None
         after_s = cancel_after_s if queued else None
         try:
-            return self.machine.create(job, cancel_after_s=after_s, max_in_flight=max_in_flight, backlog=backlog)
+            created = self.machine.create(job, cancel_after_s=after_s, max_in_flight=max_in_flight, backlog=backlog)
         except RECORD_MAY_EXIST:
             raise
         except BaseException as error:
@@ -155,6 +164,10 @@ class JobCreator:
             if problem := self._refusal(error, caller):
                 raise problem from None
             raise
+        if job.livemode:
+            return created
+        self.on_test_job()
+        return created[0], None
 
     def _refusal(self, error: BaseException, caller: Caller) -> Problem | None:
         match error:

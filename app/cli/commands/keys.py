@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.api.auth.api_keys import ApiKey
 
 LIMITS = ("requests per minute", "jobs in flight", "bytes per day")
-COLUMNS = ("id", "tenant", "scopes", "created", "revoked", "name", *LIMITS, "last use")
+COLUMNS = ("id", "tenant", "scopes", "created", "revoked", "name", *LIMITS, "last use", "mode")
 USUAL_WIDTH = 80
 
 LimitFlag = Annotated[int | None, typer.Option(min=1, help="Its own limit; the service's default where not given.")]
@@ -37,6 +37,7 @@ def create(
     requests_per_minute: LimitFlag = None,
     jobs_in_flight: LimitFlag = None,
     bytes_per_day: LimitFlag = None,
+    test: Annotated[bool, typer.Option("--test", help="A key for trying things out: scores are made up.")] = False,
     data_dir: DataDirFlag = None,
     redis_url: RedisUrlFlag = None,
 ) -> None:
@@ -49,7 +50,7 @@ def create(
     with key_store() as keys:
         closes_service = tenant != ANONYMOUS_TENANT and not keys.any()
         n_jobs = count_anonymous_jobs(keys) if closes_service else 0
-        key, secret = keys.create(tenant=tenant, name=name, scopes=scopes.split(","), limits=limits)
+        key, secret = keys.create(tenant=tenant, name=name, scopes=scopes.split(","), limits=limits, livemode=not test)
     typer.echo(secret)  # alone on stdout, so that a script can take it
     note(f"{_description(key)}. Only its hash is kept: this key is not shown again.")
     if n_jobs:
@@ -91,7 +92,8 @@ def revoke(
 
 
 def _description(key: "ApiKey") -> str:
-    return f"Key {key.id} of tenant {key.tenant}, scopes {','.join(key.scopes)}"
+    kind = "Key" if key.livemode else "Test key"
+    return f"{kind} {key.id} of tenant {key.tenant}, scopes {','.join(key.scopes)}"
 
 
 def _print_values(keys: Sequence["ApiKey"], last_uses: Mapping[str, float]) -> None:
@@ -102,7 +104,8 @@ def _print_values(keys: Sequence["ApiKey"], last_uses: Mapping[str, float]) -> N
     for key in keys:
         dates = (timestamp(key.created_at), timestamp(key.revoked_at))
         limits = (key.limits.requests_per_minute, key.limits.jobs_in_flight, key.limits.bytes_per_day)
-        cells = (key.id, key.tenant, ",".join(key.scopes), *dates, key.name, *limits, timestamp(last_uses.get(key.id)))
+        use, mode = timestamp(last_uses.get(key.id)), _mode(key)
+        cells = (key.id, key.tenant, ",".join(key.scopes), *dates, key.name, *limits, use, mode)
         typer.echo("\t".join("" if cell is None else printable(str(cell)) for cell in cells))
 
 
@@ -113,11 +116,16 @@ def _table(keys: Sequence["ApiKey"], last_uses: Mapping[str, float], width: int)
     for name in ("id", "tenant", "name", "scopes", "limits", "created", "last use"):
         table.add_column(name, overflow="fold", no_wrap=name not in folded)
     for key in keys:
-        scopes = "all" if set(SCOPES) <= set(key.scopes) else "\n".join(key.scopes)
+        scopes = ["all"] if set(SCOPES) <= set(key.scopes) else key.scopes
+        allowed = "\n".join(scopes if key.livemode else ("test data", *scopes))
         created = _when(key.created_at) + (f"\nrevoked\n{_when(key.revoked_at)}" if key.revoked_at else "")
         outside = map(literal, (key.id, key.tenant, key.name))
-        table.add_row(*outside, scopes, _limits(key), created, _when(last_uses.get(key.id)))
+        table.add_row(*outside, allowed, _limits(key), created, _when(last_uses.get(key.id)))
     return table
+
+
+def _mode(key: "ApiKey") -> str:
+    return "live" if key.livemode else "test"
 
 
 def _limits(key: "ApiKey") -> str:

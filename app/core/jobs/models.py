@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
-from app.core.callers import ANONYMOUS_TENANT
+from app.core.callers import ANONYMOUS_TENANT, is_live
 from app.core.json_types import Json
 from app.core.stored import EpochSeconds, field_names, record_of
 
@@ -103,6 +103,11 @@ class Job:
     machine_fault_at: EpochSeconds | None = None
     end_confirmed: bool = False
     version: int = RECORD_VERSION
+
+    @property
+    def livemode(self) -> bool:
+        """Whether workers run it. A test job belongs to a tenant's test data, and gets made-up scores."""
+        return is_live(self.tenant)
 
     @property
     def attempts_used(self) -> int:

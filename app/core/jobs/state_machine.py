@@ -43,7 +43,7 @@ from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.redis.client import text
-from app.core.redis.keys import RedisKeys
+from app.core.redis.keys import RedisKeys, indexes
 from app.core.redis.replicas import Replicas
 from app.core.webhooks.outbox import OUTBOX_LUA
 
@@ -119,8 +119,8 @@ class JobStateMachine:
     ) -> tuple[Job, QueuePosition | None]:
         """Write a new record and queue it; the job with its times, and where it stands.
 
-        A job that is finished already is only written. With `cancel_after_s` the job's deadline is so long after its
-        creation.
+        A job that is finished already is only written, and a test job is given to no queue of RQ. With `cancel_after_s`
+        the job's deadline is so long after its creation.
         Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
@@ -130,7 +130,7 @@ class JobStateMachine:
             job,
             fields=job.to_fields(),
             cancel_after_s=cancel_after_s,
-            rq_fields=self.queue.job_fields(job.id),
+            rq_fields=self.queue.job_fields(job.id) if job.livemode else None,
             record_prefix=self.keys.record(""),
             joins_batch=job.batch_id is not None,
             max_batch_items=MAX_BATCH_ITEMS,
@@ -260,16 +260,17 @@ class JobStateMachine:
 
 def job_keys(keys: RedisKeys, job: Job) -> list[str]:
     """What a step may touch, in the order of `common.lua`. The batch of a job without one is a name of nothing."""
+    shared = indexes(keys, livemode=job.livemode)
     return [
         keys.record(job.id),
         keys.events(job.id),
         keys.tombstone(job.id),
         keys.by_created(job.tenant),
         keys.in_flight(job.tenant),
-        keys.unfinished,
-        keys.waiting,
-        keys.deadlines,
-        keys.running,
-        keys.tenant_queues,
+        shared.unfinished,
+        shared.waiting,
+        shared.deadlines,
+        shared.running,
+        shared.tenant_queues,
         *keys.of_batch(job.tenant, job.batch_id or ""),
     ]

@@ -167,3 +167,8 @@ class RedisKeys:
     def _key(self, *parts: str) -> str:
         """A name with what precedes every key. No other code knows that part."""
         return f"{self.namespace}:{':'.join(parts)}"
+
+
+def indexes(keys: RedisKeys, *, livemode: bool) -> RedisKeys:
+    """The names of the indexes of live jobs, or of test jobs, which no worker and no reconciler looks at."""
+    return keys if livemode else RedisKeys(f"{keys.namespace}:test")

@@ -3,7 +3,7 @@
 -- Arguments:
 --   fields             the record, each value as JSON text; the times of a job that has none yet are set here
 --   cancel_after_s ?   how long after its creation the job is canceled
---   rq_fields          what RQ keeps of a queued job
+--   rq_fields ?        what RQ keeps of a queued job; absent for one that RQ is not to have
 --   record_prefix      what stands before a job's id in the name of its record
 --   joins_batch        whether the job belongs to a batch
 --   max_batch_items
@@ -33,7 +33,7 @@ if tonumber(fields.created_at) == 0 then fields.created_at = format_time(now()) 
 if not to_queue and fields.finished_at == 'null' then fields.finished_at = fields.created_at end
 if args.cancel_after_s then fields.deadline = format_time(fields.created_at + args.cancel_after_s) end
 local times = {fields.created_at, fields.finished_at, fields.deadline}
-if to_queue then
+if to_queue and args.rq_fields then
   -- Before the record: an id without a record does no harm, should a write fail in between.
   enqueue(tag)  -- unless a client's retry claimed the id again, and RQ has it already
 end

@@ -45,6 +45,13 @@ def test_a_key_is_printed_once_and_alone(redis: Redis, redis_url: str) -> None:
     assert presented.rpartition("_")[2] not in listed
 
 
+def test_a_test_key_can_be_told_from_a_live_one(redis: Redis, redis_url: str) -> None:
+    test, live = (created("--tenant", "acme", *options, APEX_REDIS_URL=redis_url) for options in (["--test"], []))
+    assert [key[:9] for key in (test, live)] == ["msk_test_", "msk_live_"]
+    head, *lines = apex_keys("list", "--redis-url", redis_url).stdout.splitlines()
+    assert [dict(zip(head.split("\t"), line.split("\t"), strict=True))["mode"] for line in lines] == ["test", "live"]
+
+
 def on_terminal(*arguments: str, columns: int) -> str:
     """What `apex keys` shows on a terminal."""
     reader, writer = os.openpty()
