@@ -75,11 +75,13 @@ def serve_here(
 def tune_gc() -> None:
     """Exempt the application's objects from garbage collection, and collect a tenth as often.
 
-    Collection took an eighth of the processor time of a small upload.
+    Collection took an eighth of the processor time of a small upload. The thresholds of older objects count
+    collections of younger ones, so that they stay: tenfold as well, garbage would be kept a thousand times as long.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*(10 * count for count in gc.get_threshold()))
+    young, *older = gc.get_threshold()
+    gc.set_threshold(10 * young, *older)
 
 
 def _server(app: FastAPI, settings: ApiSettings) -> Server:

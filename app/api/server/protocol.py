@@ -89,6 +89,13 @@ class Protocol(HttpToolsProtocol):
         if self._answered and not self._answered.response_complete:  # uvicorn tells the request that it read last
             self._answered.disconnected = True
             self._answered.message_event.set()
+        self._forget_requests()
+
+    def _forget_requests(self) -> None:
+        """Let go of what was read and will not be answered: each such request would keep this connection in memory."""
+        self.pipeline.clear()
+        self.cycle = cast(RequestResponseCycle, self._answered)
+        self._unparsed = memoryview(b"")
 
     def end_overdue_phases(self, now: float) -> None:
         """See `Connection`."""

@@ -116,9 +116,9 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
 
 def _add_file(submission: Submission, batch: Batch, outcome: Upload | Problem, options: TrackOptions) -> Outcome:
     """Create the job of one file, or add the problem that it has in place of one; returns which."""
+    if isinstance(outcome, Problem):
+        return _reject(submission, batch, outcome)
     try:
-        if isinstance(outcome, Problem):
-            raise outcome
         upload, cancel_after_s = replace(outcome, options=options), submission.headers.cancel_after_s
         return submission.services.job_creator.create(upload, submission.caller, cancel_after_s=cancel_after_s)[0]
     except Problem as problem:

@@ -280,7 +280,7 @@ class ErrorCapturingWriter:
         try:
             yield
         except Problem as problem:
-            self._problem = problem
+            self._problem = problem.with_traceback(None)  # which holds this writer, and all that it wrote
 
 
 class Writer(Protocol):

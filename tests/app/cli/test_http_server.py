@@ -1,5 +1,6 @@
 """The front end as `apex api` runs it: its limit of open files, and what it does with a low one."""
 
+import gc
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli.http_server import MIN_CONNECTIONS, OTHER_DESCRIPTORS, make_room
+from app.cli.http_server import MIN_CONNECTIONS, OTHER_DESCRIPTORS, make_room, tune_gc
 from app.core.settings import ApiSettings
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually
@@ -48,6 +49,16 @@ def test_connections_are_as_many_as_files_may_be_open(
     settings = make_room(ApiSettings())
     assert (settings.max_connections, settings.max_listeners) == (connections, listeners)
     assert set_to == ([(raised_to, limits[1])] if raised_to else [])
+
+
+def test_garbage_is_collected_a_tenth_as_often() -> None:
+    before = young, *older = gc.get_threshold()
+    try:
+        tune_gc()
+        assert gc.get_threshold() == (10 * young, *older)
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @contextmanager
