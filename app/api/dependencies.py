@@ -23,6 +23,7 @@ from app.api.submissions.idempotency import IdempotencyKeys
 from app.api.test_mode.simulator import JobSimulator
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
+from app.api.webhooks.targets import WebhookTargets
 from app.core.deployment import Deployment
 from app.core.jobs.opening import open_jobs
 from app.core.jobs.queue import ScoreQueue
@@ -35,6 +36,8 @@ from app.core.settings import ApiSettings
 from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservations, ScratchRoom
+from app.core.webhooks.outbox import Outbox
+from app.core.webhooks.secrets import WebhookSecrets
 from app.core.worker_info import WorkerInfo
 
 
@@ -62,6 +65,8 @@ class Services:
     job_service: JobService
     notifications: JobNotifications
     batches: BatchStore
+    webhook_targets: WebhookTargets
+    outbox: Outbox
     readiness: Readiness
 
     @classmethod
@@ -91,6 +96,8 @@ class Services:
             replicas=replicas,
             n_replicas=TtlCache(replicas.n_alive),
         )
+        webhook_targets = WebhookTargets(settings.webhook_rules, WebhookSecrets(redis, keys))
+        outbox = Outbox(redis, keys, result_ttl_s=settings.result_ttl_s, replicas=replicas)
         idempotency = IdempotencyKeys(redis, keys, result_ttl_s=settings.result_ttl_s)
         simulator = JobSimulator(machine)
         limits = UploadLimits(settings.max_upload_bytes, settings.upload_idle_timeout_s, settings.upload_timeout_s)
@@ -121,6 +128,7 @@ class Services:
                 idempotency,
                 admission,
                 settings.max_duration_s,
+                webhook_targets,
                 model=TtlCache(worker_info.model),
                 queue_load=queue_load,
                 on_test_job=simulator.wake,
@@ -135,8 +143,16 @@ class Services:
                 root_path=settings.root_path,
             ),
             batches=BatchStore(redis, keys, result_ttl_s=settings.result_ttl_s),
+            webhook_targets=webhook_targets,
+            outbox=outbox,
             readiness=Readiness(
-                RedisChecks(redis, keys, queue, min_replicas=settings.redis_min_replicas),
+                RedisChecks(
+                    redis,
+                    keys,
+                    queue,
+                    outbox if settings.webhook_hosts else None,
+                    min_replicas=settings.redis_min_replicas,
+                ),
                 storage,
                 deployment,
                 max_upload_bytes=settings.max_upload_bytes,

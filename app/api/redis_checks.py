@@ -18,6 +18,7 @@ from app.core.redis.failure import explained
 from app.core.redis.keys import RedisKeys
 from app.core.redis.replicas import n_alive
 from app.core.redis.server import fault_of
+from app.core.webhooks.outbox import Outbox
 
 Info = Mapping[str, Any]
 
@@ -34,12 +35,15 @@ LOST_AT_A_CRASH = {
 
 
 class RedisChecks:
-    """Asks Redis. Blocking."""
+    """Asks Redis. `outbox` is that of a service which sends webhooks. Blocking."""
 
-    def __init__(self, redis: Redis, keys: RedisKeys, queue: ScoreQueue, *, min_replicas: int = 0) -> None:
+    def __init__(
+        self, redis: Redis, keys: RedisKeys, queue: ScoreQueue, outbox: Outbox | None = None, *, min_replicas: int = 0
+    ) -> None:
         self.redis = redis
         self.keys = keys
         self.queue = queue
+        self.outbox = outbox
         self.min_replicas = min_replicas
         self._may_read_configuration = True
 
@@ -74,6 +78,7 @@ class RedisChecks:
             "min_replicas": self.min_replicas,
             "appendfsync": self._appendfsync(),
             "missing_layers": self._missing_layers(),
+            "n_dispatchers": self.outbox.n_dispatchers() if self.outbox else None,
         }
 
     def _missing_layers(self) -> Sequence[Sequence[str]]:
@@ -157,6 +162,16 @@ def check_sandbox(info: Info) -> Check:
     return Check(status="ok", detail="No worker's decoder lacks a sandbox layer.")
 
 
+def check_webhooks(info: Info) -> Check:
+    """Somebody sends webhooks, if any may be sent. Nothing is lost meanwhile, so it is a warning."""
+    n = info["n_dispatchers"]
+    if n is None:
+        return Check(status="ok", detail="No host is allowed for webhooks (APEX_WEBHOOK_HOSTS).")
+    if not n:
+        return Check(status="warning", detail="No process sends webhooks: they wait until 'apex webhooks' runs.")
+    return Check(status="ok", detail=f"Processes that send webhooks: {n}.")
+
+
 CHECKS: Mapping[str, Callable[[Info], Check]] = {
     "redis_version": check_version,
     "memory": check_memory,
@@ -164,5 +179,6 @@ CHECKS: Mapping[str, Callable[[Info], Check]] = {
     "replicas": check_replicas,
     "eviction": check_eviction,
     "decoder_sandbox": check_sandbox,
+    "webhooks": check_webhooks,
 }
 NAMES = ("redis", *CHECKS)

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.commands import keys, storage, weights
+from app.cli.commands import keys, storage, webhooks, weights
 from app.cli.commands.api import api
 from app.cli.commands.demo import demo
 from app.cli.commands.openapi import openapi
@@ -48,6 +48,7 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(training)
 app.add_typer(keys.app, name="keys")
 app.add_typer(storage.app, name="storage")
+app.add_typer(webhooks.app, name="webhooks")
 
 
 def main() -> None:

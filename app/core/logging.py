@@ -94,3 +94,6 @@ def configure_logging(level: str, line_format: str) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Its warnings say byte by byte what a hostile form did; the 400 says it once.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    # These log the URLs that are called, and what was answered: both may hold secrets.
+    for library in ("httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -181,6 +181,20 @@ _KINDS = (
         "Correct the fields that `errors` points at.",
     ),
     ProblemKind(
+        "webhook_forbidden",
+        422,
+        "No webhook is sent to this URL",
+        "The server sends no webhooks, or none to this host, port or scheme, whatever its operator's rules say.",
+        "Use an `https` URL on a host that the operator has allowed with `APEX_WEBHOOK_HOSTS`, or send none.",
+    ),
+    ProblemKind(
+        "webhook_secret_missing",
+        422,
+        "There is no secret to sign webhooks with",
+        "This tenant has no secret yet, and no webhook is sent without a signature.",
+        "Have the operator make one with `apex webhooks secret create`, and verify what you receive with it.",
+    ),
+    ProblemKind(
         "idempotency_key_reused",
         422,
         "The idempotency key belongs to another request",

@@ -47,6 +47,9 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+#: The name of a host to call; `*.` before it stands for every name below it, and `*` alone for every host.
+HostPattern = Annotated[str, StringConstraints(pattern=r"^(\*|(\*\.)?[A-Za-z0-9._-]+|[0-9A-Fa-f:]+)$", to_lower=True)]
+
 #: A port of TCP.
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -110,6 +113,10 @@ class ServiceSettings(BaseSettings):
     """How long a stop may take: what has not ended by then is killed. Uploads must end 5 s earlier, and a run has 10 s
     less before its job is given back; where the time is short, a sixth and a third of it less."""
 
+    webhook_hosts: Annotated[tuple[HostPattern, ...], NoDecode] = ()
+    """Hosts that webhooks may go to, such as `hooks.example.com,*.example.net`; `*` is every host of the Internet. None
+    unless some are named; see [Webhooks](docs/operations.md#webhooks)."""
+
     egress_ports: Annotated[tuple[Port, ...], NoDecode] = (443,)
     """Ports of other services that this one may call; several with commas. See [Egress](docs/security.md#egress)."""
 
@@ -119,6 +126,10 @@ class ServiceSettings(BaseSettings):
 
     egress_ca_file: Path | None = None
     """Certificates of authorities that are trusted beside the public ones when this service calls another."""
+
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """What the paths of the service begin with for its clients, such as `/apex`, when a proxy serves it under a path.
+    The proxy may pass that beginning on or take it off."""
 
     log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
     """Least severe message that is logged."""
@@ -139,7 +150,7 @@ class ServiceSettings(BaseSettings):
             parse_location(value)
         return value
 
-    @field_validator("egress_ports", "egress_networks", mode="before")
+    @field_validator("webhook_hosts", "egress_ports", "egress_networks", mode="before")
     @classmethod
     def split_egress(cls, value: object) -> object:
         return _split(value)
@@ -147,6 +158,11 @@ class ServiceSettings(BaseSettings):
     def egress_rules(self, hosts: tuple[str, ...]) -> EgressRules:
         """What may be called for a purpose that has these hosts."""
         return EgressRules(hosts, frozenset(self.egress_ports), self.egress_networks)
+
+    @property
+    def webhook_rules(self) -> EgressRules:
+        """Where webhooks may go."""
+        return self.egress_rules(self.webhook_hosts)
 
     @property
     def redis_keys(self) -> RedisKeys:
@@ -212,10 +228,6 @@ class ApiSettings(ServiceSettings):
 
     api_processes: int = Field(1, ge=1, le=64)
     """Processes of the HTTP front end behind the one port. Limits of connections and listeners are of each."""
-
-    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
-    """What the paths of the service begin with for its clients, such as `/apex`, when a proxy serves it under a path.
-    The proxy may pass that beginning on or take it off."""
 
     cors_origins: Annotated[tuple[Origin, ...], NoDecode] = ()
     """Origins whose pages may call the service from a browser, such as `https://app.example`; several with commas."""

@@ -134,7 +134,7 @@ NEVER = {
     "TLS that trusts anybody": (r"verify=False|CERT_NONE|_create_unverified_context", "httpx.get(url, verify=False)"),
     "text as code": (r"(?<![\w.])(eval|exec)\(", "x = eval(text)"),
     "an RQ callback or webhook": (
-        r"\b(on_success|on_failure|on_stopped)=|\bWebhook\(|\bCallback\(",
+        r"\b(on_success|on_failure|on_stopped)=|(?<!standardwebhooks\.)\bWebhook\(|\bCallback\(",
         "queue.enqueue(task, on_failure=tell)",
     ),
     "an RQ registry cleaned by reading it": (r"[Rr]egistry\w*\.(count\b|get_job_ids\(\))", "registry.get_job_ids()"),

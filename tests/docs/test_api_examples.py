@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from app.api.uploads.multipart import MAX_BATCH_FILES
 from app.core.jobs.models import MAX_BATCH_ITEMS
 from app.core.problems import PROBLEMS
 from app.core.settings import ApiSettings
+from app.egress.messages import signed_headers
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 from tests.clients.npm import MODULES, NODE, tool
 from tests.docs.broken_line import BrokenLine, broken_line
+from tests.docs.receivers import ExampleReceiver, as_cgi, listening
 from tests.e2e.service import Service, running
 from tests.model import tracks
+from tests.redis_servers import until
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
@@ -36,6 +40,7 @@ COMMANDS: dict[str, tuple[list[str], str]] = {
     "typescript": ([str(NODE)], "example.mts"),
 }
 EXAMPLE_S = 90
+FORGED = b'{"type": "job.succeeded", "data": {"id": "job_forged"}}'
 RATE_HZ = 8_000
 
 
@@ -100,10 +105,19 @@ class Client:
 def keyed(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
     """A service of its own, because the first key closes it to the tests that have none."""
     data_dir = tmp_path_factory.mktemp("keyed")
-    with running(tiny_weights, data_dir) as service:
+    called = {"webhook_hosts": "127.0.0.1", "egress_networks": "127.0.0.0/8"}
+    with running(tiny_weights, data_dir, **called) as service:
         apex = [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "acme", "--data-dir", str(data_dir)]
         key = subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip()
         yield service, key
+
+
+@pytest.fixture(scope="module")
+def webhook_secret(keyed: tuple[Service, str]) -> str:
+    """What signs the customer's webhooks."""
+    words = ["webhooks", "secret", "create", "--tenant", "acme", "--data-dir", str(keyed[0].data_dir)]
+    apex = [sys.executable, "-m", "app.cli", *words]
+    return subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture
@@ -155,6 +169,39 @@ def test_a_batch_is_sent_and_all_its_scores_are_read(client: Client, language: s
     assert len(re.findall(r'["\']?scores["\']?: ?\{', printed)) == 2
 
 
+@contextmanager
+def receiver_of(client: Client, language: str, secret: str) -> Iterator[ExampleReceiver]:
+    """The receiver of the page, in a language."""
+    command, name = COMMANDS[language]
+    (client.folder / name).write_text(example_of("Webhooks", language).code)
+    (client.folder / "node_modules").symlink_to(MODULES)
+    variables = {"WEBHOOK_SECRET": secret, "APEX_URL": client.service.url.rstrip("/"), "APEX_KEY": client.key}
+    run = as_cgi if language == "bash" else listening
+    with run([*command, name], client.folder, variables) as receiver:
+        yield receiver
+
+
+@languages
+def test_a_receiver_believes_what_is_signed_now_and_nothing_else(
+    client: Client, webhook_secret: str, language: str
+) -> None:
+    with receiver_of(client, language, webhook_secret) as receiver:
+        for secret, age_s in ((f"whsec_{'A' * 44}", 0), (webhook_secret, 3600)):
+            headers = signed_headers("evt_forged", FORGED, [secret], time.time() - age_s)
+            assert httpx.post(receiver.url, content=FORGED, headers=headers).status_code == 400
+        headers = {"Authorization": f"Bearer {client.key}"}
+        with client.track(f"webhook {language}", duration_s=2).open("rb") as track:
+            sent = {"webhook_url": receiver.url, "webhook_events": "job.succeeded"}
+            answer = client.service.client.post("/score", files={"file": track}, data=sent, headers=headers)
+        job_id = answer.raise_for_status().json()["id"]
+        until(lambda: job_id in receiver.printed())
+        assert "forged" not in receiver.printed()
+        deliveries = f"/jobs/{job_id}/deliveries"
+        until(lambda: client.service.client.get(deliveries, headers=headers).json()["items"][0]["attempts"])
+        [delivery] = client.service.client.get(deliveries, headers=headers).json()["items"]
+        assert (delivery["status"], delivery["attempts"][0]["status_code"]) == ("delivered", 204)
+
+
 @languages
 def test_a_long_job_is_canceled(client: Client, language: str) -> None:
     printed = client.run(example_of("Cancel", language), duration_s=800)
@@ -182,7 +229,7 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 7
+    assert len(sections) == 8
     assert set(EXAMPLES) == {(section, language) for section in sections for language in LANGUAGES}
 
 
@@ -242,4 +289,4 @@ def test_the_typescript_examples_type_check(tmp_path: Path) -> None:
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 7
+    assert len(names) == 8

@@ -64,7 +64,25 @@ def made_view(
 def _view(
     services: Services, batch: BatchRecord, status: BatchStatus, items: list[BatchItem], next_cursor: str | None
 ) -> Batch:
-    (done_at, done_in_s), root = _end(services, status.last_open), services.settings.root_path
+    end = _end(services, status.last_open)
+    return _shown(batch, status, items, next_cursor, end=end, root_path=services.settings.root_path)
+
+
+def summary_view(batch: BatchRecord, status: BatchStatus, *, root_path: str = "") -> Batch:
+    """A batch without items, whose `next_cursor` leads to the first."""
+    return _shown(batch, status, [], "0" if status.counts["total"] else None, end=(None, None), root_path=root_path)
+
+
+def _shown(
+    batch: BatchRecord,
+    status: BatchStatus,
+    items: list[BatchItem],
+    next_cursor: str | None,
+    *,
+    end: tuple[float | None, float | None],
+    root_path: str,
+) -> Batch:
+    done_at, done_in_s = end
     return Batch.model_validate(
         {
             "id": batch.id,
@@ -72,13 +90,18 @@ def _view(
             "done": status.done,
             "batch_external_id": batch.external_id,
             "metadata": batch.metadata,
+            "webhook_url": batch.webhook_url,
+            "webhook_events": batch.webhook_events,
             "created_at": timestamp(batch.created_at),
             "estimated_done_at": timestamp(done_at),
             "done_in_s": done_in_s,
             "counts": status.counts,
             "items": items,
             "next_cursor": next_cursor,
-            "links": {"self": f"{root}/batches/{batch.id}", "jobs": f"{root}/jobs?batch_id={batch.id}"},
+            "links": {
+                "self": f"{root_path}/batches/{batch.id}",
+                "jobs": f"{root_path}/jobs?batch_id={batch.id}",
+            },
         }
     )
 

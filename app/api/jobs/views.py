@@ -34,6 +34,8 @@ def _job_view(job: JobRecord, result_ttl_s: int, root_path: str, queue: QueueEst
             "external_id": job.external_id,
             "batch_id": job.batch_id,
             "metadata": job.metadata,
+            "webhook_url": job.webhook_url,
+            "webhook_events": job.webhook_events,
             "created_at": timestamp(job.created_at),
             "started_at": timestamp(job.started_at),
             "finished_at": timestamp(job.finished_at),

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from app.api.openapi import examples
 from app.api.schemas.comparison import CompareRequest
 from app.api.schemas.options import BatchOptions, TrackOptions
+from app.api.schemas.webhook import WebhookTest
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS, ProblemKind, problem_object
@@ -141,6 +142,12 @@ def compare_operation() -> Json:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def webhook_test_operation() -> Json:
+    """The request of `POST /webhooks/test`, which is read after the caller is authenticated, too."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/WebhookTest"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def _track_form() -> Json:
     return {
         "type": "object",
@@ -186,4 +193,5 @@ REQUESTS: Mapping[str, Json] = {
     "TrackForm": _track_form(),
     "BatchForm": _batch_form(),
     "CompareRequest": CompareRequest.model_json_schema(),
+    "WebhookTest": WebhookTest.model_json_schema(),
 }

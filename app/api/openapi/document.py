@@ -15,6 +15,7 @@ CONTACT = {"name": "Those who run this service"}
 LICENCE = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
 TAGS = [
     {"name": "scoring", "description": "Send tracks and read what became of them."},
+    {"name": "webhooks", "description": "Be told how jobs end, and look at what was told."},
     {"name": "operations", "description": "For those who run the service. Open to all."},
     {"name": "problems", "description": "Pages for people about each kind of error. Open to all."},
 ]

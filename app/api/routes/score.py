@@ -27,6 +27,8 @@ SUBMISSION_PROBLEMS = (
     "payload_too_large",
     "unsupported_media_type",
     "validation_error",
+    "webhook_forbidden",
+    "webhook_secret_missing",
     "idempotency_key_reused",
     "quota_exceeded",
     "queue_share_exceeded",

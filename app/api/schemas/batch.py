@@ -50,6 +50,8 @@ class Batch(BaseModel):
     done: bool = Field(description="Whether every item is final. A job that joins later makes it false again.")
     batch_external_id: str | None = Field(description="As it was sent.")
     metadata: dict[str, str] = Field(description="As it was sent.")
+    webhook_url: str | None = Field(description="Told of the `webhook_events`.")
+    webhook_events: list[str] = Field(description="Empty without a `webhook_url`.")
     created_at: Timestamp
     estimated_done_at: Timestamp | None = Field(
         description="When the last job should be done. Null once all are, and while there is nothing to estimate from."

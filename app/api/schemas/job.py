@@ -113,6 +113,8 @@ class Job(BaseModel):
     external_id: str | None = Field(description="As it was sent.")
     batch_id: str | None = Field(description="The batch that the job belongs to.")
     metadata: dict[str, str] = Field(description="As it was sent.")
+    webhook_url: str | None = Field(description="Told of the job's end, if it is one of `webhook_events`.")
+    webhook_events: list[str] = Field(description="Empty without a `webhook_url`.")
     created_at: Timestamp
     started_at: Timestamp | None = Field(description="When the latest run began.")
     finished_at: Timestamp | None

@@ -73,12 +73,16 @@ def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | No
 
     Returns what came of the files that this request has dealt with, too.
     """
+    submission.services.webhook_targets.check(upload.options.webhook_url, submission.caller.tenant)
     batch = _begin_batch(submission, upload, claim)
-    options = TrackOptions(batch_id=batch.id, model_version=upload.options.model_version)
+    options = upload.options.for_track(batch.id)
     with submission.services.machine.replicas.confirmed() as client:
         n_existing = submission.services.batches.n_items(batch, client=client)
     try:
-        return batch, [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
+        outcomes = [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
+        with submission.services.machine.replicas.confirmed() as client:
+            submission.services.batches.seal(batch, client=client)
+        return batch, outcomes
     except NotReplicated:
         if claim is None:  # under a key, the request that repeats this one goes on with the batch
             _withdraw(submission, batch)
@@ -105,6 +109,9 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
         options.metadata,
         fingerprint=_fingerprint(upload),
         idempotency=claim.entry if claim else None,
+        request_id=REQUEST_ID.get(),
+        webhook_url=options.webhook_url,
+        webhook_events=list(options.events),
     )
     existing = batches.get(tenant, batch_id) if claim and claim.taken_over else None
     if existing and existing.fingerprint != batch.fingerprint:

@@ -13,6 +13,7 @@ from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.test_mode.outcomes import TEST_MODEL, USUAL, outcome_of
 from app.api.uploads.receiver import Upload
+from app.api.webhooks.targets import WebhookTargets
 from app.core.callers import Caller
 from app.core.deployment import Deployment
 from app.core.jobs.models import (
@@ -53,6 +54,7 @@ class JobCreator:
     keys: IdempotencyKeys
     admission: AdmissionControl
     max_duration_s: float
+    webhook_targets: WebhookTargets
     model: Callable[[], Json | None]
     queue_load: Callable[[], QueueLoad]
     on_test_job: Callable[[], object] = lambda: None
@@ -66,14 +68,15 @@ class JobCreator:
 
         Under a claim that was taken over, returns the job that the earlier request created, if it did.
         Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
-        or a batch that cannot be joined, `idempotency_in_flight` and `idempotency_key_reused`; and `NotReplicated`,
-        after which a job without a claim is deleted again.
+        or a batch that cannot be joined, `webhook_forbidden`, `webhook_secret_missing`, `idempotency_in_flight` and
+        `idempotency_key_reused`; and `NotReplicated`, after which a job without a claim is deleted again.
         """
         job = self._build_job(upload, caller, claim)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
         if refusal := outcome_of(job).refusal:
             raise Problem(refusal)
+        self.webhook_targets.check(upload.options.webhook_url, caller.tenant)
         self._check_model_version(upload.options.model_version)
         job = self._with_cached_result(job)
         if job.livemode and not job.status.done:
@@ -108,6 +111,8 @@ class JobCreator:
             audio={"sha256": part.sha256, "bytes": part.size_bytes, "container": upload.container},
             estimated_s=estimate_duration_s(upload.container, part.size_bytes, self.max_duration_s),
             timings={"upload_s": upload.upload_s},
+            webhook_url=options.webhook_url,
+            webhook_events=list(options.events),
             fingerprint=fingerprint(part.sha256, options),
             idempotency=claim.entry if claim else None,
         )

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from fastapi import Response
+from fastapi.concurrency import run_in_threadpool
 
 from app.api.concurrency import run_to_completion
 from app.api.jobs.long_poll import applied, wait_until_done
@@ -39,6 +40,9 @@ async def submit_track(submission: Submission, *, raw_only: bool = False) -> Res
 
 async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | None) -> StoredResponse:
     job_id = claim.job_id if claim else new_job_id()
+    if metadata.options.webhook_url:  # of a query, so that it is known before the body is read
+        targets = submission.services.webhook_targets
+        await run_in_threadpool(targets.check, metadata.options.webhook_url, submission.caller.tenant)
     async with submission.admitted(), _receive(submission, metadata, job_id) as upload:
         job, response = await run_to_completion(_create_job, submission, metadata, upload, claim)
     wait_s = submission.headers.wait_s

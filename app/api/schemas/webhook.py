@@ -1,0 +1,73 @@
+"""Webhooks: where they go, what they tell, and what came of telling it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.api.schemas.batch import Batch
+from app.api.schemas.fields import Timestamp
+from app.api.schemas.job import Job
+from app.api.schemas.options import WebhookUrl
+from app.core.webhooks.models import DeliveryStatus
+
+
+class WebhookTest(BaseModel):
+    """Where a test is to go."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: WebhookUrl = Field(description="Gets one signed event of the type `webhook.test`.")
+
+
+class DeliveryAttempt(BaseModel):
+    """One attempt to deliver an event."""
+
+    at: Timestamp
+    duration_ms: int
+    status_code: int | None = Field(description="What the receiver answered; null when it gave no answer.")
+    error: str | None = Field(
+        description="Why there was no answer: `unreachable`, `timeout`, `forbidden` by this server's rules, "
+        "`no_secret`, or `expired` when the job was gone."
+    )
+    response: str = Field(description="How the answer's body began, 1 KiB at most.")
+
+
+class Delivery(BaseModel):
+    """An event and what came of telling it to its receiver."""
+
+    id: str = Field(
+        description="The event's `webhook-id`, the same in every attempt.",
+        examples=["evt_job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a"],
+    )
+    object: Literal["delivery"] = "delivery"
+    type: str = Field(examples=["job.succeeded"])
+    url: str = Field(description="As it was sent.")
+    status: DeliveryStatus = Field(
+        description="`pending` while there are attempts to come, `delivered` after an answer of 2xx, `failed` after "
+        "the last attempt, `stopped` after an answer of 410."
+    )
+    created_at: Timestamp
+    next_attempt_at: Timestamp | None = Field(description="Null unless it is pending.")
+    attempts: list[DeliveryAttempt] = Field(description="The last 20, oldest first.")
+
+
+class DeliveryList(BaseModel):
+    """What was sent about a job or a batch, or is to be."""
+
+    items: list[Delivery]
+
+
+class WebhookTestData(BaseModel):
+    """What a test tells."""
+
+    message: str = "This is a test of your receiver."
+
+
+class WebhookBody(BaseModel):
+    """The body of a webhook. Its headers are those of Standard Webhooks: `webhook-id`, `-timestamp`, `-signature`."""
+
+    type: Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "webhook.test"]
+    timestamp: Timestamp
+    data: Job | Batch | WebhookTestData = Field(
+        description="The job as `GET /jobs/{id}` gives it; the batch as `GET /batches/{id}` gives it, without items."
+    )
