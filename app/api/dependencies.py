@@ -36,6 +36,7 @@ from app.core.settings import ApiSettings
 from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservations, ScratchRoom
+from app.core.usage import UsageStore
 from app.core.webhooks.outbox import Outbox
 from app.core.webhooks.secrets import WebhookSecrets
 from app.core.worker_info import WorkerInfo
@@ -67,6 +68,7 @@ class Services:
     batches: BatchStore
     webhook_targets: WebhookTargets
     outbox: Outbox
+    usage: UsageStore
     readiness: Readiness
 
     @classmethod
@@ -145,6 +147,7 @@ class Services:
             batches=BatchStore(redis, keys, result_ttl_s=settings.result_ttl_s),
             webhook_targets=webhook_targets,
             outbox=outbox,
+            usage=UsageStore(redis, keys),
             readiness=Readiness(
                 RedisChecks(
                     redis,

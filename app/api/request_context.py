@@ -6,15 +6,20 @@ from typing import cast
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from app.api.auth.rate_limits import RateLimitStatus
 from app.core.callers import Caller
 
 
 @dataclass
 class RequestContext:
-    """Written by any layer, read by the outermost. `headers` go into the response, whatever it is."""
+    """Written by any layer, read by the outermost. `headers` go into the response, whatever it is.
+
+    `rate_limits` is what the request has left of the limits of its key.
+    """
 
     received_bytes: int = 0
     caller: Caller | None = None
+    rate_limits: RateLimitStatus | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod

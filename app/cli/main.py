@@ -24,12 +24,13 @@ from app.cli.commands.training.labels import labels
 from app.cli.commands.training.sweep import sweep
 from app.cli.commands.training.train import train
 from app.cli.commands.up import up
+from app.cli.commands.usage import usage
 from app.cli.commands.worker import worker
 from app.cli.errors import fail
 from app.core.misconfiguration import ends_if_misconfigured
 from model.domain import ApexError
 
-SERVICE_COMMANDS: tuple[Callable[..., None], ...] = (up, api, worker, demo, score, settings, openapi)
+SERVICE_COMMANDS: tuple[Callable[..., None], ...] = (up, api, worker, demo, score, settings, usage, openapi)
 #: In the order in which they are used.
 TRAINING_COMMANDS: tuple[Callable[..., None], ...] = (labels, extract, train, sweep, evaluate, arena)
 

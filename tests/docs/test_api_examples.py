@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,7 @@ def keyed(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     called = {"webhook_hosts": "127.0.0.1", "egress_networks": "127.0.0.0/8"}
     with running(tiny_weights, data_dir, **called) as service:
         apex = [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "acme", "--data-dir", str(data_dir)]
-        key = subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip()
-        yield service, key
+        yield service, subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +122,14 @@ def webhook_secret(keyed: tuple[Service, str]) -> str:
 @pytest.fixture
 def client(keyed: tuple[Service, str], tmp_path: Path) -> Client:
     return Client(*keyed, tmp_path)
+
+
+@pytest.fixture
+def tester(client: Client) -> Client:
+    """The same customer with a test key."""
+    data_dir = str(client.service.data_dir)
+    apex = [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "acme", "--test", "--data-dir", data_dir]
+    return replace(client, key=subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip())
 
 
 def example_of(section: str, language: str) -> Example:
@@ -220,6 +227,21 @@ def test_finished_jobs_are_compared(client: Client, language: str) -> None:
     assert "The model is untrained" in printed
 
 
+@languages
+def test_a_test_key_gets_the_outcome_that_was_asked_for(tester: Client, language: str) -> None:
+    assert "audio_undecodable" in tester.run(example_of("Test keys", language))
+
+
+@languages
+def test_usage_is_read(tester: Client, language: str) -> None:
+    headers = {"Authorization": f"Bearer {tester.key}", "Prefer": "wait=30"}
+    with tester.track(f"usage {language}", duration_s=2).open("rb") as track:
+        tester.service.client.post("/score", files={"file": track}, headers=headers).raise_for_status()
+    printed = tester.run(example_of("Usage", language))
+    assert "inflight" in printed
+    assert re.search(r"\b20\d\d-\d\d-\d\d\b", printed)
+
+
 @contextmanager
 def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLine]:
     url = httpx.URL(client.service.url)
@@ -229,7 +251,7 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 8
+    assert len(sections) == 10
     assert set(EXAMPLES) == {(section, language) for section in sections for language in LANGUAGES}
 
 
@@ -289,4 +311,4 @@ def test_the_typescript_examples_type_check(tmp_path: Path) -> None:
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 8
+    assert len(names) == 10

@@ -134,6 +134,7 @@ def _authenticate(request: Request, authenticator: Authenticator, presented: str
     if caller.key_id is None and any(name in request.headers for name in FORWARDED_HEADERS):
         _warn_of_proxy()
     if status := quotas.consume(caller, requests=1):
+        context.rate_limits = status
         context.headers.update(status.headers())
         status.raise_if_exceeded()
     return caller

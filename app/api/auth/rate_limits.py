@@ -36,6 +36,8 @@ class LimitStatus:
     reset_s: int | None = None
 
 
+#: Seconds in which a limit may be used once, where it depends on time.
+WINDOWS_S: Mapping[str, int] = {"burst": MINUTE_S, "bytes": DAY_S}
 #: Parameters of each policy in `RateLimit-Policy`, after its name and its limit.
 POLICIES: Mapping[str, str] = {
     "burst": f";w={MINUTE_S}",

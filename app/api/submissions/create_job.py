@@ -102,6 +102,7 @@ class JobCreator:
             id=upload.job_id,
             storage_key=part.key,
             tenant=caller.tenant,
+            key_id=caller.key_id,
             request_id=REQUEST_ID.get(),
             trace_id=TRACE_ID.get(),
             external_id=options.external_id,

@@ -64,7 +64,8 @@ class Job:
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
     `model_version`: only a worker of this model may run it.
     `webhook_url` is told of the `webhook_events`.
-    `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response.
+    `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response, `key_id` the
+    API key that sent it.
     """
 
     id: str
@@ -96,6 +97,7 @@ class Job:
     webhook_events: list[str] = field(default_factory=list)
     fingerprint: str | None = None
     idempotency: str | None = None
+    key_id: str | None = None
     lease_until: EpochSeconds = 0.0
     lease_s: float | None = None
     worker: str | None = None

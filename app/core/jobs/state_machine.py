@@ -254,6 +254,7 @@ class JobStateMachine:
                 updates_channel=self.keys.updates_channel(job.id),
                 model_queue_prefix=self.queue.model_queue_key(""),
                 webhooks=self.keys.webhooks,
+                usage_prefix=self.keys.usage_tenants(""),
                 **arguments,
             )
 

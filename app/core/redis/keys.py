@@ -156,6 +156,14 @@ class RedisKeys:
         """An idempotency key's entry. Hashed, because what clients choose may be long or secret."""
         return self._key("idempotency", hashlib.sha256("\n".join((tenant, route, key)).encode()).hexdigest())
 
+    def usage_tenants(self, day: str) -> str:
+        """The set of the tenants whose jobs ended on a day, which is counted from 1970."""
+        return self._key("usage", day)
+
+    def usage(self, day: str, tenant: str) -> str:
+        """The hash of what a tenant used on a day: a count for each API key and measure."""
+        return f"{self.usage_tenants(day)}:{tenant}"
+
     def request_quota(self, key_id: str) -> str:
         """When an API key's requests will have drained."""
         return self._key("quota", "requests", key_id)

@@ -18,7 +18,8 @@
 --   cached_result ?     string: id of the job whose scores answer the same bytes and model
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
--- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua).
+-- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua);
+-- usage_prefix, what stands before a day in the names of what was used on it.
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -111,8 +112,33 @@ local function leave_batch()
   end
 end
 
--- What must be said once of the end of a job, decided in the step that ends it.
+local DAY_S = 24 * 60 * 60
+local USAGE_TTL_S = 400 * DAY_S
+
+local function decoded(name, default)
+  local readable, value = pcall(cjson.decode, field(name, 'null'))
+  return readable and type(value) == type(default) and value or default
+end
+
+-- Count an ended job for its key, its tenant and this day in UTC. A count that is damaged keeps no job from its end.
+--
+-- The day's set has its tenants; the hash of a day and a tenant has a count for each key and measure.
+local function count_usage(state)
+  local day = args.usage_prefix .. string.format('%d', math.floor(now() / DAY_S))
+  local usage, key_id, audio = day .. ':' .. args.tenant, decoded('key_id', ''), decoded('audio', {})
+  local is_scored = state == 'succeeded' and field('cached') ~= 'true'
+  local amounts = {jobs = 1, [state] = 1, bytes = to_number(audio.bytes),
+    audio_ms = is_scored and to_number(audio.duration_s) * 1000 or 0}
+  for measure, amount in pairs(amounts) do
+    if amount > 0 then redis.pcall('HINCRBY', usage, key_id .. ':' .. measure, string.format('%.0f', amount)) end
+  end
+  redis.pcall('SADD', day, args.tenant)
+  for _, key in ipairs({usage, day}) do redis.pcall('EXPIRE', key, USAGE_TTL_S) end
+end
+
+-- What must be counted and said once of the end of a job, decided in the step that ends it.
 local function announce_end(state)
+  count_usage(state)
   publish_event('job.' .. state, '{}')
   post_event(record, 'job.' .. state, args.ttl_s)
 end
