@@ -133,6 +133,7 @@ class Services:
                 webhook_targets,
                 model=TtlCache(worker_info.model),
                 queue_load=queue_load,
+                indexed_metadata=settings.indexed_metadata,
                 on_test_job=simulator.wake,
             ),
             simulator=simulator,

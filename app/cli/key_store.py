@@ -8,7 +8,8 @@ from pathlib import Path
 from app.api.auth.api_keys import MARK, KeyStore
 from app.cli.service_redis import NoRedis, service_redis
 from app.core.callers import ANONYMOUS_TENANT
-from app.core.jobs.store import PAGE_SIZE, JobStore
+from app.core.created_index import PAGE_SIZE
+from app.core.jobs.store import JobStore
 from app.core.redis.replicas import NotReplicated, Replicas
 from app.core.settings import ServiceSettings, load_settings
 

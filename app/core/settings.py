@@ -31,6 +31,9 @@ ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "bat
 #: What a browser sends as `Origin`: no path, no slash at the end.
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.\[\]:-]+$")]
 
+#: A key of metadata by which jobs are indexed.
+IndexedKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+
 #: The name of a host, without a port.
 Host = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:-]+$", to_lower=True)]
 
@@ -270,6 +273,10 @@ class ApiSettings(ServiceSettings):
     upload_timeout_s: float = Field(600.0, gt=0)
     """An upload that takes longer than this is dropped."""
 
+    indexed_metadata: Annotated[tuple[IndexedKey, ...], NoDecode] = Field((), max_length=8)
+    """Keys of `metadata` by which jobs can be found, such as `album,label`: at most eight. A job is found by a key that
+    was named here when the job was made."""
+
     max_wait_s: int = Field(30, ge=0, le=300)
     """Longest time that a request is held open for `Prefer: wait`; less than what proxies allow."""
 
@@ -287,7 +294,7 @@ class ApiSettings(ServiceSettings):
     max_listeners_per_tenant: int = Field(200, ge=1)
     """How many of them may be of one tenant; those of a service without keys are not limited any further."""
 
-    @field_validator("cors_origins", "allowed_hosts", mode="before")
+    @field_validator("cors_origins", "allowed_hosts", "indexed_metadata", mode="before")
     @classmethod
     def split_names(cls, value: object) -> object:
         return _split(value)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from app.api.batches.store import Batch as BatchRecord
 from app.api.batches.store import BatchStatus
 from app.api.dependencies import Services
-from app.api.jobs.listing import MAX_LIMIT
 from app.api.jobs.wait_estimate import QueueLoad, processing_time_s, retry_after_s
+from app.api.listing import page_size
 from app.api.schemas.batch import Batch, BatchItem, BatchQuery
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
@@ -43,7 +43,7 @@ def batch_view(
 ) -> Batch:
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
     start = _start(query.cursor)
-    end = start + min(max(query.limit, 1), MAX_LIMIT)
+    end = start + page_size(query.limit)
     status, items = services.batches.status(batch), services.batches.items(batch, start, end)
     jobs = {job.id: job for job in services.jobs.get_many([item for item in items if isinstance(item, str)]) if job}
     outcomes = [jobs.get(item) or _expired() if isinstance(item, str) else item for item in items]

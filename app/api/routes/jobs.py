@@ -7,14 +7,16 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores, reauthenticate
-from app.api.dependencies import ServicesDep
+from app.api.dependencies import Services, ServicesDep
 from app.api.jobs.events import EventStream, JobEventFeed
-from app.api.jobs.listing import list_jobs as page_of_jobs
+from app.api.jobs.listing import listed_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
 from app.api.jobs.response import job_response, polling_headers
+from app.api.listing import Listed
 from app.api.openapi.components import headers, problems
 from app.api.schemas.fields import known_form
-from app.api.schemas.job import Job, JobEvent, JobList, JobQuery
+from app.api.schemas.job import Job, JobEvent, JobFilters, JobList, JobQuery
+from app.core.callers import Caller
 from app.core.jobs.models import JobState
 
 LIMITS = ("RateLimit", "RateLimit-Policy")
@@ -49,8 +51,16 @@ def list_jobs(
     Follow `next_cursor` with the same filters until it is null. Jobs that are made meanwhile do not move the pages.
     """
     response.headers["Cache-Control"] = "no-store"
-    jobs, cursor = page_of_jobs(services.jobs, caller.tenant, query)
+    listed = jobs_of(services, caller, query)
+    ids, cursor = listed.page(query.limit, query.cursor)
+    jobs = [job for job in services.jobs.get_many(ids) if job]
     return JobList(items=services.job_service.views(jobs), next_cursor=cursor)
+
+
+def jobs_of(services: Services, caller: Caller, query: JobFilters) -> Listed:
+    """The caller's jobs that pass the filters of a query."""
+    filters = JobFilters(**query.model_dump(include=set(JobFilters.model_fields)))
+    return listed_jobs(services.jobs, caller.tenant, filters, indexed_metadata=services.settings.indexed_metadata)
 
 
 @router.get(

@@ -5,7 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, RootModel, StringConstraints
 
-from app.api.schemas.fields import LIVEMODE, MAX_EXTERNAL_ID_CHARS, ExternalId, SecondsFromNow, Timestamp, or_else
+from app.api.schemas.fields import (
+    LIVEMODE,
+    MAX_EXTERNAL_ID_CHARS,
+    MAX_METADATA_KEY_CHARS,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_VALUE_CHARS,
+    ExternalId,
+    SecondsFromNow,
+    Timestamp,
+    or_else,
+)
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
 from app.api.schemas.scores import Ranges, Scores
@@ -148,6 +158,7 @@ class JobList(BaseModel):
     )
 
 
+MAX_METADATA_FILTER_CHARS = MAX_METADATA_KEY_CHARS + 1 + MAX_METADATA_VALUE_CHARS
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
 
 
@@ -161,6 +172,10 @@ def _require_rfc_3339(value: object) -> object:
 InputTime = Annotated[AwareDatetime, BeforeValidator(_require_rfc_3339)]
 
 
+def _is_empty(value: object) -> bool:
+    return not value
+
+
 class JobFilters(BaseModel):
     """Which jobs are meant."""
 
@@ -170,6 +185,13 @@ class JobFilters(BaseModel):
     external_id: ExternalId | None = Field(None, description="Only jobs with this name of the client's.")
     batch_id: Annotated[str, StringConstraints(max_length=MAX_EXTERNAL_ID_CHARS)] | None = Field(
         None, description="Only jobs of this batch."
+    )
+    metadata: list[Annotated[str, StringConstraints(max_length=MAX_METADATA_FILTER_CHARS)]] = Field(
+        [],
+        max_length=MAX_METADATA_KEYS,
+        description="Only jobs with this metadata: `key:value`, where the server keeps an index of the key "
+        "(`APEX_INDEXED_METADATA`). Given several times, each must match.",
+        exclude_if=_is_empty,  # so that a cursor of before goes on
     )
     created_after: InputTime | None = Field(
         None, description="Only jobs made later than this. RFC 3339, such as `2026-11-22T00:00:00Z`."

@@ -1,6 +1,6 @@
 """Create a job from a complete upload: fsync the audio, then write the record and queue the job in one step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -57,6 +57,7 @@ class JobCreator:
     webhook_targets: WebhookTargets
     model: Callable[[], Json | None]
     queue_load: Callable[[], QueueLoad]
+    indexed_metadata: Collection[str] = ()
     on_test_job: Callable[[], object] = lambda: None
 
     def create(
@@ -162,7 +163,13 @@ class JobCreator:
         backlog = self.admission.limits_of(caller) if queued and job.livemode else None
         after_s = cancel_after_s if queued else None
         try:
-            created = self.machine.create(job, cancel_after_s=after_s, max_in_flight=max_in_flight, backlog=backlog)
+            created = self.machine.create(
+                job,
+                cancel_after_s=after_s,
+                max_in_flight=max_in_flight,
+                backlog=backlog,
+                indexed_metadata=self.indexed_metadata,
+            )
         except RECORD_MAY_EXIST:
             raise
         except BaseException as error:

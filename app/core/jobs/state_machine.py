@@ -13,7 +13,7 @@ job for RQ; `purge` deletes a job in any state. Nothing here touches audio.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -116,11 +116,12 @@ class JobStateMachine:
         cancel_after_s: float | None = None,
         max_in_flight: int | None = None,
         backlog: BacklogLimits | None = None,
+        indexed_metadata: Collection[str] = (),
     ) -> tuple[Job, QueuePosition | None]:
         """Write a new record and queue it; the job with its times, and where it stands.
 
         A job that is finished already is only written, and a test job is given to no queue of RQ. With `cancel_after_s`
-        the job's deadline is so long after its creation.
+        the job's deadline is so long after its creation. Lists find it by those keys of its metadata that are indexed.
         Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
@@ -137,6 +138,7 @@ class JobStateMachine:
             max_in_flight=max_in_flight,
             max_backlog_s=backlog and backlog.max_audio_s,
             tenant_share=backlog and backlog.tenant_share,
+            metadata_indexes=self._metadata_indexes(job, indexed_metadata),
         )
         if error := CREATE_ERRORS.get(text(answer)):
             raise error(job.id)
@@ -228,7 +230,12 @@ class JobStateMachine:
 
         With it go the stored responses in which it is, and what later requests would find its scores by.
         """
-        self._run("purge", job, cached_result_pattern=self.keys.cached_result(job.tenant, "%s", "%s"))
+        cached_result_pattern = self.keys.cached_result(job.tenant, "%s", "%s")
+        indexes = self._metadata_indexes(job, job.metadata)
+        self._run("purge", job, cached_result_pattern=cached_result_pattern, metadata_indexes=indexes)
+
+    def _metadata_indexes(self, job: Job, names: Collection[str]) -> list[str]:
+        return [self.keys.by_metadata(job.tenant, *pair) for pair in job.metadata.items() if pair[0] in names]
 
     def _finish(
         self,

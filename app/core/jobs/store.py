@@ -12,13 +12,11 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from app.core import stored
+from app.core.created_index import CreatedIndex
 from app.core.jobs.models import Event, Job, JobState
 from app.core.json_types import Json
 from app.core.redis.client import text
 from app.core.redis.keys import RedisKeys
-
-#: Ids that `list_by_created` reads in one round trip.
-PAGE_SIZE = 200
 
 
 @dataclass(frozen=True)
@@ -87,19 +85,7 @@ class JobStore:
 
         Of equal times the greater id comes first. Ids of expired records may be among them.
         """
-        start = 0
-        while found := self._page(tenant, newest, oldest, start):
-            for job_id, created_at in found:
-                yield created_at, text(job_id)
-            # A page begins at the time where the one before ended, so jobs that come or go meanwhile shift no page.
-            last = found[-1][1]
-            start = (start if last == newest else 0) + sum(created_at == last for _, created_at in found)
-            newest = last
-
-    def forget_listed(self, tenant: str, *job_ids: str) -> None:
-        """Drop ids whose records have expired from their tenant's list."""
-        if job_ids:
-            self.redis.zrem(self.keys.by_created(tenant), *job_ids)
+        return CreatedIndex(self.redis, self.keys.by_created(tenant)).newest_first(newest=newest, oldest=oldest)
 
     def cached_result(self, *, tenant: str, sha256: str, model_version: str) -> Job | None:
         """A tenant's succeeded job of the same bytes and model, if there is one."""
@@ -117,19 +103,6 @@ class JobStore:
     def has_event(self, job_id: str, event_id: str) -> bool:
         """Whether an event is still kept."""
         return bool(stored.read(self.redis.xrange, self.keys.events(job_id), event_id, event_id))
-
-    def _page(self, tenant: str, newest: float, oldest: float, start: int) -> list[tuple[bytes, float]]:
-        key = self.keys.by_created(tenant)
-        found = stored.read(
-            self.redis.zrange,
-            *(key, newest, oldest),
-            desc=True,
-            byscore=True,
-            offset=start,
-            num=PAGE_SIZE,
-            withscores=True,
-        )
-        return cast(list[tuple[bytes, float]], found or [])
 
 
 def _job_or_none(job_id: str, raw: dict[bytes | str, bytes | str] | None) -> Job | None:

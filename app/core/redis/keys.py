@@ -119,6 +119,10 @@ class RedisKeys:
         """A tenant's jobs by their time of creation."""
         return self._key("jobs", "of", tenant)
 
+    def by_metadata(self, tenant: str, key: str, value: str) -> str:
+        """A tenant's jobs with a value of metadata by their time of creation. Hashed: clients choose what is in it."""
+        return self._key("jobs", "with", tenant, hashlib.sha256(f"{key}\n{value}".encode()).hexdigest()[:32])
+
     def in_flight(self, tenant: str) -> str:
         """A tenant's unfinished jobs."""
         return self._key("jobs", "held", tenant)

@@ -7,12 +7,21 @@
 --   record_prefix      what stands before a job's id in the name of its record
 --   joins_batch        whether the job belongs to a batch
 --   max_batch_items
+--   metadata_indexes   names of sorted sets like by_created, of the tenant's jobs with the same metadata
 --   max_in_flight ?    unfinished jobs that the tenant may have
 --   max_backlog_s ?    seconds of audio that may wait
 --   tenant_share       how much of it one tenant may take while no other waits, as `BacklogLimits` says
 -- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
 -- {'queue_share_exceeded'}, and nothing was written; or {'created', created_at, finished_at, deadline} as JSON text, and
 -- for a queued job its position and its tag less the first one's.
+-- Nothing is run when a record expires, so each new job sweeps the oldest end of a list.
+local function add_to_list(list, created_at)
+  redis.call('ZADD', list, created_at, args.id)
+  for _, oldest in ipairs(redis.call('ZRANGE', list, 0, 3)) do
+    if redis.call('EXISTS', args.record_prefix .. oldest) == 0 then redis.call('ZREM', list, oldest) end
+  end
+end
+
 if redis.call('EXISTS', record) == 1 then return {'exists'} end
 if args.joins_batch then
   if redis.call('EXISTS', batch) == 0 then return {'unknown_batch'} end
@@ -38,10 +47,11 @@ if to_queue and args.rq_fields then
   enqueue(tag)  -- unless a client's retry claimed the id again, and RQ has it already
 end
 set_fields(record, fields)
-redis.call('ZADD', by_created, fields.created_at, args.id)
--- Nothing is run when a record expires, so each new job sweeps the oldest end of its tenant's list.
-for _, oldest in ipairs(redis.call('ZRANGE', by_created, 0, 3)) do
-  if redis.call('EXISTS', args.record_prefix .. oldest) == 0 then redis.call('ZREM', by_created, oldest) end
+add_to_list(by_created, fields.created_at)
+for _, list in ipairs(args.metadata_indexes) do
+  set_aside_wrong_type(list, 'zset')
+  add_to_list(list, fields.created_at)
+  redis.call('EXPIRE', list, args.ttl_s + TOMBSTONE_TTL_S)  -- when no job with this metadata is made any more
 end
 if args.joins_batch then
   local index = redis.call('RPUSH', batch_items, '"' .. args.id .. '"') - 1

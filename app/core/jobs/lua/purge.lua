@@ -1,7 +1,7 @@
 -- Delete a job in any state, and every copy of what it holds. Only a tombstone stays.
 --
 -- Arguments: cached_result_pattern, the name of the key by which later requests find scores: `%s` stands for the SHA-256
--- of the bytes, and for the model's version.
+-- of the bytes, and for the model's version; metadata_indexes, names of the sorted sets that may have the job.
 
 local function member(name, key)
   local value = cjson.decode(field(name, 'null'))
@@ -41,6 +41,7 @@ leave_model_queue()
 if redis.call('ZREM', batch_states, args.id) == 1 then redis.call('HINCRBY', batch, 'deleted', 1) end
 leave_batch()
 redis.call('ZREM', by_created, args.id)
+for _, list in ipairs(args.metadata_indexes) do redis.pcall('ZREM', list, args.id) end
 forget_scores()
 forget_response()
 forget_batch_response()

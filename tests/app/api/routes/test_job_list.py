@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.api.jobs.listing import MAX_SCANNED
+from app.api.listing import MAX_SCANNED
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import expire, queued, running, succeeded
@@ -178,7 +178,7 @@ async def test_a_cursor_that_is_none_of_ours_is_refused(client: httpx.AsyncClien
 async def test_a_request_looks_at_a_bounded_number_of_records(
     client: httpx.AsyncClient, jobs: JobStateMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.api.jobs.listing.MAX_SCANNED", 100)
+    monkeypatch.setattr("app.api.listing.MAX_SCANNED", 100)
     rare = queued(jobs, created_at=1.0, external_id="rare")
     made(jobs, 250)
     pages = await every_page(client, external_id="rare")
