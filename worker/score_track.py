@@ -28,6 +28,7 @@ from app.core.stored import Unreadable, set_aside
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import AudioError, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
+from model.inference.analysis import SPREAD_LEVEL, TrackAnalysis
 from worker.audio_files import AudioFiles
 from worker.machine_faults import HAND_BACK_S, Pause, is_machine_fault, may_hand_back
 from worker.watchdog import Watchdog
@@ -53,6 +54,9 @@ class ModelInfo(Protocol):
     @property
     def scores(self) -> Mapping[str, Sequence[float]]: ...
 
+    @property
+    def reference(self) -> Mapping[str, Any] | None: ...
+
     def identity(self) -> dict[str, Any]:
         """What goes into each job's record."""
 
@@ -63,7 +67,7 @@ class TrackScorer(Protocol):
     @property
     def card(self) -> ModelInfo: ...
 
-    def score(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> Mapping[str, float]: ...
+    def analyse(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> TrackAnalysis: ...
 
 
 class RunStopped(Exception):
@@ -177,18 +181,32 @@ class ScoreTrack:
             total = track.n_segments
             audio, warnings = job.audio | asdict(track.facts), [asdict(warning) for warning in track.warnings]
             self._report(job, audio=audio, progress=progress("embedding", 0, total))
-            scores = self.scorer.score(
+            analysis = self.scorer.analyse(
                 track.segments(),
                 on_progress=lambda done: self._report(job, progress=progress("embedding", done, total)),
             )
-        ranges = {name: list(self.scorer.card.scores[name]) for name in scores}
         return {
             "audio": audio,
             "progress": progress("scoring", total, total),
-            "result": {"scores": scores, "ranges": ranges, "warnings": warnings},
+            "result": self._result(analysis) | {"warnings": warnings},
             "model": self.scorer.card.identity(),
             "timings": self._timings(job, decode_s=decode_s, inference_s=clock.lap_s()),
+            "embedding": analysis.embedding.to_json() if job.with_embedding else None,
         }
+
+    def _result(self, analysis: TrackAnalysis) -> dict[str, Any]:
+        """What a record has of an analysis. With the segments, which cost little, any later request is answered."""
+        card = self.scorer.card
+        result: dict[str, Any] = {
+            "scores": analysis.scores,
+            "ranges": {name: list(card.scores[name]) for name in analysis.scores},
+            "segment_scores": analysis.segment_scores,
+        }
+        if analysis.spread is not None:
+            result["spread"] = {"method": "segment_bootstrap", "level": SPREAD_LEVEL, **analysis.spread}
+        if analysis.percentiles is not None:
+            result["percentiles"] = {"reference": card.reference, **analysis.percentiles}
+        return result
 
     def _report(self, job: Job, **changes: Any) -> None:
         self.watchdog.reset()

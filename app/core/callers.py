@@ -3,7 +3,11 @@
 from dataclasses import asdict, dataclass, field, replace
 
 #: What an API key may be allowed to do.
-SCOPES = ("score:write", "jobs:read", "jobs:delete")
+SCOPES = ("score:write", "jobs:read", "jobs:delete", "embeddings:read")
+#: What a key may do unless it is made for more or less.
+DEFAULT_SCOPES = ("score:write", "jobs:read", "jobs:delete")
+#: Asking for embeddings, and reading them: tracks can be told apart by them, and models trained on them.
+EMBEDDINGS_SCOPE = "embeddings:read"
 #: What keys could be given before, too. It allows nothing, and is still taken where keys are made or read.
 FORMER_SCOPES = ("ops:read",)
 #: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.

@@ -26,13 +26,15 @@ from model.domain import (
     ModelOutputInvalid,
     WeightsError,
 )
+from model.inference.analysis import TrackAnalysis, TrackEmbedding, mean_embedding, spread_of
 from model.inference.engines.selection import Engine, open_engine
 from model.inference.precision import EXACT, select_engine
 from model.networks.checkpoint import read_json
 from model.networks.head import EMBEDDING_DIM
 from model.networks.head_formats import LoadedHead, load_head
-from model.networks.mert import EncoderSource, weights_path
+from model.networks.mert import HIDDEN_STATES, EncoderSource, weights_path
 from model.weights.directory import FileEntry, Manifest, entry_of, verify
+from model.weights.reference import REFERENCE_FILE, Reference, read_reference
 
 Item = TypeVar("Item")
 TrackT = TypeVar("TrackT", bound=Iterable[Samples])
@@ -64,20 +66,33 @@ class ModelCard:
     precision_deviation: Mapping[str, float]  # how far each score is from that in fp32, on the probe; empty in fp32
     scores: Mapping[str, tuple[float, float]]
     licences: Mapping[str, str]
+    #: What the head learned to score: "song", from the mean of its segments, or "segment".
+    training_unit: str = "song"
+    #: Name, date and size of the distribution that percentiles come from.
+    reference: Mapping[str, object] | None = None
 
     def identity(self) -> dict[str, object]:
         """The part that belongs beside every score; JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in ("scores", "licences")}
+        return {name: value for name, value in asdict(self).items() if name not in ("scores", "licences", "reference")}
 
 
 class Scorer:
     """Scores tracks. Holds the two networks and no state between tracks; not for several threads at once."""
 
-    def __init__(self, engine: Engine, head: LoadedHead, card: ModelCard, *, batch_segments: int = 1) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        head: LoadedHead,
+        card: ModelCard,
+        *,
+        batch_segments: int = 1,
+        reference: Reference | None = None,
+    ) -> None:
         self.card = card
         self._engine = engine
         self._head = head
         self._batch_segments = batch_segments
+        self._reference = reference
 
     @classmethod
     def load(
@@ -96,7 +111,8 @@ class Scorer:
 
         precision : what to compute in; fp32 instead where scores of the probe deviate by more than the tolerance
         batch_segments : segments in one forward pass; 0 for what suits the device
-        head : a file or directory with another head than that of the weights, such as the one of a training run
+        head : a file or directory with another head than that of the weights, such as the one of a training run;
+            there is no reference distribution of its scores
         Raises WeightsError for weights that fail their checks, DeviceError for a device that is not there.
         """
         manifest = verify(weights_dir)
@@ -108,16 +124,20 @@ class Scorer:
             precision,
             lambda each, segment: _scores(loaded, _embeddings(each, loaded, [normalise(segment)])[0]),
         )
+        head_file = entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path)
+        mert_file = _entry(manifest, weights_dir, weights_path(encoder.directory))
+        reference = None if head else _reference(weights_dir, loaded, head_file=head_file, mert_file=mert_file)
         card = _card(
             chosen,
             deviations,
             loaded,
             trained=manifest.trained,
-            head_file=entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path),
-            mert_file=_entry(manifest, weights_dir, weights_path(encoder.directory)),
+            head_file=head_file,
+            mert_file=mert_file,
+            reference=reference,
         )
         batch_segments = batch_segments or BATCH_SEGMENTS[chosen.device.partition(":")[0]]
-        return cls(chosen, loaded, card, batch_segments=batch_segments)
+        return cls(chosen, loaded, card, batch_segments=batch_segments, reference=reference)
 
     def score(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> dict[str, float]:
         """The scores of a track, each within its range, rounded to four decimals.
@@ -126,6 +146,24 @@ class Scorer:
         Raises AudioTooShort without a segment, ModelOutputInvalid when the networks give NaN or infinity.
         """
         return self._score_track(self.embed(segments, on_progress))
+
+    def analyse(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> TrackAnalysis:
+        """The scores of a track, exactly as `score` gives them, and what stands beside them.
+
+        The encoder does nothing for it: the head is run on more embeddings. Arguments and errors as for `score`.
+        """
+        embeddings = self.embed(segments, on_progress)
+        scores = self._score_track(embeddings)
+        return TrackAnalysis(
+            scores=scores,
+            segment_scores={
+                name: [round(float(value), N_DECIMALS) for value in values]
+                for name, values in _run_head(self._head, embeddings).items()
+            },
+            spread=spread_of(embeddings, partial(_run_head, self._head)),
+            percentiles=self._reference.percentiles(scores) if self._reference else None,
+            embedding=TrackEmbedding(mean_embedding(embeddings), len(embeddings), self._provenance()),
+        )
 
     def embed(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> NDArray[np.float32]:
         """The embedding of each segment, shape = (n_segments, dim). Their plain mean is the track's.
@@ -171,7 +209,11 @@ class Scorer:
             size //= 2
 
     def _score_track(self, embeddings: NDArray[np.float32]) -> dict[str, float]:
-        return self.score_embedding(embeddings.mean(axis=0, dtype=np.float64))
+        return self.score_embedding(mean_embedding(embeddings))
+
+    def _provenance(self) -> dict[str, object]:
+        made_by = {"engine": self.card.engine, "precision": self.card.precision}
+        return _provenance(self.card.encoder, self._head) | {"hidden_states": list(HIDDEN_STATES)} | made_by
 
     def _embed_into(self, batch: Sequence[tuple["_PendingTrack[TrackT]", Samples]]) -> None:
         states = self._engine.embed(np.stack([samples for _, samples in batch]))
@@ -237,11 +279,16 @@ def _stacked(embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def _scores(head: LoadedHead, embedding: NDArray[np.floating]) -> dict[str, float]:
-    row = torch.from_numpy(embedding.astype(np.float32))[None]
+    scores = _run_head(head, embedding.astype(np.float32)[None])
+    return {name: round(values.item(), N_DECIMALS) for name, values in scores.items()}
+
+
+def _run_head(head: LoadedHead, embeddings: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """The scores of embeddings, shape = (n, dim): n values of each, not rounded."""
     with torch.inference_mode():
-        scores = {name: score.item() for name, score in head.head(row).items()}
+        scores = {name: values.numpy() for name, values in head.head(torch.from_numpy(embeddings)).items()}
     _finite(np.array(list(scores.values())))
-    return {name: round(score, N_DECIMALS) for name, score in scores.items()}
+    return scores
 
 
 def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -259,12 +306,27 @@ def _finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
 def provenance(weights_dir: Path) -> dict[str, object]:
     """What embeddings made with these weights depend on, ready for JSON. Loads neither network."""
     path = weights_path(weights_dir / "mert")
-    layer_mix = load_head(weights_dir / "apex").layer_mix
+    return _provenance(_origin(_entry(verify(weights_dir), weights_dir, path)), load_head(weights_dir / "apex"))
+
+
+def _provenance(encoder: str, head: LoadedHead) -> dict[str, object]:
+    mix = head.layer_mix
     return {
-        "encoder": _origin(_entry(verify(weights_dir), weights_dir, path)),
+        "encoder": encoder,
         "preprocessing": PREPROCESSING,
-        "layer_mix": {"weights": list(layer_mix.weights), "bias": layer_mix.bias},
+        "layer_mix": {"weights": list(mix.weights), "bias": mix.bias},
     }
+
+
+def _reference(weights_dir: Path, head: LoadedHead, *, head_file: FileEntry, mert_file: FileEntry) -> Reference | None:
+    """The reference distribution of a weights directory, if it has one."""
+    path = weights_dir / "apex" / REFERENCE_FILE
+    if not path.exists():
+        return None
+    reference = read_reference(path, score_names=head.config.score_names)
+    hashes = {part: (file.sha256, file.source_sha256) for part, file in (("encoder", mert_file), ("head", head_file))}
+    reference.check_model(path, **hashes)
+    return reference
 
 
 def _load_matching_head(path: Path, weights_dir: Path) -> LoadedHead:
@@ -291,6 +353,7 @@ def _card(
     trained: bool,
     head_file: FileEntry,
     mert_file: FileEntry,
+    reference: Reference | None,
 ) -> ModelCard:
     licences = {"encoder": mert_file.licence, "head": head_file.licence}
     return ModelCard(
@@ -306,6 +369,8 @@ def _card(
         precision_deviation=deviations,
         scores={name: SCORE_RANGES[name] for name in head.config.score_names},
         licences={part: licence for part, licence in licences.items() if licence},
+        training_unit="segment" if head.info.get("mode") == "segment" else "song",
+        reference=reference.about() if reference else None,
     )
 
 

@@ -1,7 +1,7 @@
 """The weights directory: MERT, the head and a manifest that says what they are and where they came from.
 
     DIR/mert/      config.json, preprocessor_config.json, model.safetensors (or the published pytorch_model.bin)
-    DIR/apex/      apex.safetensors (or best_model.pt, or config.json and pytorch_model.bin)
+    DIR/apex/      apex.safetensors (or best_model.pt, or config.json and pytorch_model.bin); reference.json or none
     DIR/manifest.json
 
 A directory appears whole or not at all: it is written beside its place, synced and renamed.
@@ -40,6 +40,7 @@ from model.weights.hub import (
     sha256_of,
 )
 from model.weights.hub import published as published
+from model.weights.reference import REFERENCE_FILE, read_reference
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -50,7 +51,7 @@ MERT_CONFIGS = ("config.json", "preprocessor_config.json")
 #: Every path that a manifest may name. Nothing else in the directory is ever read.
 PATHS = (
     *(f"mert/{name}" for name in (*MERT_CONFIGS, *WEIGHT_FILES)),
-    *(f"apex/{name}" for name in ("config.json", *LAYOUTS)),
+    *(f"apex/{name}" for name in ("config.json", *LAYOUTS, REFERENCE_FILE)),
 )
 
 
@@ -139,7 +140,9 @@ def verify(directory: Path, *, deep: bool = False) -> Manifest:
         raise WeightsError(f"{directory / MANIFEST} says trained, but the files are those of an untrained stand-in")
     if deep:
         load_mert(directory / "mert")
-        load_head(directory / "apex")
+        head, reference = load_head(directory / "apex"), directory / "apex" / REFERENCE_FILE
+        if reference.exists():
+            read_reference(reference, score_names=head.config.score_names)
     return manifest
 
 
@@ -167,7 +170,8 @@ def convert(source: Path, destination: Path, *, head_path: Path | None = None) -
     """Write the weights in `source`, in any layout that we read, to `destination` as safetensors, number for number.
 
     With `head_path` that head takes the place of the one in `source`, so that workers serve what a training run made.
-    The provenance in the manifest of `source` is copied. Raises WeightsError.
+    The provenance in the manifest of `source` is copied, and the reference distribution of its own head. Raises
+    WeightsError.
     """
     origin = verify(source, deep=True)
     head, mert = load_head(head_path or source / "apex"), weights_path(source / "mert")
@@ -179,6 +183,8 @@ def convert(source: Path, destination: Path, *, head_path: Path | None = None) -
         _convert_mert(mert, new / "mert")
         (new / "apex").mkdir()
         save_head(new / "apex" / HEAD_FILE, head.head, head.layer_mix, head.info)
+        if not head_path and f"apex/{REFERENCE_FILE}" in origin.files:
+            shutil.copyfile(source / "apex" / REFERENCE_FILE, new / "apex" / REFERENCE_FILE)
         files = _entries(new, {**origin.files, **made_from})
         manifest = Manifest(trained=origin.trained, files=files, created_at=_now())
         write_manifest(new, manifest)

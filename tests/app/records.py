@@ -17,6 +17,8 @@ from tests.conftest import KEYS
 
 WORKER_KEY = "rq:worker:test"
 RESULT = {"scores": {"clarity": 3.1416}, "ranges": {"clarity": [1.0, 5.0]}}
+#: What a client reads of it.
+SHOWN = RESULT | {"warnings": [], "percentiles": None, "segments": None, "basis": None, "spread": None}
 MODEL = {"name": "apex", "version": "apex-1.0.0", "trained": True}
 
 

@@ -13,7 +13,9 @@ from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
 from model.audio.pcm import Samples
 from model.domain import SCORE_RANGES, AudioFacts, AudioWarning
+from model.inference.analysis import TrackAnalysis
 from tests.chaos.scripted import SCRIPTED, Script, scores
+from tests.worker.fakes import analysis
 from worker.process import serve
 
 #: For the supervisor.
@@ -56,21 +58,22 @@ class ScriptedCard:
     trained: bool = False
     device: str = "none"
     scores: dict[str, tuple[float, float]] = field(default_factory=lambda: dict(SCORE_RANGES))
+    reference: None = None
 
     def identity(self) -> dict[str, object]:
-        return {name: value for name, value in asdict(self).items() if name != "scores"}
+        return {name: value for name, value in asdict(self).items() if name not in ("scores", "reference")}
 
 
 class ScriptedScorer:
     card = ScriptedCard()
 
-    def score(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> dict[str, float]:
-        track = b""
-        for done, segment in enumerate(segments, 1):
+    def analyse(self, segments: Iterable[Samples], *, on_progress: Callable[[int], None]) -> TrackAnalysis:
+        track, n_segments = b"", 0
+        for n_segments, segment in enumerate(segments, 1):
             track = cast(bytes, segment)
             Script.of(track).play()
-            on_progress(done)
-        return scores(track)
+            on_progress(n_segments)
+        return analysis(scores(track), n_segments)
 
 
 def decoding(settings: WorkerSettings) -> AbstractContextManager[Decoder]:

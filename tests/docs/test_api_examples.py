@@ -19,6 +19,7 @@ import pytest
 from app.api.routes.model import MEANINGS
 from app.api.test_mode.outcomes import OUTCOMES
 from app.api.uploads.multipart import MAX_BATCH_FILES
+from app.core.callers import SCOPES
 from app.core.jobs.models import MAX_BATCH_ITEMS
 from app.core.problems import PROBLEMS
 from app.core.settings import ApiSettings
@@ -108,7 +109,8 @@ def keyed(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     called = {"webhook_hosts": "127.0.0.1", "egress_networks": "127.0.0.0/8"}
     with running(tiny_weights, data_dir, **called) as service:
         apex = [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "acme", "--data-dir", str(data_dir)]
-        yield service, subprocess.run(apex, check=True, capture_output=True, text=True).stdout.strip()
+        scopes = ["--scopes", ",".join(SCOPES)]
+        yield service, subprocess.run([*apex, *scopes], check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +244,17 @@ def test_usage_is_read(tester: Client, language: str) -> None:
     assert re.search(r"\b20\d\d-\d\d-\d\d\b", printed)
 
 
+@languages
+def test_segments_and_an_embedding_are_read(client: Client, language: str) -> None:
+    example = example_of("Segments and embeddings", language)
+    printed = client.run(example, duration_s=61)
+    [job] = client.jobs(example)
+    assert len(job["result"]["segments"]) == 3
+    for said in (str(job["result"]["segments"][2]["scores"]["clarity"]), "trained on songs", "segment_bootstrap"):
+        assert said in printed
+    assert "layer_mix" in printed
+
+
 @contextmanager
 def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLine]:
     url = httpx.URL(client.service.url)
@@ -251,7 +264,7 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 10
+    assert len(sections) == 11
     assert set(EXAMPLES) == {(section, language) for section in sections for language in LANGUAGES}
 
 
@@ -311,4 +324,4 @@ def test_the_typescript_examples_type_check(tmp_path: Path) -> None:
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 10
+    assert len(names) == 11

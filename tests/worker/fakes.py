@@ -1,6 +1,6 @@
 """A decoder and a scorer without a decoder and a model: the same shapes, the outcome chosen by the test."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,8 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.storage.folder import FolderStorage
 from app.core.storage.protocol import Storage
 from model.audio.decoder import Decoder
-from model.domain import AudioFacts, AudioWarning
+from model.domain import PREPROCESSING, AudioFacts, AudioWarning
+from model.inference.analysis import TrackAnalysis, TrackEmbedding
 from tests.conftest import KEYS, audio_files
 from worker.audio_files import AudioFiles, StoredFiles
 from worker.machine_faults import Pause
@@ -24,6 +25,28 @@ from worker.watchdog import Watchdog
 
 FACTS = AudioFacts(container="wav", codec="pcm_s16le", sample_rate_hz=44_100, channels=2, duration_s=61.0)
 SCORES = {"score_streams": 61.4213, "score_likes": 48.0687}
+SEGMENT_SCORES = {name: [score] * 3 for name, score in SCORES.items()}
+SPREAD = {"method": "segment_bootstrap", "level": 0.9} | {name: [score, score] for name, score in SCORES.items()}
+EMBEDDING = np.array([0.1, -2.5, 3e-8], np.float32)
+
+
+def analysis(scores: Mapping[str, float], n_segments: int) -> TrackAnalysis:
+    """What a model could say of a track that is the same all the way through."""
+    provenance = {
+        "encoder": "fake",
+        "preprocessing": PREPROCESSING,
+        "hidden_states": [2, 5, 8, 12],
+        "layer_mix": {"weights": [0.25] * 4, "bias": 0.0},
+        "engine": "fake",
+        "precision": "fp32",
+    }
+    return TrackAnalysis(
+        scores=scores,
+        segment_scores={name: [score] * n_segments for name, score in scores.items()},
+        spread={name: (score, score) for name, score in scores.items()} if n_segments > 1 else None,
+        percentiles=None,
+        embedding=TrackEmbedding(EMBEDDING, n_segments, provenance),
+    )
 
 
 def nothing() -> None:
@@ -62,6 +85,7 @@ class FakeCard:
     version: str = "fake"
     device: str = "none"
     scores: dict[str, tuple[float, float]] = field(default_factory=lambda: dict.fromkeys(SCORES, (0.0, 100.0)))
+    reference: None = None
 
     def identity(self) -> dict[str, Any]:
         return {"name": "apex", "version": "fake"}
@@ -72,11 +96,12 @@ class FakeScorer:
     on_segment: Callable[[], None] = nothing
     card: FakeCard = field(default_factory=FakeCard)
 
-    def score(self, segments: Iterable[np.ndarray], *, on_progress: Callable[[int], None]) -> dict[str, float]:
-        for done, _ in enumerate(segments, 1):
+    def analyse(self, segments: Iterable[np.ndarray], *, on_progress: Callable[[int], None]) -> TrackAnalysis:
+        n_segments = 0
+        for n_segments, _ in enumerate(segments, 1):
             self.on_segment()
-            on_progress(done)
-        return SCORES
+            on_progress(n_segments)
+        return analysis(SCORES, n_segments)
 
 
 def score_track(

@@ -1,5 +1,6 @@
 """One job's run: what it writes into the record, and what it leaves behind."""
 
+import base64
 import errno
 import faulthandler
 import json
@@ -20,7 +21,17 @@ from app.core.storage.folder import FolderStorage
 from model.audio.sandbox.forkserver import ForkServerError
 from model.domain import AudioSilent, AudioTooLong, AudioWarning, DeviceLost, DeviceOutOfMemory, ModelOutputInvalid
 from tests.conftest import KEYS
-from tests.worker.fakes import SCORES, accepted, outcome, raising, score_track, stored
+from tests.worker.fakes import (
+    EMBEDDING,
+    SCORES,
+    SEGMENT_SCORES,
+    SPREAD,
+    accepted,
+    outcome,
+    raising,
+    score_track,
+    stored,
+)
 
 
 def test_a_track_is_scored_and_its_audio_deleted(machine: JobStateMachine, data_dir: Path) -> None:
@@ -28,12 +39,32 @@ def test_a_track_is_scored_and_its_audio_deleted(machine: JobStateMachine, data_
     score_track(machine, data_dir)(job.id)
     over = outcome(machine, job)
     assert over.status is JobState.SUCCEEDED
-    assert over.result == {"scores": SCORES, "ranges": {name: [0.0, 100.0] for name in SCORES}, "warnings": []}
+    assert over.result == {
+        "scores": SCORES,
+        "ranges": {name: [0.0, 100.0] for name in SCORES},
+        "segment_scores": SEGMENT_SCORES,
+        "spread": SPREAD,
+        "warnings": [],
+    }
+    assert machine.store.embedding(job.id) is None
     assert over.progress == {"stage": "scoring", "segments_done": 3, "segments_total": 3}
     assert over.audio | {"bytes": 5, "codec": "pcm_s16le", "channels": 2, "duration_s": 61.0} == over.audio
     assert over.model == {"name": "apex", "version": "fake"}
     assert set(over.timings) == {"queue_s", "decode_s", "inference_s", "total_s"}
     assert stored(data_dir) == []
+
+
+def test_an_embedding_is_kept_as_long_as_the_job_where_it_is_asked_for(
+    machine: JobStateMachine, data_dir: Path
+) -> None:
+    job = accepted(machine, data_dir, with_embedding=True)
+    score_track(machine, data_dir)(job.id)
+    kept = machine.store.embedding(job.id) or {}
+    assert (kept["float32"], kept["n_segments"]) == (base64.b64encode(EMBEDDING.tobytes()).decode(), 3)
+    ttl_s = [machine.redis.ttl(key) for key in (KEYS.record(job.id), KEYS.embedding(job.id))]
+    assert ttl_s[0] == ttl_s[1] > 0
+    machine.purge(job)
+    assert machine.store.embedding(job.id) is None
 
 
 def test_what_is_odd_about_a_track_stands_in_its_result(machine: JobStateMachine, data_dir: Path) -> None:

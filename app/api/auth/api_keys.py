@@ -20,7 +20,7 @@ from typing import Protocol
 from redis import Redis
 
 from app.core import stored
-from app.core.callers import FORMER_SCOPES, SCOPES, Limits
+from app.core.callers import DEFAULT_SCOPES, FORMER_SCOPES, SCOPES, Limits
 from app.core.printable import printable
 from app.core.redis.client import redis_now_s, text
 from app.core.redis.keys import RedisKeys
@@ -62,7 +62,7 @@ class ApiKey:
     tenant: str
     sha256: str
     name: str = ""
-    scopes: tuple[str, ...] = SCOPES
+    scopes: tuple[str, ...] = DEFAULT_SCOPES
     created_at: stored.EpochSeconds | None = None
     revoked_at: stored.EpochSeconds | None = None
     limits: Limits = field(default_factory=Limits)
@@ -101,7 +101,7 @@ class KeyStore:
         *,
         tenant: str,
         name: str = "",
-        scopes: Iterable[str] = SCOPES,
+        scopes: Iterable[str] = DEFAULT_SCOPES,
         limits: Limits | None = None,
         livemode: bool = True,
     ) -> tuple[ApiKey, str]:
@@ -263,7 +263,7 @@ def _parse(path: Path, number: int, line: str) -> ApiKey:
         if not match:
             raise ApiKeysError("expected 'tenant sha256-of-key [scopes]' (64 hexadecimal digits)")
         tenant, digest = _checked_tenant(match["tenant"]), match["digest"].lower()
-        scopes = checked_scopes(match["scopes"].split(",")) if match["scopes"] else SCOPES
+        scopes = checked_scopes(match["scopes"].split(",")) if match["scopes"] else DEFAULT_SCOPES
     except ApiKeysError as error:
         # The line is not shown: it may hold the key itself by mistake.
         raise ApiKeysError(f"{path}, line {number}: {error}") from None

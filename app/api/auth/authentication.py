@@ -18,8 +18,8 @@ from fastapi.security.utils import get_authorization_scheme_param
 from app.api.auth.api_keys import ApiKey, KeyLookup, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.api.request_context import RequestContext
+from app.core.callers import EMBEDDINGS_SCOPE, Limits, data_owner
 from app.core.callers import Caller as Caller
-from app.core.callers import Limits, data_owner
 from app.core.problems import Problem
 
 log = logging.getLogger(__name__)
@@ -90,9 +90,15 @@ class RequireScope(SecurityBase):
 
     async def __call__(self, request: Request) -> Caller:
         caller = await _authenticate_request(request)
-        if self.scope is not None and self.scope not in caller.scopes:
-            raise Problem("forbidden_scope", f"The key lacks the scope {self.scope}.", required_scope=self.scope)
+        if self.scope is not None:
+            check_scope(caller, self.scope)
         return caller
+
+
+def check_scope(caller: Caller, scope: str) -> None:
+    """Raise `forbidden_scope` for a caller whose key lacks the scope."""
+    if scope not in caller.scopes:
+        raise Problem("forbidden_scope", f"The key lacks the scope {scope}.", required_scope=scope)
 
 
 async def _authenticate_request(request: Request) -> Caller:
@@ -152,3 +158,4 @@ def _warn_of_proxy() -> None:
 WriteScores = Annotated[Caller, Depends(RequireScope("score:write"))]
 ReadJobs = Annotated[Caller, Depends(RequireScope("jobs:read"))]
 DeleteJobs = Annotated[Caller, Depends(RequireScope("jobs:delete"))]
+ReadEmbeddings = Annotated[Caller, Depends(RequireScope(EMBEDDINGS_SCOPE))]

@@ -1,5 +1,6 @@
 """A job as its client reads it."""
 
+from app.api.jobs.results import result_view
 from app.api.jobs.wait_estimate import QueueEstimate
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
@@ -45,16 +46,22 @@ def _job_view(job: JobRecord, result_ttl_s: int, root_path: str, queue: QueueEst
             "audio": job.audio,
             "queue": _queue(queue),
             "progress": _progress(job),
-            "result": job.result,
+            "result": result_view(job),
             "error": job.error and under(root_path, job.error),
             "model": job.model,
             "timings": job.timings,
             "attempt": job.attempt,
             "cached": job.cached,
             "request_id": job.request_id,
-            "links": {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events"},
+            "links": _links(job, path),
         }
     )
+
+
+def _links(job: JobRecord, path: str) -> Json:
+    has_embedding = job.with_embedding and job.status is JobState.SUCCEEDED
+    embedding = f"{path}/embedding" if has_embedding else None
+    return {"self": path, "cancel": f"{path}/cancel", "events": f"{path}/events", "embedding": embedding}
 
 
 def _queue(estimate: QueueEstimate | None) -> Json | None:

@@ -178,7 +178,7 @@ def _form_field(option: Json) -> Json:
     """In OpenAPI a form field that holds JSON is described by its content."""
     if "contentSchema" in option:
         return {**option["contentSchema"], "description": option["description"], "examples": [{}]}
-    return {**option, "examples": [""]}
+    return {**option, "examples": [False if option["type"] == "boolean" else ""]}
 
 
 def _option(name: str, options: type[BaseModel]) -> Json:

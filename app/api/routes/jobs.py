@@ -6,14 +6,16 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.api.auth.authentication import DeleteJobs, ReadJobs, WriteScores, reauthenticate
+from app.api.auth.authentication import DeleteJobs, ReadEmbeddings, ReadJobs, WriteScores, reauthenticate
 from app.api.dependencies import Services, ServicesDep
+from app.api.jobs.embeddings import read_embedding
 from app.api.jobs.events import EventStream, JobEventFeed
 from app.api.jobs.listing import listed_jobs
 from app.api.jobs.long_poll import PreferWait, applied, wait_until_done
-from app.api.jobs.response import job_response, polling_headers
+from app.api.jobs.response import CACHE_S, job_response, polling_headers
 from app.api.listing import Listed
 from app.api.openapi.components import headers, problems
+from app.api.schemas.embedding import Embedding
 from app.api.schemas.fields import known_form
 from app.api.schemas.job import Job, JobEvent, JobFilters, JobList, JobQuery
 from app.core.callers import Caller
@@ -161,3 +163,19 @@ async def stream_events(
     if feed.finished:
         return Response(status_code=204)
     return EventStream(feed, caller, reauthenticate=partial(reauthenticate, request))
+
+
+@router.get(
+    "/jobs/{id}/embedding",
+    response_description="The embedding.",
+    responses={200: {"headers": headers("Cache-Control", *LIMITS)}, **problems(*JOB_PROBLEMS)},
+)
+def get_embedding(job_id: JobId, response: Response, services: ServicesDep, caller: ReadEmbeddings) -> Embedding:
+    """Read the embedding of the track of a job that was sent with `embedding=true` and succeeded.
+
+    It is kept as long as the job, and is in no other answer. The key needs the scope `embeddings:read`, which keys do
+    not have unless it is given to them.
+    """
+    embedding = read_embedding(services.jobs, services.job_service.get(caller, job_id))
+    response.headers["Cache-Control"] = f"private, max-age={CACHE_S}"
+    return embedding

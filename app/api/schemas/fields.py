@@ -6,6 +6,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     Json,
     StringConstraints,
@@ -47,6 +48,14 @@ Timestamp = Annotated[
         json_schema_extra={"format": "date-time"}, examples=["2026-11-22T15:08:11.204Z"], description="RFC 3339, UTC."
     ),
 ]
+
+
+def _flag(value: object) -> object:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+#: A boolean that a form or a query carries as `true` or `false`, and JSON as itself.
+Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
 
 
 def _is_none(value: object) -> bool:

@@ -18,7 +18,7 @@ from app.api.schemas.fields import (
 )
 from app.api.schemas.model import ModelIdentity
 from app.api.schemas.problem import Problem
-from app.api.schemas.scores import Ranges, Scores
+from app.api.schemas.result import Result
 from app.core.jobs.models import JobState
 
 
@@ -54,30 +54,6 @@ class ProgressEvent(Progress):
     eta_s: float | None = Field(description="Seconds until the run is over, by estimate.")
 
 
-class AudioWarning(BaseModel):
-    """Something odd about a file that was scored all the same. More codes may be added."""
-
-    code: str = Field(
-        description="`declared_length_differs`, `timestamp_gaps`, `other_streams_ignored`, `trailing_data_ignored`, "
-        "`joined_streams`, `end_mark_missing`, `packets_skipped` or `last_segment_short`.",
-        examples=["packets_skipped"],
-    )
-    detail: str = Field(
-        description="A sentence for people.", examples=["3 packet(s) did not decode and were left out."]
-    )
-
-
-class Result(BaseModel):
-    """The scores. Every score of the loaded model is there: seven, or two when it knows only popularity."""
-
-    scores: Scores = Field(
-        description="Score by name, with four decimals.",
-        examples=[{"score_streams": 61.4213, "score_likes": 48.0687, "coherence": 3.8142, "musicality": 3.6603}],
-    )
-    ranges: Ranges
-    warnings: list[AudioWarning] = Field(default=[], description="What is odd about the file; empty for most.")
-
-
 class Timings(BaseModel):
     """Seconds that each stage took; null for one that was not reached."""
 
@@ -94,6 +70,7 @@ class Links(BaseModel):
     itself: str = Field(alias="self", examples=["/jobs/job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a"])
     cancel: str = Field(examples=["/jobs/job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a/cancel"])
     events: str = Field(examples=["/jobs/job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a/events"])
+    embedding: str | None = Field(None, description="Null unless the job succeeded and was sent with `embedding=true`.")
 
 
 class QueuePlace(BaseModel):

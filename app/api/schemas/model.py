@@ -1,9 +1,11 @@
 """The model: what exactly gave the scores, what it takes, and what its numbers mean."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.schemas.fields import or_else
+from app.api.schemas.result import ReferenceDistribution
 from app.api.schemas.scores import Ranges, ScoreMeanings
 
 
@@ -16,6 +18,9 @@ class ModelIdentity(BaseModel):
     checkpoint_sha256: str | None = Field(None, description="Of the head's weights.")
     encoder: str | None = Field(None, examples=["m-a-p/MERT-v1-95M"])
     preprocessing: str | None = Field(None, examples=["mono-24k-30s-v1"])
+    training_unit: Annotated[Literal["song", "segment"] | None, or_else(None)] = Field(
+        None, description="What the head learned to score: songs, or segments of 30 s."
+    )
     engine: str | None = Field(None, description="Library that runs the encoder.", examples=["torch"])
     device: str | None = Field(None, examples=["cuda"])
     precision: str | None = Field(None, description="What the encoder computed in.", examples=["fp32"])
@@ -32,6 +37,9 @@ class LoadedModel(ModelIdentity):
 
     scores: Ranges = Field(description="Scores that it gives, with their ranges.")
     licences: dict[str, str] = Field(default_factory=dict, description="Licence of each part.")
+    reference: ReferenceDistribution | None = Field(
+        None, description="The tracks that `percentiles` of a result compare with; null without them."
+    )
 
 
 class InputLimits(BaseModel):

@@ -13,7 +13,7 @@ from pydantic import (
     field_validator,
 )
 
-from app.api.schemas.fields import ID_FORM, MAX_MODEL_VERSION_CHARS, ExternalId, Metadata
+from app.api.schemas.fields import ID_FORM, MAX_MODEL_VERSION_CHARS, ExternalId, Flag, Metadata
 from app.core.webhooks.models import BATCH_EVENT, JOB_EVENTS
 
 MAX_URL_CHARS = 2048
@@ -61,6 +61,14 @@ class TrackOptions(WebhookOptions):
         None,
         description="Have the track scored by this model; it is refused unless a worker runs it, see `GET /capacity`.",
     )
+    segments: Flag = Field(
+        False, description="Have the result tell the scores of each 30 s, with `basis` and `spread`."
+    )
+    embedding: Flag = Field(
+        False,
+        description="Keep the embedding of the track for `GET /jobs/{id}/embedding`; asks for the scope "
+        "`embeddings:read`.",
+    )
     batch_id: Annotated[str, ID_FORM] | None = Field(
         None,
         description="Add the job to this batch, which `POST /batches` made.",
@@ -87,6 +95,14 @@ class BatchOptions(WebhookOptions):
         None,
         description="Have the tracks scored by this model; they are refused unless a worker runs it.",
     )
+    segments: Flag = Field(
+        False, description="Have the result tell the scores of each 30 s, with `basis` and `spread`."
+    )
+    embedding: Flag = Field(
+        False,
+        description="Keep the embedding of each track for `GET /jobs/{id}/embedding`; asks for the scope "
+        "`embeddings:read`.",
+    )
     webhook_events: BatchEvents | None = Field(
         None,
         description="What is told, such as `batch.completed,job.failed`; only that the batch is complete by default.",
@@ -102,5 +118,10 @@ class BatchOptions(WebhookOptions):
         events = tuple(event for event in self.events if event in JOB_EVENTS)
         url = self.webhook_url if events else None
         return TrackOptions(
-            batch_id=batch_id, model_version=self.model_version, webhook_url=url, webhook_events=events or None
+            batch_id=batch_id,
+            model_version=self.model_version,
+            segments=self.segments,
+            embedding=self.embedding,
+            webhook_url=url,
+            webhook_events=events or None,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from redis.exceptions import ConnectionError, TimeoutError
 
+from app.api.auth.authentication import check_scope
 from app.api.auth.rate_limits import quota_exceeded
 from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueLoad, estimate_duration_s
@@ -14,7 +15,7 @@ from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
 from app.api.test_mode.outcomes import TEST_MODEL, USUAL, outcome_of
 from app.api.uploads.receiver import Upload
 from app.api.webhooks.targets import WebhookTargets
-from app.core.callers import Caller
+from app.core.callers import EMBEDDINGS_SCOPE, Caller
 from app.core.deployment import Deployment
 from app.core.jobs.models import (
     BatchFull,
@@ -69,9 +70,12 @@ class JobCreator:
 
         Under a claim that was taken over, returns the job that the earlier request created, if it did.
         Raises `quota_exceeded`, `queue_full`, `queue_share_exceeded`, `validation_error` for a model that is not loaded
-        or a batch that cannot be joined, `webhook_forbidden`, `webhook_secret_missing`, `idempotency_in_flight` and
-        `idempotency_key_reused`; and `NotReplicated`, after which a job without a claim is deleted again.
+        or a batch that cannot be joined, `forbidden_scope` for an embedding that the caller may not read,
+        `webhook_forbidden`, `webhook_secret_missing`, `idempotency_in_flight` and `idempotency_key_reused`; and
+        `NotReplicated`, after which a job without a claim is deleted again.
         """
+        if upload.options.embedding:
+            check_scope(caller, EMBEDDINGS_SCOPE)
         job = self._build_job(upload, caller, claim)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
@@ -79,13 +83,13 @@ class JobCreator:
             raise Problem(refusal)
         self.webhook_targets.check(upload.options.webhook_url, caller.tenant)
         self._check_model_version(upload.options.model_version)
-        job = self._with_cached_result(job)
+        job, embedding = self._with_cached_result(job)
         if job.livemode and not job.status.done:
             with storage_problems():
                 self.deployment.check_if_older(COMPARED_S)
             upload.part.commit()
         try:
-            return self._write(job, caller, cancel_after_s)
+            return self._write(job, caller, cancel_after_s, embedding)
         except NotReplicated:
             if claim is None:  # under a key, the request that repeats this one finds the job
                 self.withdraw(job)
@@ -109,6 +113,8 @@ class JobCreator:
             external_id=options.external_id,
             batch_id=options.batch_id,
             model_version=options.model_version,
+            with_segments=options.segments,
+            with_embedding=options.embedding,
             metadata=options.metadata,
             audio={"sha256": part.sha256, "bytes": part.size_bytes, "container": upload.container},
             estimated_s=estimate_duration_s(upload.container, part.size_bytes, self.max_duration_s),
@@ -148,15 +154,26 @@ class JobCreator:
     def _model_version(self) -> str | None:
         return (self.model() or {}).get("version")
 
-    def _with_cached_result(self, job: Job) -> Job:
-        """The job, finished if the model that it asks for, or else the loaded one, has scored the same bytes before."""
-        version = self._version_for(job)
-        if version is None or outcome_of(job) is not USUAL:
-            return job
-        scored = self.machine.store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
-        return _finished_like(job, scored) if scored and _can_be_shown(scored) else job
+    def _with_cached_result(self, job: Job) -> tuple[Job, Json | None]:
+        """The job, finished if the model that it asks for, or else the loaded one, has scored the same bytes before.
 
-    def _write(self, job: Job, caller: Caller, cancel_after_s: int | None) -> tuple[Job, QueuePosition | None]:
+        With the embedding that it asks for. Scores without all that it asks for do not answer it.
+        """
+        version, store = self._version_for(job), self.machine.store
+        if version is None or outcome_of(job) is not USUAL:
+            return job, None
+        scored = store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
+        if scored is None or (job.with_segments and "segment_scores" not in (scored.result or {})):
+            return job, None
+        embedding = store.embedding(scored.id) if job.with_embedding else None
+        if job.with_embedding and embedding is None:
+            return job, None
+        finished = _finished_like(job, scored)
+        return (finished, embedding) if _can_be_shown(finished, scored) else (job, None)
+
+    def _write(
+        self, job: Job, caller: Caller, cancel_after_s: int | None, embedding: Json | None
+    ) -> tuple[Job, QueuePosition | None]:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
         queued = not job.status.done
         max_in_flight = caller.limits.jobs_in_flight if queued else None
@@ -169,6 +186,7 @@ class JobCreator:
                 max_in_flight=max_in_flight,
                 backlog=backlog,
                 indexed_metadata=self.indexed_metadata,
+                embedding=embedding,
             )
         except RECORD_MAY_EXIST:
             raise
@@ -197,10 +215,10 @@ class JobCreator:
         return None
 
 
-def _can_be_shown(scored: Job) -> bool:
+def _can_be_shown(job: Job, scored: Job) -> bool:
     """Whether a job can be answered with these scores: a newer version may have written what this one cannot show."""
     try:
-        job_view(scored, result_ttl_s=0)
+        job_view(job, result_ttl_s=0)
     except Unreadable as error:
         set_aside(scored.id, str(error))
         return False

@@ -1,15 +1,18 @@
 """What comes of a test job: made-up scores, or what its `external_id` asks for."""
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from struct import pack
 
 from app.core.jobs.models import Job
-from model.domain import SCORE_RANGES
+from model.domain import PREPROCESSING, SCORE_RANGES
 
 #: What is told as the model of a test job.
 TEST_MODEL: Mapping[str, object] = {"name": "apex", "version": "apex-test", "trained": False}
 DECIMALS = 4
+EMBEDDING_DIM = 768
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,30 @@ def outcome_of(job: Job) -> Outcome:
 def made_up_scores(sha256: str) -> dict[str, float]:
     """A score of each name within its range: always the same for the same track, whose SHA-256 is given."""
     return {name: _made_up(f"{sha256} {name}", *bounds) for name, bounds in SCORE_RANGES.items()}
+
+
+def made_up_segments(sha256: str, n_segments: int) -> dict[str, object]:
+    """What is kept of the segments of a track, beside its scores."""
+    rows = [made_up_scores(f"{sha256} {index}") for index in range(n_segments)]
+    by_score = {name: [row[name] for row in rows] for name in SCORE_RANGES}
+    bounds = {name: [min(values), max(values)] for name, values in by_score.items()}
+    spread = {"method": "segment_bootstrap", "level": 0.9, **bounds}
+    return {"segment_scores": by_score} | ({"spread": spread} if n_segments > 1 else {})
+
+
+def made_up_embedding(sha256: str, n_segments: int) -> dict[str, object]:
+    """What is kept of the embedding of a track, as wide as a real one."""
+    values = (_made_up(f"{sha256} {index}", -1.0, 1.0) for index in range(EMBEDDING_DIM))
+    provenance = {
+        "encoder": TEST_MODEL["version"],
+        "preprocessing": PREPROCESSING,
+        "hidden_states": [],
+        "layer_mix": {"weights": [], "bias": 0.0},
+        "engine": "none",
+        "precision": "none",
+    }
+    encoded = base64.b64encode(pack(f"<{EMBEDDING_DIM}f", *values)).decode()
+    return {"float32": encoded, "n_segments": n_segments, "provenance": provenance}
 
 
 def _made_up(seed: str, low: float, high: float) -> float:

@@ -12,7 +12,14 @@ from typing import Any, cast
 
 from redis.exceptions import RedisError
 
-from app.api.test_mode.outcomes import TEST_MODEL, Outcome, made_up_scores, outcome_of
+from app.api.test_mode.outcomes import (
+    TEST_MODEL,
+    Outcome,
+    made_up_embedding,
+    made_up_scores,
+    made_up_segments,
+    outcome_of,
+)
 from app.core import stored
 from app.core.callers import ANONYMOUS_TENANT, data_owner
 from app.core.jobs.models import Job, JobState, RunSignal
@@ -150,10 +157,12 @@ def _progress(run: Job, share: float) -> Json:
 
 def _success(run: Job) -> dict[str, Any]:
     """Nothing is decoded: the length is an estimate from the size of the file."""
-    total, scores = _segments(run), made_up_scores(run.audio["sha256"])
+    total, sha256 = _segments(run), run.audio["sha256"]
+    ranges = {name: list(bounds) for name, bounds in SCORE_RANGES.items()}
     return {
         "audio": run.audio | {"duration_s": run.estimated_s},
         "progress": {"stage": "scoring", "segments_done": total, "segments_total": total},
-        "result": {"scores": scores, "ranges": {name: list(bounds) for name, bounds in SCORE_RANGES.items()}},
+        "result": {"scores": made_up_scores(sha256), "ranges": ranges, **made_up_segments(sha256, total)},
         "model": TEST_MODEL,
+        "embedding": made_up_embedding(sha256, total) if run.with_embedding else None,
     }

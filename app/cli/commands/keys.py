@@ -12,7 +12,7 @@ from rich.table import Table
 
 from app.cli.flags import DataDirFlag, RedisUrlFlag, export
 from app.cli.terminal import literal, note, warn
-from app.core.callers import SCOPES
+from app.core.callers import DEFAULT_SCOPES, SCOPES
 from app.core.printable import printable
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LIMITS = ("requests per minute", "jobs in flight", "bytes per day")
 COLUMNS = ("id", "tenant", "scopes", "created", "revoked", "name", *LIMITS, "last use", "mode")
 USUAL_WIDTH = 80
+SCOPE_SETS = {SCOPES: "all", DEFAULT_SCOPES: "default"}
 
 LimitFlag = Annotated[int | None, typer.Option(min=1, help="Its own limit; the service's default where not given.")]
 
@@ -31,9 +32,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys of 
 def create(
     tenant: Annotated[str, typer.Option(help="Whose key it is: jobs belong to tenants.")],
     name: Annotated[str, typer.Option(help="A note for yourself.")] = "",
-    scopes: Annotated[
-        str, typer.Option(help="What it may do, separated by commas.")
-    ] = "score:write,jobs:read,jobs:delete",
+    scopes: Annotated[str, typer.Option(help="What it may do, separated by commas.")] = ",".join(DEFAULT_SCOPES),
     requests_per_minute: LimitFlag = None,
     jobs_in_flight: LimitFlag = None,
     bytes_per_day: LimitFlag = None,
@@ -116,7 +115,7 @@ def _table(keys: Sequence["ApiKey"], last_uses: Mapping[str, float], width: int)
     for name in ("id", "tenant", "name", "scopes", "limits", "created", "last use"):
         table.add_column(name, overflow="fold", no_wrap=name not in folded)
     for key in keys:
-        scopes = ["all"] if set(SCOPES) <= set(key.scopes) else key.scopes
+        scopes = [SCOPE_SETS[key.scopes]] if key.scopes in SCOPE_SETS else key.scopes
         allowed = "\n".join(scopes if key.livemode else ("test data", *scopes))
         created = _when(key.created_at) + (f"\nrevoked\n{_when(key.revoked_at)}" if key.revoked_at else "")
         outside = map(literal, (key.id, key.tenant, key.name))

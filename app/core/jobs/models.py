@@ -62,8 +62,8 @@ class Job:
     `audio` holds sha256, bytes and container from the upload, and the decoded facts once known. `progress` holds
     stage, segments_done and segments_total. `error` is a problem object. `model` is the model's identity.
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
-    `model_version`: only a worker of this model may run it.
-    `webhook_url` is told of the `webhook_events`.
+    `model_version`: only a worker of this model may run it. `with_segments`, `with_embedding`: what the client wants to
+    read beside the scores. `webhook_url` is told of the `webhook_events`.
     `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response, `key_id` the
     API key that sent it.
     """
@@ -84,6 +84,8 @@ class Job:
     external_id: str | None = None
     batch_id: str | None = None
     model_version: str | None = None
+    with_segments: bool = False
+    with_embedding: bool = False
     metadata: dict[str, str] = field(default_factory=dict)
     audio: Json = field(default_factory=dict)
     estimated_s: float = 0.0

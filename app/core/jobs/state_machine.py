@@ -117,11 +117,13 @@ class JobStateMachine:
         max_in_flight: int | None = None,
         backlog: BacklogLimits | None = None,
         indexed_metadata: Collection[str] = (),
+        embedding: Json | None = None,
     ) -> tuple[Job, QueuePosition | None]:
         """Write a new record and queue it; the job with its times, and where it stands.
 
-        A job that is finished already is only written, and a test job is given to no queue of RQ. With `cancel_after_s`
-        the job's deadline is so long after its creation. Lists find it by those keys of its metadata that are indexed.
+        A job that is finished already is only written, with the `embedding` of its track if it has one, and a test job
+        is given to no queue of RQ. With `cancel_after_s` the job's deadline is so long after its creation. Lists find
+        it by those keys of its metadata that are indexed.
         Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
@@ -139,6 +141,7 @@ class JobStateMachine:
             max_backlog_s=backlog and backlog.max_audio_s,
             tenant_share=backlog and backlog.tenant_share,
             metadata_indexes=self._metadata_indexes(job, indexed_metadata),
+            **self._embedding(job, embedding),
         )
         if error := CREATE_ERRORS.get(text(answer)):
             raise error(job.id)
@@ -179,11 +182,12 @@ class JobStateMachine:
         answer = self._run("report", job, attempt=job.attempt, fields=stored_fields(changes))
         return RunSignal(text(answer))
 
-    def succeed(self, job: Job, **changes: Any) -> bool:
-        """End a run with its result; False when the run has lost its job."""
+    def succeed(self, job: Job, *, embedding: Json | None = None, **changes: Any) -> bool:
+        """End a run with its result, and the embedding of its track if one is kept; False when it has lost its job."""
         version, sha256 = (changes.get("model") or {}).get("version"), job.audio.get("sha256")
         more_keys = [self.keys.cached_result(job.tenant, sha256, version)] if sha256 and version else []
-        return self._finish(job, JobState.SUCCEEDED, changes, more_keys=more_keys)
+        kept = self._embedding(job, embedding)
+        return self._finish(job, JobState.SUCCEEDED, changes, more_keys=more_keys, **kept)
 
     def fail(self, job: Job, *, error: Json, **changes: Any) -> bool:
         """End a job, running or still queued, with a problem object; False when it has moved on."""
@@ -230,12 +234,18 @@ class JobStateMachine:
 
         With it go the stored responses in which it is, and what later requests would find its scores by.
         """
-        cached_result_pattern = self.keys.cached_result(job.tenant, "%s", "%s")
-        indexes = self._metadata_indexes(job, job.metadata)
-        self._run("purge", job, cached_result_pattern=cached_result_pattern, metadata_indexes=indexes)
+        pattern = self.keys.cached_result(job.tenant, "%s", "%s")
+        indexes, embedding_key = self._metadata_indexes(job, job.metadata), self.keys.embedding(job.id)
+        self._run("purge", job, cached_result_pattern=pattern, metadata_indexes=indexes, embedding_key=embedding_key)
 
     def _metadata_indexes(self, job: Job, names: Collection[str]) -> list[str]:
         return [self.keys.by_metadata(job.tenant, *pair) for pair in job.metadata.items() if pair[0] in names]
+
+    def _embedding(self, job: Job, embedding: Json | None) -> Json:
+        """The arguments of a step that keeps the embedding of a job's track."""
+        if embedding is None:
+            return {}
+        return {"embedding_key": self.keys.embedding(job.id), "embedding": json.dumps(embedding, allow_nan=False)}
 
     def _finish(
         self,
@@ -245,9 +255,10 @@ class JobStateMachine:
         *,
         allow_queued: bool = False,
         more_keys: Sequence[str] = (),
+        **more: Any,
     ) -> bool:
         fields = stored_fields(changes)
-        arguments = {"attempt": job.attempt, "state": state, "allow_queued": allow_queued, "fields": fields}
+        arguments = {"attempt": job.attempt, "state": state, "allow_queued": allow_queued, "fields": fields, **more}
         return bool(self._run("finish", job, more_keys=more_keys, **arguments))
 
     def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:

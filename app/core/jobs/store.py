@@ -93,6 +93,12 @@ class JobStore:
         job = self.get_many([text(job_id)])[0] if job_id else None
         return job if job and job.status is JobState.SUCCEEDED and job.tenant == tenant else None
 
+    def embedding(self, job_id: str) -> Json | None:
+        """What is kept of the embedding of a job's track, None where there is none."""
+        key = self.keys.embedding(job_id)
+        found = stored.json_value(key, stored.read(self.redis.get, key))
+        return found if isinstance(found, dict) else None
+
     def events(self, job_id: str, *, after: str = "-") -> list[Event]:
         """What happened to a job since the event `after`, oldest first. Only the last few hundred are kept."""
         start = f"({after}" if after != "-" else "-"

@@ -111,6 +111,10 @@ class RedisKeys:
         """The stream of what happened to a job."""
         return self._key("events", job_id)
 
+    def embedding(self, job_id: str) -> str:
+        """The embedding of a job's track, where the job asks for it: apart from the record, which is read often."""
+        return self._key("embedding", job_id)
+
     def tombstone(self, job_id: str) -> str:
         """When a deleted or expired job went away, and which tenant owned it."""
         return self._key("gone", job_id)

@@ -105,6 +105,11 @@ local function expire()
   write_tombstone(now() + args.ttl_s, args.ttl_s + TOMBSTONE_TTL_S)
 end
 
+-- Keep the embedding of the job's track for as long as the finished job.
+local function keep_embedding()
+  if args.embedding then redis.call('SET', args.embedding_key, args.embedding, 'EX', args.ttl_s) end
+end
+
 local function leave_batch()
   if redis.call('SREM', batch_unfinished, args.id) == 1 then
     keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)

@@ -10,6 +10,7 @@
 --   metadata_indexes   names of sorted sets like by_created, of the tenant's jobs with the same metadata
 --   max_in_flight ?    unfinished jobs that the tenant may have
 --   max_backlog_s ?    seconds of audio that may wait
+--   embedding_key, embedding ?  of a finished job: where the embedding of its track is kept, and what (JSON text)
 --   tenant_share       how much of it one tenant may take while no other waits, as `BacklogLimits` says
 -- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
 -- {'queue_share_exceeded'}, and nothing was written; or {'created', created_at, finished_at, deadline} as JSON text, and
@@ -61,6 +62,7 @@ if args.joins_batch then
 end
 if not to_queue then
   announce_end(cjson.decode(fields.status))
+  keep_embedding()
   expire()
   return {'created', unpack(times)}
 end

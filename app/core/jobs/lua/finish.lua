@@ -1,7 +1,7 @@
 -- End a run, or a queued job where that is allowed: running -> state, queued -> state.
 --
--- Arguments: attempt, state, allow_queued, fields (values as JSON text). With the key cached_result, the job's scores
--- answer later requests.
+-- Arguments: attempt, state, allow_queued, fields (values as JSON text), embedding_key and embedding ? (JSON text). With
+-- the key cached_result, the job's scores answer later requests.
 -- Returns 1, also to a repetition whose first answer was lost on the way; 0 when the job has moved on.
 if number('attempt') ~= args.attempt then return 0 end
 local status = field('status')
@@ -13,5 +13,6 @@ if readable and type(audio) == 'table' and type(audio.duration_s) == 'number' th
   charge(audio.duration_s - to_number(field('estimated_s')))
 end
 if cached_result then redis.call('SET', cached_result, args.id, 'EX', args.ttl_s) end
+keep_embedding()
 finish(args.state)
 return 1

@@ -1,7 +1,8 @@
 -- Delete a job in any state, and every copy of what it holds. Only a tombstone stays.
 --
 -- Arguments: cached_result_pattern, the name of the key by which later requests find scores: `%s` stands for the SHA-256
--- of the bytes, and for the model's version; metadata_indexes, names of the sorted sets that may have the job.
+-- of the bytes, and for the model's version; metadata_indexes, names of the sorted sets that may have the job;
+-- embedding_key, what is kept of the embedding of the job's track.
 
 local function member(name, key)
   local value = cjson.decode(field(name, 'null'))
@@ -46,6 +47,6 @@ forget_scores()
 forget_response()
 forget_batch_response()
 forget_event(event_id(args.id))
-redis.call('DEL', record, events)
+redis.call('DEL', record, events, args.embedding_key)
 write_tombstone(now(), TOMBSTONE_TTL_S)
 return 1

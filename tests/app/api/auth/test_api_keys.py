@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from app.api.auth.api_keys import ApiKeysError, KeyFile, KeyStore
-from app.core.callers import SCOPES, Limits
+from app.core.callers import DEFAULT_SCOPES, Limits
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import SECRET
@@ -30,7 +30,7 @@ def test_a_key_has_a_prefix_an_id_and_256_random_bits(keys: KeyStore) -> None:
     match = re.fullmatch(r"msk_live_([A-Za-z0-9]{12})_([A-Za-z0-9]{43})", presented)
     assert match
     assert match[1] == key.id
-    assert len(SCOPES) == len(key.scopes)
+    assert key.scopes == DEFAULT_SCOPES
     assert 62**43 > 2**256
 
 
@@ -103,7 +103,7 @@ def test_a_file_names_tenants_hashes_and_scopes(tmp_path: Path) -> None:
     keys = KeyFile.load(written(tmp_path, "\n".join([*lines, f"bob\t{digest('bobs').upper()}"])))
     found = [keys.find(key) for key in (SECRET, "newer", "bobs", "x", "ü")]
     assert [key and key.tenant for key in found] == ["alice", "alice", "bob", None, None]
-    assert [key and key.scopes for key in found[:2]] == [SCOPES, ("score:write", "jobs:read")]
+    assert [key and key.scopes for key in found[:2]] == [DEFAULT_SCOPES, ("score:write", "jobs:read")]
     assert len({key.id for key in found if key}) == 3
 
 

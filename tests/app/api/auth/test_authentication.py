@@ -180,6 +180,7 @@ SCOPE_OF = {
     "GET /batches/{id}": "jobs:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{id}": "jobs:read",
+    "GET /jobs/{id}/embedding": "embeddings:read",
     "GET /jobs/{id}/events": "jobs:read",
     "POST /jobs/{id}/cancel": "score:write",
     "DELETE /jobs/{id}": "jobs:delete",

@@ -20,6 +20,7 @@ IDENTITY = {
     "checkpoint_sha256": "5f8e",
     "encoder": "m-a-p/MERT-v1-95M",
     "preprocessing": "mono-24k-30s-v1",
+    "training_unit": "song",
     "engine": "torch",
     "device": "cpu",
     "precision": "fp32",

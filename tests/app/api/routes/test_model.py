@@ -18,10 +18,11 @@ async def test_before_a_worker_has_started_nothing_is_loaded(client: httpx.Async
 
 async def test_the_card_of_the_workers_is_shown(client: httpx.AsyncClient, services: Services) -> None:
     scores = {"score_streams": [0.0, 100.0], "score_likes": [0.0, 100.0]}
-    licences = {"MERT": "CC-BY-NC-4.0"}
-    services.worker_info.publish_model({**IDENTITY, "trained": False, "scores": scores, "licences": licences, "new": 1})
+    facts = {"scores": scores, "licences": {"MERT": "CC-BY-NC-4.0"}}
+    facts["reference"] = {"name": "A catalogue", "date": "2026-11-27", "n_tracks": 12000}
+    services.worker_info.publish_model({**IDENTITY, "trained": False, **facts, "new": 1})
     loaded = (await client.get("/model")).json()["loaded"]
-    assert loaded == {**IDENTITY, "trained": False, "scores": scores, "licences": licences}
+    assert loaded == {**IDENTITY, "trained": False, **facts}
 
 
 async def test_the_limits_are_those_of_the_settings(client: httpx.AsyncClient, services: Services) -> None:

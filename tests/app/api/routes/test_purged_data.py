@@ -19,9 +19,10 @@ pytestmark = pytest.mark.anyio
 TRACK, OTHER = WAV + b"purged", WAV + b"kept"
 KEY = {"Idempotency-Key": "k-1"}
 RESULT = {"scores": {"clarity": 3.14159265}, "ranges": {"clarity": [1.0, 5.0]}}
-OPTIONS = {"external_id": "external-needle", "metadata": '{"name-needle": "value-needle"}'}
+OPTIONS = {"external_id": "external-needle", "metadata": '{"name-needle": "value-needle"}', "embedding": "true"}
+EMBEDDING = {"float32": "ZW1iZWRkaW5nLW5lZWRsZQ=="}
 NEEDLES = [
-    *(b"external-needle", b"name-needle", b"value-needle", b"file-needle", b"3.14159265"),
+    *(b"ZW1iZWRkaW5nLW5lZWRsZQ==", b"external-needle", b"name-needle", b"value-needle", b"file-needle", b"3.14159265"),
     hashlib.sha256(TRACK).hexdigest().encode(),
     TRACK,
 ]
@@ -54,7 +55,8 @@ def run(services: Services, job_id: str) -> None:
     job = services.machine.start(job_id, max_attempts=3, lease_s=60)
     assert job
     services.machine.report(job, progress={"stage": "embedding", "segments_done": 1, "segments_total": 2})
-    services.machine.succeed(job, result=RESULT, model=MODEL, audio=job.audio | {"duration_s": 3.14159265})
+    audio = job.audio | {"duration_s": 3.14159265}
+    services.machine.succeed(job, embedding=EMBEDDING, result=RESULT, model=MODEL, audio=audio)
     services.storage.delete(job_id)
 
 
@@ -85,7 +87,7 @@ async def test_nothing_is_kept_of_a_purged_track(
     job = await send(client, "/score", track_form(), **digest(track_form()))
     assert found(redis, services)
     run(services, job["id"])
-    copy = (await client.post("/score", content=TRACK, headers=RAW)).json()
+    copy = (await client.post("/score?embedding=true", content=TRACK, headers=RAW)).json()
     assert copy["cached"]
     for job_id in (job["id"], copy["id"]):
         await purge(client, job_id)

@@ -1,6 +1,7 @@
 """Requests that the tests of `POST /score` send, and what they leave behind."""
 
 import asyncio
+from typing import Any
 
 import httpx
 from fastapi import FastAPI
@@ -8,6 +9,7 @@ from starlette.types import Message
 
 from app.api.dependencies import Services
 from app.core.jobs.models import Job
+from app.core.json_types import Json
 from tests.app.api.asgi import (
     RAW,
     WAV,
@@ -64,11 +66,11 @@ class Paused(Client):
         return await super().receive()
 
 
-def score(services: Services, job_id: str, version: str = VERSION) -> Job:
+def score(services: Services, job_id: str, version: str = VERSION, *, result: Json = RESULT, **more: Any) -> Job:
     services.worker_info.publish_model(MODEL | {"version": version})
     run = services.machine.start(job_id, max_attempts=3, lease_s=60)
     assert run
     audio = run.audio | {"codec": "pcm_s16le", "duration_s": 3.0}
-    services.machine.succeed(run, result=RESULT, model=MODEL | {"version": version}, audio=audio)
+    services.machine.succeed(run, result=result, model=MODEL | {"version": version}, audio=audio, **more)
     services.storage.delete(job_id)
     return found(services.machine, run)

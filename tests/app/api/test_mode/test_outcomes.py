@@ -51,6 +51,18 @@ async def test_a_track_gets_scores_that_say_that_they_are_made_up(
     assert all(low <= scores[name] <= high for name, (low, high) in SCORE_RANGES.items())
 
 
+async def test_a_track_gets_made_up_segments_and_an_embedding_on_request(
+    client: httpx.AsyncClient, services: Services, key: Headers
+) -> None:
+    sent = await client.post("/score/raw?segments=true&embedding=true", content=WAV, headers={**RAW, **key})
+    services.simulator.run_due()
+    job = (await client.get(sent.json()["links"]["self"], headers=key)).json()
+    [segment] = job["result"]["segments"]
+    assert segment["scores"] == made_up_scores(f"{job['audio']['sha256']} 0")
+    embedding = (await client.get(job["links"]["embedding"], headers=key)).json()
+    assert (embedding["dimension"], embedding["provenance"]["encoder"]) == (768, "apex-test")
+
+
 def test_made_up_scores_are_of_the_track_alone() -> None:
     assert made_up_scores("a") == made_up_scores("a")
     assert made_up_scores("a") != made_up_scores("b")
