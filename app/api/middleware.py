@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import deprecations
 from app.api.errors import problem_response
 from app.api.pages import PAGE_HEADERS
 from app.api.request_context import RequestContext
@@ -144,6 +145,8 @@ class RequestCycle:
             for name, value in PAGE_HEADERS.items():
                 headers.setdefault(name, value)
         headers.update(self.context.headers)
+        if deprecation := deprecations.DEPRECATIONS.get(getattr(self.scope.get("route"), "name", "")):
+            headers.update(deprecation.headers(self.scope["root_path"]))
         if self._body_open:
             # The response comes before the end of the body; to keep the connection, the rest would have to be read.
             headers["Connection"] = "close"

@@ -50,6 +50,20 @@ HEADERS: Mapping[str, Json] = {
     },
     "WWW-Authenticate": {"description": "How to authenticate.", "required": True, "schema": _TEXT},
 }
+#: Headers of every response of a deprecated operation.
+DEPRECATION_HEADERS: Mapping[str, Json] = {
+    "Deprecation": {
+        "description": "Since when the operation is deprecated, as `@` and seconds since 1970.",
+        "required": True,
+        "schema": _TEXT,
+    },
+    "Sunset": {
+        "description": "Until when it is served at least, as an HTTP date.",
+        "required": True,
+        "schema": _TEXT,
+    },
+    "Link": {"description": "The path of the operation that replaces it.", "required": True, "schema": _TEXT},
+}
 #: Headers that any response may have.
 EVERYWHERE = ("X-Request-Id", "traceparent")
 _PROBLEM_HEADERS: Mapping[int, tuple[str, ...]] = {

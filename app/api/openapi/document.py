@@ -6,8 +6,9 @@ from functools import cache, partial
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 
+from app.api import deprecations
 from app.api.openapi import examples
-from app.api.openapi.components import HEADERS, REQUESTS, headers, problems
+from app.api.openapi.components import DEPRECATION_HEADERS, HEADERS, REQUESTS, headers, problems
 from app.api.openapi.downgrade import downgrade
 from app.core.json_types import Json
 
@@ -91,7 +92,7 @@ def text_30(document: Json) -> bytes:
 def complete(document: Json) -> Json:
     """Complete the document that FastAPI generated, in place."""
     components = document["components"]
-    components["headers"] = dict(HEADERS)
+    components["headers"] = {**HEADERS, **(DEPRECATION_HEADERS if deprecations.DEPRECATIONS else {})}
     components["parameters"] = dict(PARAMETERS)
     components["securitySchemes"] = dict(SCHEMES)
     schemas = components["schemas"] | REQUESTS
@@ -117,6 +118,7 @@ def _complete_operation(operation: Json, path: str) -> None:
             content["schema"].pop("type", None)  # FastAPI declares every stream as text
         _add_examples(content, path)
     _add_links(operation)
+    _add_deprecation(operation)
 
 
 def _is_from_fastapi(response: Json) -> bool:
@@ -151,6 +153,13 @@ def _add_links(operation: Json) -> None:
     for status, response in operation["responses"].items():
         if linked and status.startswith("2"):
             response["links"] = linked
+
+
+def _add_deprecation(operation: Json) -> None:
+    if operation["operationId"] in deprecations.DEPRECATIONS:
+        operation["deprecated"] = True
+        for response in operation["responses"].values():
+            response["headers"] = response["headers"] | headers(*DEPRECATION_HEADERS)
 
 
 def _contents(operation: Json) -> Iterator[Json]:
