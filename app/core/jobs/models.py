@@ -64,6 +64,8 @@ class Job:
     `estimated_s` estimates the track's length before it is decoded. `cached`: the scores are an earlier job's.
     `model_version`: only a worker of this model may run it. `with_segments`, `with_embedding`: what the client wants to
     read beside the scores. `webhook_url` is told of the `webhook_events`.
+    `source`, of a job whose track is yet to be fetched: its `url`, and the `limits` of the key that sent it.
+    `fetch` counts the fetches begun, `fetch_preemptions` those that ended early through no fault of the source.
     `fingerprint` is of the request that made the job, `idempotency` the Redis key of its stored response, `key_id` the
     API key that sent it.
     """
@@ -100,6 +102,9 @@ class Job:
     fingerprint: str | None = None
     idempotency: str | None = None
     key_id: str | None = None
+    source: Json | None = field(default=None, repr=False)
+    fetch: int = 0
+    fetch_preemptions: int = 0
     lease_until: EpochSeconds = 0.0
     lease_s: float | None = None
     worker: str | None = None
@@ -179,6 +184,10 @@ class Orphan:
 
 class AttemptsExhausted(Exception):
     """The job has been started as often as it may be; every run died before its end."""
+
+
+class FetchesExhausted(Exception):
+    """The job's track has been fetched as often as it may be."""
 
 
 class ModelUnavailable(Exception):

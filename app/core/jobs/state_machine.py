@@ -10,6 +10,8 @@
 Each step compares state and attempt first. So a terminal state never changes, and a run that lost its job to a later
 attempt loses every write. A step that is repeated because its answer was lost counts once. `create` also queues the
 job for RQ; `purge` deletes a job in any state. Nothing here touches audio.
+
+A job with a `source` is queued, too, and waits for its track to be fetched: RQ is given it by `end_fetch`.
 """
 
 import json
@@ -20,11 +22,13 @@ from typing import Any
 
 from redis import Redis
 
+from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import (
     MAX_BATCH_ITEMS,
     AttemptsExhausted,
     BatchFull,
+    FetchesExhausted,
     Job,
     JobExists,
     JobState,
@@ -75,6 +79,11 @@ STEPS = (
     "purge",
     "forget",
     "check_counts",
+    "next_fetch",
+    "begin_fetch",
+    "renew_fetch",
+    "fetch_later",
+    "end_fetch",
 )
 
 #: What clients are told of, or what lets audio be deleted: it counts once enough replicas have it.
@@ -106,7 +115,7 @@ class JobStateMachine:
         self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
         self.replicas = replicas or Replicas(redis, keys)
-        shared = [OUTBOX_LUA, *(f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue"))]
+        shared = [OUTBOX_LUA, *(f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue", "fetch"))]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
@@ -116,14 +125,15 @@ class JobStateMachine:
         cancel_after_s: float | None = None,
         max_in_flight: int | None = None,
         backlog: BacklogLimits | None = None,
+        max_unfetched: int | None = None,
         indexed_metadata: Collection[str] = (),
         embedding: Json | None = None,
     ) -> tuple[Job, QueuePosition | None]:
         """Write a new record and queue it; the job with its times, and where it stands.
 
-        A job that is finished already is only written, with the `embedding` of its track if it has one, and a test job
-        is given to no queue of RQ. With `cancel_after_s` the job's deadline is so long after its creation. Lists find
-        it by those keys of its metadata that are indexed.
+        A job that is finished already is only written, with the `embedding` of its track if it has one. One with a
+        `source` waits to be fetched; a test job is given to no queue of RQ. With `cancel_after_s` the deadline is so
+        long after the creation. Lists find the job by those keys of its metadata that are indexed.
         Raises `TooManyJobsInFlight`, `QueueFull` or `QueueShareExceeded` when a limit is given and reached,
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
@@ -138,6 +148,7 @@ class JobStateMachine:
             joins_batch=job.batch_id is not None,
             max_batch_items=MAX_BATCH_ITEMS,
             max_in_flight=max_in_flight,
+            max_unfetched=max_unfetched,
             max_backlog_s=backlog and backlog.max_audio_s,
             tenant_share=backlog and backlog.tenant_share,
             metadata_indexes=self._metadata_indexes(job, indexed_metadata),
@@ -217,6 +228,63 @@ class JobStateMachine:
             for job_id in self._run("enqueue", NO_JOB, jobs=jobs, rq_fields=self.queue.job_fields(""), **prefixes)
         ]
 
+    def next_fetch(self, *, max_fetches: int, lease_s: float, backlog: BacklogLimits) -> Job | None:
+        """Take the job whose track is to be fetched next, for `lease_s`; None when there is none, or no room for it.
+
+        It is begun by `begin_fetch`; one of which nothing can be read is left to the reconciler.
+        """
+        found = self._run(
+            "next_fetch",
+            NO_JOB,
+            max_fetches=max_fetches,
+            lease_s=lease_s,
+            only_tenant=ANONYMOUS_TENANT,
+            max_backlog_s=backlog.max_audio_s,
+            tenant_share=backlog.tenant_share,
+        )
+        return replace(NO_JOB, id=text(found[0]), tenant=text(found[1])) if found else None
+
+    def begin_fetch(self, job_id: str, *, tenant: str, max_fetches_of_job: int) -> Job | None:
+        """Begin a fetch: the record with the fetch's number, or None when there is nothing to fetch.
+
+        Raises `FetchesExhausted` when so many that count were begun already.
+        """
+        job = self.store.get(job_id)
+        if job is None:
+            self.forget(job_id, tenant=tenant)
+            return None
+        answer, *record = self._run("begin_fetch", job, max_fetches_of_job=max_fetches_of_job)
+        if text(answer) == "fetches_exhausted":
+            raise FetchesExhausted(job_id)
+        return Job.from_fields(dict(zip(record[::2], record[1::2], strict=True))) if record else None
+
+    def renew_fetch(self, job: Job, *, lease_s: float) -> bool:
+        """Keep a fetch's job for another `lease_s`; False when the fetch has lost its job."""
+        return bool(self._run("renew_fetch", job, fetch=job.fetch, lease_s=lease_s))
+
+    def fetch_later(self, job: Job, *, pause_s: float, counted: bool = True) -> bool:
+        """Give up a fetch, and have another one begin after a pause; False when the fetch has lost its job.
+
+        One that is not `counted` leaves the job as many fetches as before.
+        """
+        return bool(self._run("fetch_later", job, fetch=job.fetch, pause_s=pause_s, counted=counted))
+
+    def end_fetch(self, job: Job, **changes: Any) -> bool:
+        """Queue a job whose track was fetched to a `storage_key` of its own; False when the fetch has lost its job."""
+        fields, rq_fields = stored_fields(changes), self.queue.job_fields(job.id)
+        prefix = self.keys.record("")
+        return bool(
+            self._run("end_fetch", job, fetch=job.fetch, fields=fields, rq_fields=rq_fields, record_prefix=prefix)
+        )
+
+    def fail_fetch(self, job: Job, *, error: Json) -> bool:
+        """End a job whose track cannot be fetched; False when the fetch has lost its job."""
+        return self._finish(job, JobState.FAILED, {"error": error}, allow_queued=True, fetch=job.fetch)
+
+    def succeed_fetch(self, job: Job, **changes: Any) -> bool:
+        """End a job whose fetched track has known scores; False when the fetch has lost its job."""
+        return self._finish(job, JobState.SUCCEEDED, changes, allow_queued=True, fetch=job.fetch)
+
     def forget(self, job_id: str, *, tenant: str = "") -> None:
         """Take the id of a job that is finished, or has no record, out of the indexes of unfinished jobs."""
         self._run("forget", Job(id=job_id, storage_key=job_id, tenant=tenant))
@@ -254,12 +322,13 @@ class JobStateMachine:
         changes: Mapping[str, Any],
         *,
         allow_queued: bool = False,
+        fetch: int | None = None,
         more_keys: Sequence[str] = (),
         **more: Any,
     ) -> bool:
         fields = stored_fields(changes)
         arguments = {"attempt": job.attempt, "state": state, "allow_queued": allow_queued, "fields": fields, **more}
-        return bool(self._run("finish", job, more_keys=more_keys, **arguments))
+        return bool(self._run("finish", job, more_keys=more_keys, fetch=fetch, **arguments))
 
     def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
         with self.replicas.confirmed() if step in CONFIRMED_STEPS else nullcontext(self.redis) as client:
@@ -273,6 +342,7 @@ class JobStateMachine:
                 model_queue_prefix=self.queue.model_queue_key(""),
                 webhooks=self.keys.webhooks,
                 usage_prefix=self.keys.usage_tenants(""),
+                fetch_prefix=self.keys.fetch_prefix,
                 **arguments,
             )
 

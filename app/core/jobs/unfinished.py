@@ -22,7 +22,7 @@ CLOCK_TOLERANCE_S = 1.0
 SLICE = 500
 
 #: What tells that there is a record, and whether a worker has the job.
-FIELDS = ("id", "tenant", "status", "attempt", "handed_back", "lease_until", "lease_s", "worker")
+FIELDS = ("id", "tenant", "status", "attempt", "handed_back", "lease_until", "lease_s", "worker", "source")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Standings:
 
     absent : ids without a record
     finished : the tenants of those that are finished, by their ids: an index that was lost, and given back, has such
-    orphaned : those that nobody runs
+    orphaned : those that nobody runs or fetches
     workers : the workers of those that run
     unreadable : ids of which nothing can be told, or that wait for workers of their model
     """
@@ -50,6 +50,7 @@ class Counts:
     unfinished: int
     waiting: int
     running: int
+    unfetched: int
     listed: int
 
     @property
@@ -58,8 +59,9 @@ class Counts:
 
     @property
     def n_missing(self) -> int:
-        """How many unfinished jobs are at least in no list: jobs that wait, and those that neither wait nor run."""
-        return max(self.waiting - self.listed, 0) + max(self.unfinished - self.waiting - self.running, 0)
+        """How many unfinished jobs are at least in no list: jobs that wait, and those of which nothing is known."""
+        n_known = self.waiting + self.running + self.unfetched
+        return max(self.waiting - self.listed, 0) + max(self.unfinished - n_known, 0)
 
 
 @dataclass(frozen=True)
@@ -85,17 +87,20 @@ class UnfinishedJobs:
         return list(dict.fromkeys(job_id for index in indexes for job_id in self._members(index, 0, -1)))
 
     def restore(self) -> None:
-        """Put back ids that the index has lost: every unfinished job waits or runs, and there it is known too."""
-        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running]
+        """Put back ids that the index has lost: a job that waits, runs or is fetched is known there, too."""
+        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running, self.keys.unfetched]
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcard(self.keys.unfinished)
             pipe.zcard(self.keys.waiting)
             pipe.hlen(self.keys.running)
-            n_unfinished, n_waiting, n_running = (count or 0 for count in stored.read_all(pipe, keys))
-        if n_unfinished >= n_waiting + n_running:
+            pipe.zcard(self.keys.unfetched)
+            n_unfinished, *n_known = (count or 0 for count in stored.read_all(pipe, keys))
+        if n_unfinished >= sum(n_known):
             return
         running = stored.read(self.redis.hgetall, self.keys.running) or {}
-        for ids in slices([*self._members(self.keys.waiting, 0, -1), *map(text, running)]):
+        indexes = (self.keys.waiting, self.keys.unfetched)
+        waiting = [job_id for index in indexes for job_id in self._members(index, 0, -1)]
+        for ids in slices([*waiting, *map(text, running)]):
             found = zip(ids, self.store.get_fields(ids, ["created_at"]), strict=True)
             self.redis.zadd(self.keys.unfinished, {job_id: _number(fields, "created_at") for job_id, fields in found})
 
@@ -108,12 +113,13 @@ class UnfinishedJobs:
 
     def counts(self, queue: ScoreQueue) -> Counts:
         """How many ids there are, in one round trip."""
-        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running, queue.rq.key]
+        keys = [self.keys.unfinished, self.keys.waiting, self.keys.running, self.keys.unfetched, queue.rq.key]
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.zcard(keys[0])
             pipe.zcard(keys[1])
             pipe.hlen(keys[2])
-            pipe.llen(keys[3])
+            pipe.zcard(keys[3])
+            pipe.llen(keys[4])
             return Counts(*(count or 0 for count in stored.read_all(pipe, keys)))
 
     def window(self, queue: ScoreQueue, start: int) -> Window:
@@ -135,13 +141,14 @@ class UnfinishedJobs:
         return _texts(stored.read(self.redis.hgetall, self.keys.running))
 
     def strays(self, job_ids: Sequence[str]) -> list[str]:
-        """Those of some unfinished jobs that neither wait nor run, by the indexes."""
+        """Those of some unfinished jobs that neither wait nor run nor are fetched, by the indexes."""
         if not job_ids:
             return []
         running = stored.read(self.redis.hmget, self.keys.running, job_ids) or [None] * len(job_ids)
         idle = [job_id for job_id, run in zip(job_ids, running, strict=True) if run is None]
-        waiting = self._scored(self.keys.waiting, idle)
-        return [job_id for job_id in idle if job_id not in waiting]
+        known = self._scored(self.keys.waiting, idle)
+        known |= self._scored(self.keys.unfetched, [job_id for job_id in idle if job_id not in known])
+        return [job_id for job_id in idle if job_id not in known]
 
     def among(self, job_ids: Collection[str]) -> set[str]:
         """Those of some ids that are of unfinished jobs."""
@@ -151,12 +158,17 @@ class UnfinishedJobs:
         """Which of some unfinished jobs nobody runs; in a few round trips."""
         now, found = redis_now_s(self.redis), Standings()
         records, enqueued_at = self.store.get_fields(ids, FIELDS), queue.enqueued_at(ids)
+        unfetched = self._scored(
+            self.keys.unfetched, [job_id for job_id, of in zip(ids, records, strict=True) if _source(of)]
+        )
         for job_id, fields, at in zip(ids, records, enqueued_at, strict=True):
             status = fields["status"] if fields else None
             if fields is None:
                 found.absent.append(job_id)
             elif status in FINAL_STATES:
                 found.finished[job_id] = str(fields["tenant"])
+            elif job_id in unfetched:
+                continue
             elif status in OPEN_STATES and not leased(fields, now):
                 found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
@@ -194,6 +206,10 @@ def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 def _texts(found: object) -> list[str]:
     """What a command has read, None for nothing."""
     return [text(job_id) for job_id in cast(Iterable[bytes], found or ())]
+
+
+def _source(fields: Json | None) -> object:
+    return fields and fields["source"]
 
 
 def _attempts_used(fields: Json) -> int:

@@ -36,6 +36,17 @@ class RedisKeys:
     def tenant_queues(self) -> str:
         return self._key("queue", "tenants")
 
+    # Tracks that are to be fetched from a URL. `fetch.lua` makes further names with the prefix.
+
+    @property
+    def fetch_prefix(self) -> str:
+        return self._key("fetch", "")
+
+    @property
+    def unfetched(self) -> str:
+        """Jobs whose track is to be fetched."""
+        return f"{self.fetch_prefix}jobs"
+
     @property
     def deployment(self) -> str:
         """The id that the storage holds too."""
@@ -97,6 +108,9 @@ class RedisKeys:
             self.deadlines: "zset",
             self.running: "hash",
             self.tenant_queues: "hash",
+            self.unfetched: "zset",
+            f"{self.fetch_prefix}tenants": "zset",
+            f"{self.fetch_prefix}running": "hash",
             self.model: "string",
             self.missing_sandbox_layers: "string",
             self.throughput: "string",

@@ -19,7 +19,7 @@
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
 -- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua);
--- usage_prefix, what stands before a day in the names of what was used on it.
+-- usage_prefix, what stands before a day in the names of what was used on it; fetch_prefix (fetch.lua).
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -78,10 +78,11 @@ local function leave_model_queue()
   if version then redis.pcall('LREM', args.model_queue_prefix .. version, 0, args.id) end
 end
 
-local leave_queue  -- in queue.lua
+local leave_queue, leave_fetches  -- in queue.lua, in fetch.lua
 
 local function remove_from_indexes()
   leave_queue()
+  leave_fetches()
   for _, index in ipairs({unfinished, in_flight, deadlines}) do redis.call('ZREM', index, args.id) end
   redis.call('HDEL', running, args.id)
   -- RQ deletes what it keeps of a job at the end of a run. There may be none: a list that was lost has no ids.

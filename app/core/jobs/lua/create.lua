@@ -1,4 +1,4 @@
--- Create a job, and queue it unless it is finished already.
+-- Create a job, and queue it unless it is finished already, or is to be fetched first.
 --
 -- Arguments:
 --   fields             the record, each value as JSON text; the times of a job that has none yet are set here
@@ -7,6 +7,7 @@
 --   record_prefix      what stands before a job's id in the name of its record
 --   joins_batch        whether the job belongs to a batch
 --   max_batch_items
+--   max_unfetched ?    jobs that may wait to be fetched
 --   metadata_indexes   names of sorted sets like by_created, of the tenant's jobs with the same metadata
 --   max_in_flight ?    unfinished jobs that the tenant may have
 --   max_backlog_s ?    seconds of audio that may wait
@@ -30,17 +31,15 @@ if args.joins_batch then
 end
 if args.max_in_flight and redis.call('ZCARD', in_flight) >= args.max_in_flight then return {'too_many_in_flight'} end
 if read_count(ALL_TENANTS).jobs == 0 then check_counts() end  -- lost, or never kept by an older version
-if args.max_backlog_s then
-  local free_ms = args.max_backlog_s * 1000 - read_count(ALL_TENANTS).audio_ms
-  if free_ms <= 0 then return {'queue_full'} end
-  local own_ms, share = read_count(args.tenant).audio_ms, args.tenant_share
-  if own_ms * (1 - share) >= free_ms * share then return {'queue_share_exceeded'} end
-end
+if args.max_unfetched and redis.call('ZCARD', fetch_jobs) >= args.max_unfetched then return {'queue_full'} end
+local refusal = args.max_backlog_s and backlog_refusal(args.tenant, args.max_backlog_s, args.tenant_share)
+if refusal then return {refusal} end
 
 local fields = args.fields
-local to_queue, tag, audio_s = is_unfinished(fields.status), next_tag(), tonumber(fields.estimated_s)
+local is_open, to_fetch = is_unfinished(fields.status), (fields.source or 'null') ~= 'null'
+local to_queue, tag, audio_s = is_open and not to_fetch, next_tag(), tonumber(fields.estimated_s)
 if tonumber(fields.created_at) == 0 then fields.created_at = format_time(now()) end
-if not to_queue and fields.finished_at == 'null' then fields.finished_at = fields.created_at end
+if not is_open and fields.finished_at == 'null' then fields.finished_at = fields.created_at end
 if args.cancel_after_s then fields.deadline = format_time(fields.created_at + args.cancel_after_s) end
 local times = {fields.created_at, fields.finished_at, fields.deadline}
 if to_queue and args.rq_fields then
@@ -56,11 +55,11 @@ for _, list in ipairs(args.metadata_indexes) do
 end
 if args.joins_batch then
   local index = redis.call('RPUSH', batch_items, '"' .. args.id .. '"') - 1
-  note_state(batch_states, args.id, cjson.decode(fields.status), to_queue and index or now() + args.ttl_s)
-  if to_queue then redis.call('SADD', batch_unfinished, args.id) end
+  note_state(batch_states, args.id, cjson.decode(fields.status), is_open and index or now() + args.ttl_s)
+  if is_open then redis.call('SADD', batch_unfinished, args.id) end
   keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
 end
-if not to_queue then
+if not is_open then
   announce_end(cjson.decode(fields.status))
   keep_embedding()
   expire()
@@ -68,7 +67,11 @@ if not to_queue then
 end
 redis.call('ZADD', unfinished, fields.created_at, args.id)
 redis.call('ZADD', in_flight, fields.created_at, args.id)
-wait_in_turn(tag, audio_s)
 if fields.deadline ~= 'null' then redis.call('ZADD', deadlines, fields.deadline, args.id) end
+if to_fetch then
+  fetch_at(now())
+  return {'created', unpack(times)}
+end
+wait_in_turn(tag, audio_s)
 local position = {redis.call('ZRANK', waiting, args.id) + 1, format_tag(tag - first_tag())}
 return {'created', times[1], times[2], times[3], unpack(position)}

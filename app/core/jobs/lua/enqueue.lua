@@ -11,6 +11,10 @@ local function enqueue_lost(job)
   record, rq_job = args.record_prefix .. job.id, args.rq_job_prefix .. job.id
   local status = field('status')
   if not is_unfinished(status) or is_leased() then return false end
+  if is_unfetched() then
+    if not redis.call('ZSCORE', fetch_jobs, job.id) then fetch_at(now()) end
+    return false
+  end
   local enqueued_at = redis.pcall('HGET', rq_job, 'enqueued_at')  -- an error where RQ's hash is no hash
   if (type(enqueued_at) == 'string' and enqueued_at or '') ~= job.enqueued_at then return false end
   redis.call('DEL', rq_job)

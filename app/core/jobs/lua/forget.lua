@@ -3,6 +3,7 @@
 --
 -- Returns 1, or 0 for a job that is unfinished.
 if is_unfinished(field('status')) then return 0 end
+forget_fetch()
 for _, index in ipairs({unfinished, in_flight, waiting, deadlines}) do redis.call('ZREM', index, args.id) end
 redis.call('HDEL', running, args.id)
 return 1

@@ -60,6 +60,13 @@ local function check_counts()
   for tenant, count in pairs(counts) do write_count(tenant, count) end
 end
 
+-- Why a tenant may have no more audio waiting, nil where it may. `share` is how much of all it may take while alone.
+local function backlog_refusal(tenant, max_audio_s, share)
+  local free_ms = max_audio_s * 1000 - read_count(ALL_TENANTS).audio_ms
+  if free_ms <= 0 then return 'queue_full' end
+  if read_count(tenant).audio_ms * (1 - share) >= free_ms * share then return 'queue_share_exceeded' end
+end
+
 local function first_tag() return tonumber(redis.call('ZRANGE', waiting, 0, 0, 'WITHSCORES')[2] or nil) end
 
 -- The tag of the tenant's next job.

@@ -22,7 +22,7 @@ local function wait_for_model(version)
 end
 
 local status = field('status')
-if not is_unfinished(status) then return {'nothing'} end
+if not is_unfinished(status) or is_unfetched() then return {'nothing'} end
 if status == '"running"' and is_leased() then
   -- Its own worker asks again when the first answer was lost on the way.
   local is_own = args.fields.worker ~= '""' and holds(args.fields)
