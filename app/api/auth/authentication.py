@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 KEYS_LOST = "This server requires API keys and has lost those that it knew; its operator must make new ones."
 #: What proxies add to a request.
-FORWARDED_HEADERS = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
+FORWARDED_HEADERS = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via"})
 #: A service without keys checks this often whether one was created.
 RECHECK_INTERVAL_S = 1.0
 
@@ -110,6 +110,8 @@ async def _authenticate_request(request: Request) -> Caller:
     else:
         caller = await run_in_threadpool(_authenticate, request, authenticator, presented)
     if caller.key_id is None:
+        if not FORWARDED_HEADERS.isdisjoint(name for name, _ in request.headers.raw):
+            _warn_of_proxy()
         request.app.state.services.cross_site_check(request, method=request.method)
     return caller
 
@@ -137,8 +139,6 @@ def presented_key(request: Request) -> str | None:
 def _authenticate(request: Request, authenticator: Authenticator, presented: str | None) -> Caller:
     context, quotas = RequestContext.of(request), cast(Quotas, request.app.state.services.quotas)
     context.caller = caller = authenticator.caller(presented)
-    if caller.key_id is None and any(name in request.headers for name in FORWARDED_HEADERS):
-        _warn_of_proxy()
     if status := quotas.consume(caller, requests=1):
         context.rate_limits = status
         context.headers.update(status.headers())

@@ -298,16 +298,21 @@ async def test_a_data_folder_that_cannot_be_written_closes_the_service_all_the_s
     assert "cannot be written" in caplog.text
 
 
-@pytest.mark.parametrize("header", FORWARDED_HEADERS)
+@pytest.mark.parametrize("header", sorted(FORWARDED_HEADERS))
+@pytest.mark.parametrize("recheck_interval_s", [0.0, 60.0])
 async def test_an_open_service_behind_a_proxy_says_so_once(
-    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, header: str
+    client: httpx.AsyncClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    header: bytes,
+    recheck_interval_s: float,
 ) -> None:
     authentication._warn_of_proxy.cache_clear()
-    monkeypatch.setattr(authentication, "RECHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(authentication, "RECHECK_INTERVAL_S", recheck_interval_s)
     await client.get("/model")
     assert "proxy" not in caplog.text
     for _ in range(3):
-        await client.get("/model", headers={header: "192.0.2.1"})
+        await client.get("/model", headers={header: b"192.0.2.1"})
     assert caplog.text.count("APEX_REQUIRE_API_KEYS") == 1
 
 
