@@ -7,18 +7,19 @@ never changes.
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from redis import Redis
 
 from app.core import stored
+from app.core.created_index import CreatedIndex
 from app.core.jobs.models import JobState
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
-from app.core.redis.client import redis_now_s
+from app.core.redis.client import redis_now_s, text
 from app.core.redis.keys import RedisKeys
 from app.core.webhooks.outbox import OUTBOX_LUA
 
@@ -63,6 +64,8 @@ class BatchStatus:
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 FIELDS = stored.field_names(Batch)
+#: Ids that each new batch looks at, at the oldest end of the list of its tenant's.
+SWEPT = 4
 
 
 def new_batch_id() -> str:
@@ -83,20 +86,53 @@ class BatchStore:
         self._seal = LuaScript(redis, *shared, "api/batches/lua/seal.lua")
 
     def create(self, batch: Batch) -> Batch:
-        """Write a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
+        """Write and list a new record; the batch with its time, by Redis's clock. It expires unless a job is added."""
         batch = replace(batch, created_at=redis_now_s(self.redis))
         record = {field.name: json.dumps(getattr(batch, field.name)) for field in fields(Batch)}
         key = self.keys.batch(batch.tenant, batch.id)
         with self.redis.pipeline() as pipe:
             pipe.hset(key, mapping=cast(dict[Any, Any], record))
             pipe.expire(key, self.result_ttl_s)
+            pipe.zadd(self.keys.batches(batch.tenant), {batch.id: batch.created_at})
             pipe.execute()
+        self._sweep(batch.tenant)
         return batch
+
+    def index(self, tenant: str) -> CreatedIndex:
+        """The ids of a tenant's batches."""
+        return CreatedIndex(self.redis, self.keys.batches(tenant))
 
     def get(self, tenant: str, batch_id: str) -> Batch | None:
         """A tenant's batch, None when it is unknown, another tenant's, or has expired. Raises `Unreadable`."""
         raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, self.keys.batch(tenant, batch_id)))
         return stored.record_of(Batch, batch_id, raw, FIELDS) if raw else None
+
+    def get_many(self, tenant: str, batch_ids: Iterable[str]) -> list[Batch]:
+        """Those of a tenant's batches that are there and can be read, in one round trip."""
+        keys = {batch_id: self.keys.batch(tenant, batch_id) for batch_id in batch_ids}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for key in keys.values():
+                pipe.hgetall(key)
+            found = stored.read_all(pipe, list(keys.values()))
+        return [batch for batch_id, raw in zip(keys, found, strict=True) if raw and (batch := _batch(batch_id, raw))]
+
+    def filtered_fields(self, tenant: str, batch_ids: Iterable[str]) -> list[Json | None]:
+        """What batches can be filtered by, in one round trip; None for one that has expired."""
+        ids = list(batch_ids)
+        records = [self.keys.batch(tenant, batch_id) for batch_id in ids]
+        unfinished = [self.keys.batch_unfinished(tenant, batch_id) for batch_id in ids]
+        with self.redis.pipeline(transaction=False) as pipe:
+            for record in records:
+                pipe.hmget(record, ("id", "external_id"))
+            for members in unfinished:
+                pipe.scard(members)
+            found = stored.read_all(pipe, [*records, *unfinished])
+        return [_filtered(*replies) for replies in zip(found[: len(ids)], found[len(ids) :], strict=True)]
+
+    def unfinished(self, batch: Batch) -> list[str]:
+        """The ids of its unfinished jobs."""
+        found = stored.read(self.redis.smembers, self.keys.batch_unfinished(batch.tenant, batch.id)) or set()
+        return sorted(map(text, cast(set[bytes], found)))
 
     def reject(self, batch: Batch, problem: Json) -> None:
         """Add an item that got no job."""
@@ -123,9 +159,39 @@ class BatchStore:
 
         The first look at a batch that an older version had its hands in reads the record of each job.
         """
+        return BatchStatus(**json.loads(self._count_in(batch, None)))
+
+    def statuses(self, batches: Iterable[Batch]) -> list[BatchStatus]:
+        """The same of several, in one round trip."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            for batch in batches:
+                self._count_in(batch, pipe)
+            return [BatchStatus(**json.loads(found)) for found in pipe.execute()]
+
+    def _count_in(self, batch: Batch, client: Redis | None) -> Any:
         keys, prefix = self.keys.of_batch(batch.tenant, batch.id), self.keys.record("")
-        found = self._count(keys, record_prefix=prefix, ttl_s=self.result_ttl_s)
-        return BatchStatus(**json.loads(found))
+        return self._count(keys, client=client, record_prefix=prefix, ttl_s=self.result_ttl_s)
+
+    def _sweep(self, tenant: str) -> None:
+        """Drop expired ids from the oldest end of the list: nothing is run when a record expires."""
+        index = self.index(tenant)
+        oldest = index.oldest(SWEPT)
+        found = self.filtered_fields(tenant, oldest)
+        index.forget(*(batch_id for batch_id, fields in zip(oldest, found, strict=True) if fields is None))
+
+
+def _batch(batch_id: str, raw: Mapping[bytes, bytes]) -> Batch | None:
+    try:
+        return stored.record_of(Batch, batch_id, raw, FIELDS)
+    except stored.Unreadable as error:
+        stored.set_aside(batch_id, str(error))
+        return None
+
+
+def _filtered(record: Sequence[bytes | None] | None, n_unfinished: int | None) -> Json | None:
+    if record is None or record[0] is None:
+        return None
+    return {"batch_external_id": stored.json_value("batch", record[1]), "done": not n_unfinished}
 
 
 def _item(key: str, raw: bytes) -> Item:

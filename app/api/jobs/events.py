@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Protocol
 
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
@@ -53,7 +54,7 @@ class JobEventFeed:
 
     def __init__(self, services: Services, job: JobRecord, *, after: str | None) -> None:
         self.services = services
-        self.job_id = job.id
+        self.job_id = self.subject_id = job.id
         self.after = after if after and self._has_event(after) else None
         self.finished = bool(self.after) and job.status.done and not self._events()
         self._all = bool(self.after)
@@ -117,6 +118,16 @@ class JobEventFeed:
         return self.services.job_service.view(job) if job else None
 
 
+class Feed(Protocol):
+    """The events of something, which changes of the channel of `subject_id` tell of. `read` is blocking."""
+
+    services: Services
+    subject_id: str
+    finished: bool
+
+    def read(self) -> list[bytes]: ...
+
+
 class EventStream(StreamingResponse):
     """The response that sends a feed. Its listener is removed when the response ends, however it ends.
 
@@ -125,7 +136,7 @@ class EventStream(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(self, feed: JobEventFeed, caller: Caller, *, reauthenticate: Callable[[], None]) -> None:
+    def __init__(self, feed: Feed, caller: Caller, *, reauthenticate: Callable[[], None]) -> None:
         super().__init__((), headers=_HEADERS)
         self.feed = feed
         self.caller = caller
@@ -135,7 +146,7 @@ class EventStream(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             async with (
-                self.notifications.listen(self.feed.job_id, self.caller) as listener,
+                self.notifications.listen(self.feed.subject_id, self.caller) as listener,
                 aclosing(self._frames(listener)) as frames,
             ):
                 self.body_iterator = frames

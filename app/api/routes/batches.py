@@ -1,21 +1,30 @@
 """`/batches`: send several tracks in one request, and follow their jobs together."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from app.api.auth.authentication import ReadJobs, WriteScores
-from app.api.batches.views import batch_headers, batch_view, owned_batch
+from app.api.auth.authentication import ReadJobs, WriteScores, reauthenticate
+from app.api.batches.cancel import cancel_unfinished, delete_audio
+from app.api.batches.events import BatchEventFeed
+from app.api.batches.listing import listed_batches
+from app.api.batches.views import batch_headers, batch_view, owned_batch, summary_view
 from app.api.dependencies import ServicesDep
+from app.api.jobs.events import EventStream
 from app.api.openapi.components import batch_operation, headers, problems
 from app.api.routes.score import FORM_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
-from app.api.schemas.batch import Batch, BatchQuery
+from app.api.schemas.batch import Batch, BatchEvent, BatchFilters, BatchList, BatchListQuery, BatchQuery
 from app.api.schemas.fields import known_form
 from app.api.submissions.batch import submit_batch
 from app.api.submissions.headers import SubmissionHeadersDep
 from app.api.submissions.submission import Submission
 
 BatchId = Annotated[str, known_form("batch"), Path(alias="id", description="The `id` that `POST /batches` gave.")]
+
+#: Problems for which any batch, or any list of them, may not be read.
+READ_PROBLEMS = ("unauthorized", "forbidden_scope", "cross_site_request", "validation_error", "redis_unavailable")
 
 router = APIRouter(tags=["scoring"])
 
@@ -44,19 +53,32 @@ async def create_batch(
 
 
 @router.get(
+    "/batches",
+    response_description="A page of batches, newest first.",
+    responses={200: {"headers": headers("Cache-Control")}, **problems(*READ_PROBLEMS, "bad_cursor")},
+)
+def list_batches(
+    query: Annotated[BatchListQuery, Query()], response: Response, services: ServicesDep, caller: ReadJobs
+) -> BatchList:
+    """List batches, newest first, each with its counts and without its items.
+
+    Follow `next_cursor` with the same filters until it is null. Batches that are made meanwhile do not move the pages.
+    """
+    response.headers["Cache-Control"] = "no-store"
+    filters = BatchFilters(**query.model_dump(include=set(BatchFilters.model_fields)))
+    ids, cursor = listed_batches(services.batches, caller.tenant, filters).page(query.limit, query.cursor)
+    batches = services.batches.get_many(caller.tenant, ids)
+    statuses, root_path = services.batches.statuses(batches), services.settings.root_path
+    items = [summary_view(*pair, root_path=root_path) for pair in zip(batches, statuses, strict=True)]
+    return BatchList(items=items, next_cursor=cursor)
+
+
+@router.get(
     "/batches/{id}",
     response_description="The batch as it stands.",
     responses={
         200: {"headers": headers("Retry-After", "Cache-Control")},
-        **problems(
-            "bad_cursor",
-            "unauthorized",
-            "forbidden_scope",
-            "cross_site_request",
-            "not_found",
-            "validation_error",
-            "redis_unavailable",
-        ),
+        **problems(*READ_PROBLEMS, "bad_cursor", "not_found"),
     },
 )
 def get_batch(
@@ -73,3 +95,64 @@ def get_batch(
     batch = batch_view(services, owned_batch(services, caller, batch_id), query)
     response.headers.update(batch_headers(batch))
     return batch
+
+
+@router.post(
+    "/batches/{id}/cancel",
+    response_description="The batch, which has no unfinished job any more.",
+    responses={
+        200: {"headers": headers("Cache-Control")},
+        202: {
+            "model": Batch,
+            "description": "The batch. Jobs of it run, and will stop before their next segment of 30 s.",
+            "headers": headers("Retry-After", "Cache-Control"),
+        },
+        **problems(*READ_PROBLEMS, "not_found", "not_replicated"),
+    },
+)
+def cancel_batch(
+    batch_id: BatchId, response: Response, services: ServicesDep, caller: WriteScores, after: BackgroundTasks
+) -> Batch:
+    """Stop what is left of a batch: jobs that wait at once, those that run before their next segment.
+
+    Finished jobs stay as they are, so this may be repeated, and of a batch that is done it changes nothing.
+    """
+    batch = owned_batch(services, caller, batch_id)
+    after.add_task(delete_audio, services, cancel_unfinished(services, batch))
+    shown = summary_view(batch, services.batches.status(batch), root_path=services.settings.root_path)
+    response.status_code = 200 if shown.done else 202
+    response.headers.update(batch_headers(shown))
+    return shown
+
+
+@router.get(
+    "/batches/{id}/events",
+    status_code=200,
+    response_class=EventStream,
+    response_description="Server-sent events: `batch.snapshot`, `batch.progress`, then `batch.completed`.",
+    responses={
+        200: {"model": BatchEvent, "headers": headers("Cache-Control", "X-Accel-Buffering")},
+        204: {"description": "The batch is done, and that was heard.", "headers": headers()},
+        **problems(*READ_PROBLEMS, "not_found", "too_many_listeners"),
+    },
+)
+async def stream_batch_events(
+    request: Request,
+    batch_id: BatchId,
+    services: ServicesDep,
+    caller: ReadJobs,
+    last_event_id: Annotated[
+        str | None, Header(alias="Last-Event-ID", description="The last event that was heard.")
+    ] = None,
+) -> Response:
+    """Follow a batch as server-sent events, each with the batch as it stands, without its items.
+
+    `batch.snapshot` comes first, then `batch.progress` when a job changes its state, at most four times a second, then
+    `batch.completed` once every item is final, and the stream ends. A stream ends when its API key is revoked.
+    """
+    feed = await run_in_threadpool(
+        lambda: BatchEventFeed(services, owned_batch(services, caller, batch_id), after=last_event_id)
+    )
+    if feed.finished:
+        return Response(status_code=204)
+    return EventStream(feed, caller, reauthenticate=partial(reauthenticate, request))

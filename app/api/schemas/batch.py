@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 
-from app.api.schemas.fields import LIVEMODE, Omissible, SecondsFromNow, Timestamp
-from app.api.schemas.job import Job
+from app.api.schemas.fields import LIVEMODE, ExternalId, Omissible, SecondsFromNow, Timestamp
+from app.api.schemas.job import InputTime, Job
 from app.api.schemas.problem import Problem
 
 
@@ -68,3 +68,35 @@ class BatchQuery(BaseModel):
 
     limit: int = Field(20, description="Most items in an answer; taken as 1 to 100.")
     cursor: str | None = Field(None, description="The `next_cursor` of the page before.")
+
+
+class BatchFilters(BaseModel):
+    """Which batches are meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    batch_external_id: ExternalId | None = Field(None, description="Only batches with this name of the client's.")
+    done: bool | None = Field(None, description="Only batches that have no unfinished job, or only those that have.")
+    created_after: InputTime | None = Field(None, description="Only batches made later than this. RFC 3339.")
+    created_before: InputTime | None = Field(None, description="Only batches made earlier than this. RFC 3339.")
+
+
+class BatchListQuery(BatchFilters):
+    """Which batches are meant, and which page of them."""
+
+    limit: int = Field(20, description="Most batches in an answer; taken as 1 to 100.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the page before, for the same filters.")
+
+
+class BatchList(BaseModel):
+    """A page of batches, newest first, without their items."""
+
+    items: list[Batch]
+    next_cursor: str | None = Field(
+        description="Opaque; send it back as `cursor` with the same filters. Null on the last page. "
+        "A page may be short, even empty, before the last: a request looks at a bounded number of batches."
+    )
+
+
+class BatchEvent(RootModel[Batch]):
+    """What is in the `data` of an event, as JSON: the batch as it stands, without its items."""

@@ -15,7 +15,7 @@ A job with a `source` is queued, too, and waits for its track to be fetched: RQ 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -297,6 +297,12 @@ class JobStateMachine:
         """End a queued job and take it out of the queue; ask a running one to stop. Leave a finished one as it is."""
         self._run("cancel", job)
 
+    def cancel_all(self, jobs: Iterable[Job]) -> None:
+        """The same for several jobs, confirmed once."""
+        with self.replicas.confirmed() as client:
+            for job in jobs:
+                self._call("cancel", job, client)
+
     def purge(self, job: Job) -> None:
         """Delete a job in any state: a run in progress finds that it has lost it. Only a tombstone stays.
 
@@ -332,19 +338,23 @@ class JobStateMachine:
 
     def _run(self, step: str, job: Job, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
         with self.replicas.confirmed() if step in CONFIRMED_STEPS else nullcontext(self.redis) as client:
-            return self.scripts[step](
-                [*job_keys(self.keys, job), *self.queue.keys(job.id), *more_keys],
-                client=client,
-                id=job.id,
-                tenant=job.tenant,
-                ttl_s=self.result_ttl_s,
-                updates_channel=self.keys.updates_channel(job.id),
-                model_queue_prefix=self.queue.model_queue_key(""),
-                webhooks=self.keys.webhooks,
-                usage_prefix=self.keys.usage_tenants(""),
-                fetch_prefix=self.keys.fetch_prefix,
-                **arguments,
-            )
+            return self._call(step, job, client, more_keys=more_keys, **arguments)
+
+    def _call(self, step: str, job: Job, client: Redis, *, more_keys: Sequence[str] = (), **arguments: Any) -> Any:
+        return self.scripts[step](
+            [*job_keys(self.keys, job), *self.queue.keys(job.id), *more_keys],
+            client=client,
+            id=job.id,
+            tenant=job.tenant,
+            ttl_s=self.result_ttl_s,
+            updates_channel=self.keys.updates_channel(job.id),
+            batch_channel=self.keys.updates_channel(job.batch_id) if job.batch_id else None,
+            model_queue_prefix=self.queue.model_queue_key(""),
+            webhooks=self.keys.webhooks,
+            usage_prefix=self.keys.usage_tenants(""),
+            fetch_prefix=self.keys.fetch_prefix,
+            **arguments,
+        )
 
 
 def job_keys(keys: RedisKeys, job: Job) -> list[str]:

@@ -150,8 +150,12 @@ class RedisKeys:
         return self._key("scored", tenant, sha256, model_version)
 
     def updates_channel(self, job_id: str) -> str:
-        """The channel on which every change of a job is published; `*` is the pattern of all of them."""
+        """The channel on which every change of a job or a batch is published; `*` is the pattern of all of them."""
         return self._key("moved", job_id)
+
+    def batches(self, tenant: str) -> str:
+        """A tenant's batches by their time of creation."""
+        return self._key("batches", "of", tenant)
 
     def batch(self, tenant: str, batch_id: str) -> str:
         """A batch's record. The tenant is part of the name, so that another tenant's batch is not found."""

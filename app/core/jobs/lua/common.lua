@@ -19,7 +19,7 @@
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
 -- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua);
--- usage_prefix, what stands before a day in the names of what was used on it; fetch_prefix (fetch.lua).
+-- usage_prefix, what stands before a day in the names of what was used on it; fetch_prefix (fetch.lua); batch_channel ?.
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -111,6 +111,17 @@ local function keep_embedding()
   if args.embedding then redis.call('SET', args.embedding_key, args.embedding, 'EX', args.ttl_s) end
 end
 
+-- Wake whoever follows the batch of the job.
+local function wake_batch()
+  if args.batch_channel then redis.call('PUBLISH', args.batch_channel, 'job.progress') end
+end
+
+-- Note the job's new state in its batch.
+local function move_in_batch(state, expires_at)
+  change_state(batch_states, args.id, state, expires_at)
+  wake_batch()
+end
+
 local function leave_batch()
   if redis.call('SREM', batch_unfinished, args.id) == 1 then
     keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
@@ -154,7 +165,7 @@ local function finish(state)
   redis.call('HSET', record, 'status', '"' .. state .. '"', 'finished_at', format_time(now()))
   remove_from_indexes()
   leave_model_queue()
-  change_state(batch_states, args.id, state, now() + args.ttl_s)
+  move_in_batch(state, now() + args.ttl_s)
   announce_end(state)
   leave_batch()
   expire()

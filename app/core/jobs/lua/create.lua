@@ -58,6 +58,7 @@ if args.joins_batch then
   note_state(batch_states, args.id, cjson.decode(fields.status), is_open and index or now() + args.ttl_s)
   if is_open then redis.call('SADD', batch_unfinished, args.id) end
   keep_batch(batch, batch_items, batch_unfinished, batch_states, args.ttl_s)
+  wake_batch()
 end
 if not is_open then
   announce_end(cjson.decode(fields.status))

@@ -41,6 +41,7 @@ remove_from_queue()
 leave_model_queue()
 if redis.call('ZREM', batch_states, args.id) == 1 then redis.call('HINCRBY', batch, 'deleted', 1) end
 leave_batch()
+wake_batch()
 redis.call('ZREM', by_created, args.id)
 for _, list in ipairs(args.metadata_indexes) do redis.pcall('ZREM', list, args.id) end
 forget_scores()

@@ -14,6 +14,6 @@ if args.machine_fault then
 else
   wait(front_tag(audio_s), audio_s)
 end
-change_state(batch_states, args.id, 'queued')
+move_in_batch('queued')
 redis.call('HDEL', running, args.id)
 return 1

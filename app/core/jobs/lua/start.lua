@@ -18,7 +18,7 @@ local function wait_for_model(version)
   redis.pcall('RPUSH', args.model_queue_prefix .. version, args.id)
   redis.call('HSET', record, 'status', '"queued"', 'status_reason', '"waiting_for_model"', lease(MODEL_QUEUE_LEASE_S))
   redis.call('HDEL', running, args.id)
-  change_state(batch_states, args.id, 'queued')
+  move_in_batch('queued')
 end
 
 local status = field('status')
@@ -47,7 +47,7 @@ leave_queue()
 redis.call('HSET', record, 'status', '"running"', 'started_at', started_at, lease(args.lease_s))
 set_fields(record, args.fields)
 redis.call('HINCRBY', record, 'attempt', 1)
-change_state(batch_states, args.id, 'running')
+move_in_batch('running')
 local run = '{"started_at": ' .. started_at .. ', "audio_s": ' .. field('estimated_s', '0') .. '}'
 redis.call('HSET', running, args.id, run)
 return started()

@@ -201,7 +201,7 @@ def test_reading_a_finished_batch_of_an_older_version_does_not_keep_it_longer(
 def test_an_expired_batch_is_not_brought_back_by_counting(redis: Redis, batches: BatchStore, batch: Batch) -> None:
     redis.delete(key_of(batch))
     assert batches.status(batch).counts["total"] == 0
-    assert redis.keys("apex:*") == []
+    assert redis.keys("apex:batch:*") == []
 
 
 def commands(redis: Redis) -> int:
