@@ -44,7 +44,7 @@ def hasty(s3: Mapping[str, str], proxy: FaultyProxy, url: str, monkeypatch: pyte
 @pytest.fixture
 def storage(s3: Mapping[str, str], proxy: FaultyProxy, url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStorage:
     environment = {**s3, "AWS_ENDPOINT_URL": proxy.url}
-    return object_storage(monkeypatch, environment, url, timeout_s=3)
+    return object_storage(monkeypatch, environment, url, timeout_s=6)  # ten megabytes take a busy machine seconds
 
 
 def upload(storage: ObjectStorage, content: bytes = CONTENT) -> str:
