@@ -55,8 +55,8 @@ class NotOurStorage(OSError):
 class Deployment:
     """Tells whether a storage is that of the deployment which Redis is of. Every method is blocking.
 
-    With `wary` a Redis that has jobs, but knows no storage because an older version made them, marks none without their
-    audio.
+    wary : a Redis that an older version has filled has jobs and knows no storage. Then only a storage that has audio of
+        those jobs is marked.
     """
 
     def __init__(self, redis: Redis, keys: RedisKeys, storage: Storage, *, wary: bool = False) -> None:
@@ -65,6 +65,7 @@ class Deployment:
         self._storage = storage
         self._compare = LuaScript(redis, "core/lua/deployment.lua")
         self._wary = wary
+        self._candidate = f"dep_{uuid.uuid4().hex}"
         self._known: str | None = None
         self._checked_at = float("-inf")
 
@@ -119,7 +120,7 @@ class Deployment:
 
         Else a new one: by Redis's own, the storage of before would be taken for right as well.
         """
-        marker = self._storage.marker() or self._storage.create_marker(_new_id())
+        marker = self._storage.marker() or self._storage.create_marker(self._candidate)
         self._redis.hset(self._keys.deployment, mapping={"id": marker, "marked": "1"})
         return marker
 
@@ -138,7 +139,8 @@ class Deployment:
         return now
 
     def _run(self, marker: str | None) -> tuple[str, str]:
-        answer: Any = self._compare([self._keys.deployment], marker=marker, known=self._known, candidate=_new_id())
+        keys = [self._keys.deployment]
+        answer: Any = self._compare(keys, marker=marker, known=self._known, candidate=self._candidate)
         return text(answer[0]), text(answer[1])
 
     def _look_for_audio(self) -> None:
@@ -147,7 +149,3 @@ class Deployment:
         jobs = [job for job in JobStore(self._redis, self._keys).get_many(map(text, ids)) if job]
         if jobs and not any(self._storage.has(job.storage_key) for job in jobs):
             raise NotOurStorage("empty")
-
-
-def _new_id() -> str:
-    return f"dep_{uuid.uuid4().hex}"

@@ -3,6 +3,8 @@
 import errno
 import os
 import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import cast
 
@@ -49,24 +51,35 @@ def test_the_first_start_marks_the_storage(redis: Redis, tmp_path: Path) -> None
     of(redis, folder(tmp_path)).require()
 
 
-def test_several_first_starts_at_once_come_to_one_id(redis: Redis, tmp_path: Path) -> None:
-    begin, failed = threading.Barrier(N_STARTS), list[BaseException]()
+def start_at_once(redis: Redis, storages: Sequence[FolderStorage]) -> list[FolderStorage]:
+    """Start a deployment on each storage at the same time; those that were refused."""
+    begin, refused = threading.Barrier(len(storages)), list[FolderStorage]()
 
-    def start() -> None:
-        deployment = of(redis, folder(tmp_path))
+    def start(storage: FolderStorage) -> None:
         begin.wait()
         try:
-            deployment.check()
-        except BaseException as error:
-            failed.append(error)
+            of(redis, storage).check()
+        except NotOurStorage:
+            refused.append(storage)
 
-    threads = [threading.Thread(target=start) for _ in range(N_STARTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    with ThreadPoolExecutor(len(storages)) as pool:
+        for started in [pool.submit(start, storage) for storage in storages]:
+            started.result()
+    return refused
+
+
+def test_several_first_starts_at_once_come_to_one_id(redis: Redis, tmp_path: Path) -> None:
+    assert start_at_once(redis, [folder(tmp_path) for _ in range(N_STARTS)]) == []
     assert known_to(redis)[b"id"].decode() == folder(tmp_path).marker()
+
+
+def test_of_first_starts_at_once_with_several_folders_one_wins(redis: Redis, tmp_path: Path) -> None:
+    for attempt in range(10):
+        redis.delete(KEYS.deployment)
+        storages = [folder(tmp_path / f"{attempt} {number}") for number in range(N_STARTS)]
+        refused = start_at_once(redis, storages)
+        (accepted,) = [storage for storage in storages if storage not in refused]
+        assert known_to(redis) == {b"id": str(accepted.marker()).encode(), b"marked": b"1"}
 
 
 def test_a_start_that_broke_off_between_redis_and_storage_is_made_good(
