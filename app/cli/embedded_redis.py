@@ -20,7 +20,8 @@ from typing import IO, Self
 from redis.exceptions import RedisError
 
 from app.core.redis.client import connect, text
-from app.core.redis.server import MIN_VERSION, NEEDED, version_of
+from app.core.redis.failure import NEEDED
+from app.core.redis.server import MIN_VERSION, version_of
 from model.parent_death import tied_to_this_process
 from model.temporary import temporary_directory
 

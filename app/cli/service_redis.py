@@ -11,6 +11,7 @@ from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_ur
 from app.core.redis.client import connect
 from app.core.redis.failure import explained
 from app.core.redis.replicas import NotReplicated
+from app.core.redis.server import check
 from app.core.settings import ServiceSettings
 from model.domain import ApexError
 
@@ -23,9 +24,13 @@ class NoRedis(ApexError):
 
 @contextmanager
 def service_redis(settings: ServiceSettings) -> Iterator[Redis]:
-    """The Redis that was named, else the private one in the data folder."""
+    """The Redis that was named, else the private one in the data folder.
+
+    Raises `NoRedis`, and `UnusableRedis` for a server that the service itself would refuse.
+    """
     try:
         with _named_or_private(settings) as url, connect(url, max_retries=1, timeout_s=TIMEOUT_S) as redis:
+            check(redis.info("server"))
             yield redis
     except NotReplicated:
         raise

@@ -1,4 +1,9 @@
 -- Precedes every script.
+
+-- A server may have come up, or another may have become master, after its version was looked at. Valkey tells the version
+-- of Redis that it is compatible with; servers before 7.0 tell none.
+if (redis.REDIS_VERSION_NUM or 0) < MIN_VERSION_NUM then return redis.error_reply('OUTDATED server') end
+
 -- ARGV: one JSON object, the script's named arguments. A file lists its own; one that is marked `?` may be absent.
 local args = cjson.decode(ARGV[1])
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from redis import Redis
 
+from app.core.redis import server
+
 PRELUDE = "core/lua/prelude.lua"
 
 
@@ -19,7 +21,9 @@ class LuaScript:
     """
 
     def __init__(self, redis: Redis, *paths: str) -> None:
-        self._script = redis.register_script("".join(map(source, (PRELUDE, *paths))))
+        major, minor = server.MIN_VERSION
+        oldest = f"local MIN_VERSION_NUM = {major << 16 | minor << 8}\n"
+        self._script = redis.register_script(oldest + "".join(map(source, (PRELUDE, *paths))))
 
     def __call__(self, keys: Sequence[str], *, client: Redis | None = None, **arguments: Any) -> Any:
         given = {name: value for name, value in arguments.items() if value is not None}

@@ -10,6 +10,7 @@ from redis.exceptions import (
     ConnectionError,
     InvalidResponse,
     NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     RedisError,
     ResponseError,
@@ -20,13 +21,15 @@ from app.core.redis.connections import NoMaster
 
 SILENT = "Redis does not answer."
 CLOSED = "Redis closes the connection; where that lasts, it may be that it asks for TLS."
-#: What Redis says of itself while it takes no writes, by the first word of its refusal.
-REFUSALS = {
+NEEDED = "Redis 7.2 or later, or Valkey, is needed"
+#: What is said of Redis while it takes no writes, by the first word of its refusal. Our scripts say the last one.
+WRITE_REFUSALS = {
     "OOM": "Redis takes no writes: its memory is full.",
     "READONLY": "Redis takes no writes: it is a read-only replica.",
     "MASTERDOWN": "Redis takes no writes: it is a replica that has lost its master.",
     "NOREPLICAS": "Redis takes no writes: too few of its replicas answer it (min-replicas-to-write).",
     "MISCONF": "Redis takes no writes: it cannot write to its disk.",
+    "OUTDATED": f"The server is too old: {NEEDED}.",
 }
 NO_WRITES = "Redis takes no writes."
 CLUSTER = (
@@ -66,13 +69,13 @@ def refusal(error: BaseException) -> str:
     if sentence := no_database(error):
         return sentence
     code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
-    return REFUSALS.get("OOM" if isinstance(error, OutOfMemoryError) else code, NO_WRITES)
+    return WRITE_REFUSALS.get("OOM" if isinstance(error, OutOfMemoryError) else code, NO_WRITES)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error that came first, and what it led to."""
     before = error.__cause__ or error.__context__
-    if before is not None:
+    if before is not None and not isinstance(before, NoScriptError):  # after which the script is sent
         yield from _causes(before)
     yield error
 

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.client import connect
-from app.core.redis.failure import CLUSTER, explained, no_database
+from app.core.redis.failure import CLUSTER, NEEDED, explained, no_database
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 MIN_VERSION = (7, 2)
 TIMEOUT_S = 2.0
 
-NEEDED = "Redis 7.2 or later, or Valkey, is needed"
 SENTINEL = "This is a Sentinel and no Redis: write redis+sentinel://HOST:PORT/NAME, with the name of its master."
 
 Info = Mapping[str, Any]
@@ -46,14 +45,18 @@ def fault_of(info: Info) -> str | None:
     return None
 
 
+def check(info: Info) -> None:
+    """Raise `UnusableRedis` for a server that says this of itself and cannot be used."""
+    if fault := fault_of(info):
+        raise UnusableRedis(f"APEX_REDIS_URL: {fault}")
+
+
 def check_at_start(url: str) -> None:
     """Raise `UnusableRedis` for a server that cannot be used. One that does not answer is waited for, and logged."""
     with connect(url, max_retries=0, timeout_s=TIMEOUT_S) as redis:
         try:
-            fault = fault_of(redis.info("server"))
+            check(redis.info("server"))
         except RedisError as error:
-            fault = no_database(error)
-            if not fault:
-                log.warning("Redis cannot be used yet, and is waited for: %s", explained(error))
-    if fault:
-        raise UnusableRedis(f"APEX_REDIS_URL: {fault}")
+            if fault := no_database(error):
+                raise UnusableRedis(f"APEX_REDIS_URL: {fault}") from error
+            log.warning("Redis cannot be used yet, and is waited for: %s", explained(error))

@@ -1,11 +1,20 @@
 """Which servers can be used."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
 
+from app.cli.service_redis import service_redis
+from app.core.redis import server as module
+from app.core.redis.failure import explained
 from app.core.redis.server import UnusableRedis, check_at_start, fault_of
+from app.core.settings import ServiceSettings
+from tests.app.records import queued
+from tests.conftest import state_machine
 from tests.redis_servers import cluster, server
 
 
@@ -34,3 +43,21 @@ def test_a_database_that_the_server_does_not_have_is_refused(tmp_path: Path) -> 
 def test_a_cluster_is_named_where_its_url_has_the_number_of_a_database(tmp_path: Path) -> None:
     with cluster(tmp_path) as started, pytest.raises(UnusableRedis, match="This is a Redis Cluster"):
         check_at_start(f"{started.url}/1")
+
+
+def test_a_command_makes_no_key_in_a_cluster(tmp_path: Path) -> None:
+    with (
+        cluster(tmp_path) as started,
+        pytest.raises(UnusableRedis, match="This is a Redis Cluster"),
+        ExitStack() as stack,
+    ):
+        stack.enter_context(service_redis(ServiceSettings(redis_url=started.url)))
+
+
+def test_no_step_is_taken_by_a_server_that_is_too_old(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have come up, or become master, after the start."""
+    monkeypatch.setattr(module, "MIN_VERSION", (99, 0))
+    with pytest.raises(ResponseError) as refused:
+        queued(state_machine(redis))
+    assert explained(refused.value) == "The server is too old: Redis 7.2 or later, or Valkey, is needed."
+    assert redis.keys() == []
