@@ -131,6 +131,8 @@ class Services:
                 admission,
                 settings.max_duration_s,
                 webhook_targets,
+                settings.audio_url_rules,
+                settings.max_queued_urls,
                 model=TtlCache(worker_info.model),
                 queue_load=queue_load,
                 indexed_metadata=settings.indexed_metadata,

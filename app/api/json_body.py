@@ -25,16 +25,20 @@ def json_body(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
     """A dependency: the body as `model`. Declare it after the caller, so that no body is read without a valid key."""
 
     async def read(request: Request) -> Model:
-        check_body_headers(request, MAX_JSON_BYTES)
-        chunks = body_chunks(request, idle_timeout_s=TIMEOUT_S, max_bytes=MAX_JSON_BYTES)
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                body = b"".join([chunk async for chunk in chunks])
-        except TimeoutError:
-            raise Problem("upload_timeout", f"The body took longer than {TIMEOUT_S:g} s.") from None
-        return parse(model, body)
+        return parse(model, await read_body(request, max_bytes=MAX_JSON_BYTES))
 
     return read
+
+
+async def read_body(request: Request, *, max_bytes: int, timeout_s: float = TIMEOUT_S) -> bytes:
+    """The whole of a small body. Raises `payload_too_large`, `upload_timeout`, and `ClientDisconnect`."""
+    check_body_headers(request, max_bytes)
+    chunks = body_chunks(request, idle_timeout_s=TIMEOUT_S, max_bytes=max_bytes)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return b"".join([chunk async for chunk in chunks])
+    except TimeoutError:
+        raise Problem("upload_timeout", f"The body took longer than {timeout_s:g} s.") from None
 
 
 def parse(model: type[Model], body: bytes) -> Model:

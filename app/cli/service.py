@@ -42,4 +42,4 @@ def service(
 
 def egress_processes(settings: ServiceSettings, *, command: Sequence[str] = EGRESS_COMMAND) -> list[Child]:
     """The process that calls out, where its settings allow it to call anybody."""
-    return [Child(name="webhooks", command=command)] if settings.webhook_hosts else []
+    return [Child(name="webhooks", command=command)] if settings.calls_out else []

@@ -279,6 +279,36 @@ _KINDS = (
         retryable=True,
     ),
     ProblemKind(
+        "url_forbidden",
+        422,
+        "The URL may not be fetched",
+        "This service fetches no tracks, or none from this URL: only `https` URLs are fetched, of hosts, ports and "
+        "addresses that the operator allows.",
+        "Use an `https` URL on a host that the operator has allowed with `APEX_AUDIO_URL_HOSTS`, or send the file.",
+    ),
+    ProblemKind(
+        "url_status",
+        422,
+        "The URL answers with another status than 200",
+        "The host of the URL answered, and not with the track. Redirects are not followed.",
+        "Look at `status_received`: a link that has expired must be made anew, and a redirect resolved by you.",
+    ),
+    ProblemKind(
+        "url_too_large",
+        422,
+        "The URL has more bytes than a track may have",
+        "The track at the URL is larger than the largest upload that is taken.",
+        "Encode the track with fewer bits, for instance as FLAC or MP3.",
+    ),
+    ProblemKind(
+        "url_unreachable",
+        504,
+        "The track could not be fetched",
+        "Every try to fetch the track failed: its host was not found, did not answer, was too slow, or broke off.",
+        "Look whether the URL can be fetched, and send it again.",
+        retryable=True,
+    ),
+    ProblemKind(
         "audio_lost",
         500,
         "The audio is gone",

@@ -106,6 +106,32 @@ class ServiceSettings(BaseSettings):
     max_duration_s: float = Field(900.0, gt=0)
     """Longer tracks are refused, counted in decoded samples."""
 
+    max_queued_audio_s: float = Field(DAY_S, gt=0)
+    """No more tracks are taken while more seconds of audio than this wait, by estimate."""
+
+    tenant_queue_share: float = Field(0.5, gt=0, le=1)
+    """Share of these seconds that one tenant's tracks may take while nobody else waits, on a service with API keys.
+    While others wait it is less, so that there is always room for one more; 1 is no limit."""
+
+    max_upload_bytes: int = Field(100 * MIB, ge=1024)
+    """Largest audio file accepted."""
+
+    upload_idle_timeout_s: float = Field(10.0, gt=0)
+    """An upload that sends nothing for this long is dropped."""
+
+    upload_timeout_s: float = Field(600.0, gt=0)
+    """An upload that takes longer than this is dropped."""
+
+    audio_url_hosts: Annotated[tuple[HostPattern, ...], NoDecode] = ()
+    """Hosts from which tracks may be fetched whose URL a client sends, such as `cdn.example.com,*.example.net`; `*` is
+    every host of the Internet. None unless some are named; see [Audio by URL](docs/operations.md#audio-by-url)."""
+
+    max_fetches: int = Field(8, ge=1, le=256)
+    """Tracks that are fetched at a time, by all processes that do."""
+
+    max_queued_urls: int = Field(50_000, ge=1)
+    """No more tracks are taken by their URL while as many wait to be fetched."""
+
     max_attempts: int = Field(3, ge=1, le=10)
     """Runs of one job before it fails as `worker_lost`."""
 
@@ -153,7 +179,7 @@ class ServiceSettings(BaseSettings):
             parse_location(value)
         return value
 
-    @field_validator("webhook_hosts", "egress_ports", "egress_networks", mode="before")
+    @field_validator("webhook_hosts", "audio_url_hosts", "egress_ports", "egress_networks", mode="before")
     @classmethod
     def split_egress(cls, value: object) -> object:
         return _split(value)
@@ -163,9 +189,24 @@ class ServiceSettings(BaseSettings):
         return EgressRules(hosts, frozenset(self.egress_ports), self.egress_networks)
 
     @property
+    def calls_out(self) -> bool:
+        """Whether this service calls others at all."""
+        return bool(self.webhook_hosts or self.audio_url_hosts)
+
+    @property
     def webhook_rules(self) -> EgressRules:
         """Where webhooks may go."""
         return self.egress_rules(self.webhook_hosts)
+
+    @property
+    def backlog_limits(self) -> BacklogLimits:
+        """How much audio may wait, while the service has API keys."""
+        return BacklogLimits(self.max_queued_audio_s, self.tenant_queue_share)
+
+    @property
+    def audio_url_rules(self) -> EgressRules:
+        """From where tracks may be fetched."""
+        return self.egress_rules(self.audio_url_hosts)
 
     @property
     def redis_keys(self) -> RedisKeys:
@@ -257,22 +298,6 @@ class ApiSettings(ServiceSettings):
     key_bytes_per_day: int = Field(50 * GIB, ge=1)
     """Bytes that one API key may upload in a day, unless the key has its own limit."""
 
-    max_queued_audio_s: float = Field(DAY_S, gt=0)
-    """No more tracks are taken while more seconds of audio than this wait, by estimate."""
-
-    tenant_queue_share: float = Field(0.5, gt=0, le=1)
-    """Share of these seconds that one tenant's tracks may take while nobody else waits, on a service with API keys.
-    While others wait it is less, so that there is always room for one more; 1 is no limit."""
-
-    max_upload_bytes: int = Field(100 * MIB, ge=1024)
-    """Largest audio file accepted."""
-
-    upload_idle_timeout_s: float = Field(10.0, gt=0)
-    """An upload that sends nothing for this long is dropped."""
-
-    upload_timeout_s: float = Field(600.0, gt=0)
-    """An upload that takes longer than this is dropped."""
-
     indexed_metadata: Annotated[tuple[IndexedKey, ...], NoDecode] = Field((), max_length=8)
     """Keys of `metadata` by which jobs can be found, such as `album,label`: at most eight. A job is found by a key that
     was named here when the job was made."""
@@ -319,11 +344,6 @@ class ApiSettings(ServiceSettings):
     def key_limits(self) -> Limits:
         """What a key may use that has no limits of its own."""
         return Limits(self.key_requests_per_minute, self.key_jobs_in_flight, self.key_bytes_per_day)
-
-    @property
-    def backlog_limits(self) -> BacklogLimits:
-        """How much audio may wait, while the service has API keys."""
-        return BacklogLimits(self.max_queued_audio_s, self.tenant_queue_share)
 
 
 class WorkerSettings(ServiceSettings):

@@ -1,9 +1,14 @@
-"""`apex webhooks`: the only process that calls out. Delivers webhooks; several may run, on any machine."""
+"""`apex webhooks`: the only process that calls out. Delivers webhooks, and fetches tracks that came as a URL.
+
+Several may run, on any machine.
+"""
 
 import asyncio
 import os
 import secrets
 from collections.abc import Sequence
+
+from redis import Redis
 
 from app.api.batches.store import BatchStore
 from app.core.jobs.store import JobStore
@@ -19,32 +24,39 @@ from app.core.webhooks.secrets import WebhookSecrets
 from app.egress.client import guarded_client
 from app.egress.delivery import SCHEDULE_S, TIMEOUT_S, Sender
 from app.egress.dispatcher import Dispatcher
+from app.egress.fetcher import FETCH_TIMES, FetchTimes
+from app.egress.fetching import check_storage, fetch_tracks
 from app.egress.messages import Messages
 
 #: Tries of one Redis command: a short outage does not lose what came of an attempt.
 REDIS_MAX_RETRIES = 5
 
-NOTHING_ALLOWED = "APEX_WEBHOOK_HOSTS allows no host, so there is nothing to do: name hosts, or * for every public one"
+NOTHING_ALLOWED = (
+    "neither APEX_WEBHOOK_HOSTS nor APEX_AUDIO_URL_HOSTS allows a host, so there is nothing to do: name hosts, or * for"
+    " every public one"
+)
 
 
-def main(schedule_s: Sequence[float] = SCHEDULE_S) -> None:
+def main(schedule_s: Sequence[float] = SCHEDULE_S, fetch_times: FetchTimes = FETCH_TIMES) -> None:
     """Run with the settings of the environment until SIGTERM or Ctrl-C."""
     with ends_if_misconfigured():
         settings = load_settings(ServiceSettings)
         configure_logging(settings.log_level, settings.log_format)
-        if not settings.webhook_hosts:
+        if not settings.calls_out:
             raise Misconfigured(NOTHING_ALLOWED)
         check_at_start(settings.redis_url)
+        if settings.audio_url_hosts:
+            check_storage(settings)
     ignore_hangup()
-    asyncio.run(serve(settings, schedule_s))
+    asyncio.run(serve(settings, schedule_s, fetch_times))
 
 
-async def serve(settings: ServiceSettings, schedule_s: Sequence[float]) -> None:
-    """Send what is due until a signal comes; then end what was begun, for as long as a stop may take."""
+async def serve(settings: ServiceSettings, schedule_s: Sequence[float], fetch_times: FetchTimes) -> None:
+    """Do what there is to do until a signal comes; then end what was begun, for as long as a stop may take."""
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    running = asyncio.create_task(run(settings, schedule_s, stop))
+    running = asyncio.create_task(run(settings, schedule_s, fetch_times, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait([running], timeout=settings.drain_s)
@@ -53,21 +65,28 @@ async def serve(settings: ServiceSettings, schedule_s: Sequence[float]) -> None:
     running.cancel()
 
 
-async def run(settings: ServiceSettings, schedule_s: Sequence[float], stop: asyncio.Event) -> None:
+async def run(
+    settings: ServiceSettings, schedule_s: Sequence[float], fetch_times: FetchTimes, stop: asyncio.Event
+) -> None:
+    """Do what there is to do until `stop`."""
+    with connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES) as redis:
+        async with asyncio.TaskGroup() as tasks:
+            if settings.webhook_hosts:
+                tasks.create_task(deliver(settings, redis, schedule_s, stop))
+            if settings.audio_url_hosts:
+                tasks.create_task(fetch_tracks(settings, redis, stop, fetch_times))
+
+
+async def deliver(settings: ServiceSettings, redis: Redis, schedule_s: Sequence[float], stop: asyncio.Event) -> None:
     """Send what is due until `stop`."""
     keys, ttl_s = settings.redis_keys, settings.result_ttl_s
-    with connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES) as redis:
-        replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
-        outbox = Outbox(redis, keys, result_ttl_s=ttl_s, replicas=replicas)
-        messages = Messages(
-            JobStore(redis, keys), BatchStore(redis, keys, result_ttl_s=ttl_s), ttl_s, settings.root_path
-        )
-        async with guarded_client(
-            settings.webhook_rules, timeout_s=TIMEOUT_S, ca_file=settings.egress_ca_file
-        ) as client:
-            sender = Sender(client, outbox, messages, WebhookSecrets(redis, keys), schedule_s)
-            name = os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8)
-            await Dispatcher(outbox, sender, name=name).run(stop)
+    replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
+    outbox = Outbox(redis, keys, result_ttl_s=ttl_s, replicas=replicas)
+    messages = Messages(JobStore(redis, keys), BatchStore(redis, keys, result_ttl_s=ttl_s), ttl_s, settings.root_path)
+    async with guarded_client(settings.webhook_rules, timeout_s=TIMEOUT_S, ca_file=settings.egress_ca_file) as client:
+        sender = Sender(client, outbox, messages, WebhookSecrets(redis, keys), schedule_s)
+        name = os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8)
+        await Dispatcher(outbox, sender, name=name).run(stop)
 
 
 if __name__ == "__main__":

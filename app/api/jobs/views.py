@@ -80,6 +80,7 @@ def _progress(job: JobRecord) -> Json:
     # A job that waits to run again starts from nothing, whatever its last run had done.
     done = 0 if job.status is JobState.QUEUED else job.progress["segments_done"]
     total = job.progress["segments_total"]
-    stage = "queued" if job.status is JobState.QUEUED else job.progress["stage"]
+    waits_for = "fetching" if job.source else "queued"
+    stage = waits_for if job.status is JobState.QUEUED else job.progress["stage"]
     ratio = round(done / total, 3) if total else 0.0
     return {"stage": stage, "segments_done": done, "segments_total": total, "ratio": ratio}

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from app.api.openapi import examples
 from app.api.schemas.comparison import CompareRequest
-from app.api.schemas.options import BatchOptions, TrackOptions
+from app.api.schemas.options import BatchOptions, TrackOptions, UrlBatch, UrlItem, UrlTrack
 from app.api.schemas.webhook import WebhookTest
 from app.api.uploads.multipart import BATCH_FORM
 from app.core.json_types import Json
@@ -150,10 +150,24 @@ def batch_operation() -> Json:
     return {"requestBody": {"required": True, "content": content}}
 
 
+def url_operation() -> Json:
+    """The request of `POST /score/url`."""
+    return _json_operation("UrlTrack")
+
+
+def manifest_operation() -> Json:
+    """The request of `POST /batches/urls`. Only the JSON object is documented: see `upload_operation`."""
+    return _json_operation("UrlBatch")
+
+
+def _json_operation(schema: str) -> Json:
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 def compare_operation() -> Json:
     """The request of `POST /compare`, which is read after the caller is authenticated."""
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/CompareRequest"}}}
-    return {"requestBody": {"required": True, "content": content}}
+    return _json_operation("CompareRequest")
 
 
 def webhook_test_operation() -> Json:
@@ -183,6 +197,12 @@ def _batch_form() -> Json:
     }
 
 
+def _url_batch() -> Json:
+    schema = UrlBatch.model_json_schema()
+    schema["properties"]["items"]["items"] = {"$ref": "#/components/schemas/UrlItem"}
+    return schema
+
+
 def _fields(options: type[BaseModel]) -> dict[str, Json]:
     """Options as the fields of a form, each with an example that means absent: Swagger UI fills examples in."""
     return {name: _form_field(_option(name, options)) for name in options.model_fields}
@@ -208,4 +228,7 @@ REQUESTS: Mapping[str, Json] = {
     "BatchForm": _batch_form(),
     "CompareRequest": CompareRequest.model_json_schema(),
     "WebhookTest": WebhookTest.model_json_schema(),
+    "UrlTrack": UrlTrack.model_json_schema(),
+    "UrlItem": UrlItem.model_json_schema(),
+    "UrlBatch": _url_batch(),
 }

@@ -13,12 +13,14 @@ from app.api.batches.listing import listed_batches
 from app.api.batches.views import batch_headers, batch_view, owned_batch, summary_view
 from app.api.dependencies import ServicesDep
 from app.api.jobs.events import EventStream
-from app.api.openapi.components import batch_operation, headers, problems
-from app.api.routes.score import FORM_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
+from app.api.openapi.components import batch_operation, headers, manifest_operation, problems
+from app.api.routes.score import FORM_PROBLEMS, STORAGE_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchEvent, BatchFilters, BatchList, BatchListQuery, BatchQuery
 from app.api.schemas.fields import known_form
 from app.api.submissions.batch import submit_batch
+from app.api.submissions.from_url import media_type
 from app.api.submissions.headers import SubmissionHeadersDep
+from app.api.submissions.manifest import MANIFEST_TYPES, submit_manifest
 from app.api.submissions.submission import Submission
 
 BatchId = Annotated[str, known_form("batch"), Path(alias="id", description="The `id` that `POST /batches` gave.")]
@@ -37,19 +39,42 @@ router = APIRouter(tags=["scoring"])
     openapi_extra=batch_operation(),
     responses={
         207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS, "storage_unavailable", "storage_full"),
+        **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS, *STORAGE_PROBLEMS),
     },
 )
 async def create_batch(
     request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
 ) -> Response:
-    """Send several tracks at once, up to 20, each in a part named `files`.
+    """Send several tracks at once, up to 20, each in a part named `files`. A manifest of URLs is taken here, too.
 
     Each file has an outcome of its own: a job, or a problem such as 413 or 415. Nothing is accepted before the whole
     form has arrived, so a client that is cut off has made no job. For more tracks send each to `POST /score` with the
     `batch_id` that this gave.
     """
-    return await submit_batch(Submission(request, services, caller, headers))
+    submission = Submission(request, services, caller, headers)
+    return await (submit_manifest if media_type(request) in MANIFEST_TYPES else submit_batch)(submission)
+
+
+@router.post(
+    "/batches/urls",
+    status_code=207,
+    response_model=Batch,
+    response_description="What became of each of the first 100 URLs, in the order in which they were sent.",
+    openapi_extra=manifest_operation(),
+    responses={
+        207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
+        **problems(*SUBMISSION_PROBLEMS),
+    },
+)
+async def create_batch_from_urls(
+    request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
+) -> Response:
+    """Have many tracks scored that are at URLs, up to 10,000.
+
+    Each URL has an outcome of its own, and is fetched as that of `POST /score/url`. In place of one JSON object, JSON
+    Lines are taken (`application/jsonl`): an item a line, and the options of the batch in the query.
+    """
+    return await submit_manifest(Submission(request, services, caller, headers))
 
 
 @router.get(

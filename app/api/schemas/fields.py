@@ -88,13 +88,14 @@ def or_else(fallback: object) -> WrapValidator:
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=MAX_METADATA_KEY_CHARS)]
 MetadataValue = Annotated[str, StringConstraints(max_length=MAX_METADATA_VALUE_CHARS)]
 ExternalId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_EXTERNAL_ID_CHARS)]
-Metadata = Annotated[
-    Json[Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]],
-    Field(
-        description=f'A JSON object of at most {MAX_METADATA_KEYS} strings, such as `{{"album": "x"}}`; comes back '
-        "unchanged.",
-    ),
-]
+_METADATA = Field(
+    description=f'A JSON object of at most {MAX_METADATA_KEYS} strings, such as `{{"album": "x"}}`; comes back '
+    "unchanged."
+)
+#: As part of a JSON body.
+MetadataObject = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS), _METADATA]
+#: As the text of a form or query.
+Metadata = Annotated[Json[Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]], _METADATA]
 
 
 def timestamp(seconds: float | None) -> str | None:

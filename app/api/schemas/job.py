@@ -40,8 +40,8 @@ class Audio(BaseModel):
 class Progress(BaseModel):
     """How far the run is. Segments of 30 s are counted, not guessed."""
 
-    stage: Annotated[Literal["queued", "decoding", "embedding", "scoring"], or_else("embedding")] = Field(
-        description="What the run does now, or did last."
+    stage: Annotated[Literal["queued", "fetching", "decoding", "embedding", "scoring"], or_else("embedding")] = Field(
+        description="What the run does now, or did last; `fetching` until the track of a job with a URL is there."
     )
     segments_done: int
     segments_total: int | None = Field(description="Null until the track is decoded.")

@@ -1,6 +1,6 @@
-"""What a client may say about a track or a batch, beside the files."""
+"""What a client may say about a track or a batch, beside the files or instead of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -13,7 +13,8 @@ from pydantic import (
     field_validator,
 )
 
-from app.api.schemas.fields import ID_FORM, MAX_MODEL_VERSION_CHARS, ExternalId, Flag, Metadata
+from app.api.schemas.fields import ID_FORM, MAX_MODEL_VERSION_CHARS, ExternalId, Flag, Metadata, MetadataObject
+from app.core.jobs.models import MAX_BATCH_ITEMS
 from app.core.webhooks.models import BATCH_EVENT, JOB_EVENTS
 
 MAX_URL_CHARS = 2048
@@ -21,6 +22,17 @@ MAX_URL_CHARS = 2048
 WebhookUrl = Annotated[str, StringConstraints(min_length=1, max_length=MAX_URL_CHARS)]
 JobEvent = Literal["job.succeeded", "job.failed", "job.canceled"]
 BatchEvent = Literal[JobEvent, "batch.completed"]
+MAX_AUDIO_URL_CHARS = 4096
+
+AudioUrl = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_AUDIO_URL_CHARS),
+    Field(
+        description="From where the track is fetched: an `https` URL in ASCII on a host that the server's operator "
+        "allows. It may be signed: it is in no answer, event or log, and is forgotten once the track is there.",
+        examples=["https://cdn.example.com/tracks/9931.flac"],
+    ),
+]
 
 
 def _split(value: object) -> object:
@@ -125,3 +137,36 @@ class BatchOptions(WebhookOptions):
             webhook_url=url,
             webhook_events=events or None,
         )
+
+
+class UrlTrack(TrackOptions):
+    """A track to fetch, and what a client may say about it."""
+
+    url: AudioUrl = Field(repr=False)
+    metadata: MetadataObject = Field(default_factory=dict)
+
+
+class UrlItem(BaseModel):
+    """A track of a batch to fetch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: AudioUrl = Field(repr=False)
+    external_id: ExternalId | None = Field(
+        None, description="The client's own name for the track; comes back unchanged."
+    )
+    metadata: MetadataObject = Field(default_factory=dict)
+
+
+class UrlBatch(BatchOptions):
+    """Tracks to fetch, and what a client may say about their batch."""
+
+    metadata: MetadataObject = Field(default_factory=dict)
+    # Each is looked at on its own, so that a wrong one leaves the others as they are.
+    items: list[Any] = Field(
+        min_length=1,
+        max_length=MAX_BATCH_ITEMS,
+        description="The tracks, in the order of their `index` in the batch.",
+        exclude=True,
+        repr=False,
+    )

@@ -66,6 +66,12 @@ class AdmissionControl:
                 asyncio.create_task(self._charge_actual_bytes(caller, context.received_bytes - declared))
             )
 
+    def check_in_flight(self, caller: Caller, jobs: int) -> None:
+        """Raise `quota_exceeded` where the caller may not have so many more unfinished jobs. Blocking."""
+        status = self.quotas.consume(caller, jobs=jobs)
+        if status:
+            status.raise_if_exceeded()
+
     def limits_of(self, caller: Caller) -> BacklogLimits:
         """How much audio may wait when this caller sends more."""
         return self.limits if caller.key_id is not None else BacklogLimits(self.limits.max_audio_s)

@@ -1,10 +1,10 @@
-"""`POST /batches`: several tracks in one form, a job for each. No job is created before the whole form has arrived."""
+"""`POST /batches`: several tracks in one request, a job for each. No job is created before all of it has arrived."""
 
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
@@ -18,11 +18,11 @@ from app.api.errors import log_failure
 from app.api.jobs.long_poll import wait_until_done
 from app.api.schemas.batch import Batch as BatchView
 from app.api.schemas.batch import BatchQuery
-from app.api.schemas.options import TrackOptions
+from app.api.schemas.options import TrackOptions, UrlItem
 from app.api.submissions.headers import HashingRequest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
-from app.api.uploads.receiver import BatchUpload, Upload, UploadMetadata
+from app.api.uploads.receiver import BatchFile, BatchUpload, Upload, UploadMetadata
 from app.core.json_types import Json
 from app.core.logging import REQUEST_ID
 from app.core.problems import Problem
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 ROUTE = "POST /batches"
 
+#: Reads a body; the claim is None for a repeated request, of which nothing is made.
+Receive = Callable[[Claim | None], AbstractAsyncContextManager[BatchUpload]]
+
 
 async def submit_batch(submission: Submission) -> Response:
     """Create a batch, or return the response to an earlier request with the same idempotency key.
@@ -39,14 +42,17 @@ async def submit_batch(submission: Submission) -> Response:
     A problem with one file becomes that file's item; a problem with the form is raised.
     """
     metadata = submission.services.uploads.check_batch_headers(submission.request)
-    run = partial(_run, submission, metadata)
-    return await run_idempotent(
-        submission, Work(ROUTE, metadata, run, partial(_read_fingerprint, submission, metadata))
-    )
+    return await submit_received(submission, metadata, partial(_receive, submission, metadata))
 
 
-async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | None) -> StoredResponse:
-    async with submission.admitted(), _receive(submission, metadata) as upload:
+async def submit_received(submission: Submission, metadata: UploadMetadata, receive: Receive) -> Response:
+    """The same for tracks that `receive` reads from the body."""
+    run, read_fingerprint = partial(_run, submission, receive), partial(_read_fingerprint, receive)
+    return await run_idempotent(submission, Work(ROUTE, metadata, run, read_fingerprint))
+
+
+async def _run(submission: Submission, receive: Receive, claim: Claim | None) -> StoredResponse:
+    async with submission.admitted(), receive(claim) as upload:
         batch, outcomes = await run_to_completion(_create_batch, submission, upload, claim)
     if submission.headers.wait_s:
         with suppress(Exception):  # the jobs are durable, whether or not they can be waited for
@@ -55,13 +61,15 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
     return await run_to_completion(_respond, submission, batch, outcomes, filenames, claim)
 
 
-async def _read_fingerprint(submission: Submission, metadata: UploadMetadata) -> str:
-    async with _receive(submission, metadata) as upload:
+async def _read_fingerprint(receive: Receive) -> str:
+    async with receive(None) as upload:
         return _fingerprint(upload)
 
 
 @asynccontextmanager
-async def _receive(submission: Submission, metadata: UploadMetadata) -> AsyncIterator[BatchUpload]:
+async def _receive(
+    submission: Submission, metadata: UploadMetadata, _claim: Claim | None
+) -> AsyncIterator[BatchUpload]:
     body = HashingRequest(submission.request, submission.headers.content_sha256)
     async with submission.services.uploads.receive_batch(body.request, metadata.boundary or b"") as upload:
         body.check()
@@ -121,13 +129,18 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
     return existing or batches.create(batch)
 
 
-def _add_file(submission: Submission, batch: Batch, outcome: Upload | Problem, options: TrackOptions) -> Outcome:
-    """Create the job of one file, or add the problem that it has in place of one; returns which."""
+def _add_file(
+    submission: Submission, batch: Batch, outcome: Upload | UrlItem | Problem, options: TrackOptions
+) -> Outcome:
+    """Create the job of one track, or add the problem that it has in place of one; returns which."""
+    creator, caller, after_s = submission.services.job_creator, submission.caller, submission.headers.cancel_after_s
     if isinstance(outcome, Problem):
         return _reject(submission, batch, outcome)
     try:
-        upload, cancel_after_s = replace(outcome, options=options), submission.headers.cancel_after_s
-        return submission.services.job_creator.create(upload, submission.caller, cancel_after_s=cancel_after_s)[0]
+        if isinstance(outcome, UrlItem):
+            own = {"external_id": outcome.external_id, "metadata": outcome.metadata}
+            return creator.create_from_url(outcome.url, options.model_copy(update=own), caller, cancel_after_s=after_s)
+        return creator.create(replace(outcome, options=options), caller, cancel_after_s=after_s)[0]
     except Problem as problem:
         return _reject(submission, batch, problem)
 
@@ -176,6 +189,15 @@ def _view(
 
 
 def _fingerprint(upload: BatchUpload) -> str:
-    """Fingerprint of what a request asks for: the bytes of its files in their order, and its options."""
-    digests = [file.outcome.part.sha256 if isinstance(file.outcome, Upload) else "-" for file in upload.files]
+    """Fingerprint of what a request asks for: its tracks in their order, and its options."""
+    digests = map(_digest, upload.files)
     return fingerprint(hashlib.sha256("\n".join(digests).encode()).hexdigest(), upload.options)
+
+
+def _digest(file: BatchFile) -> str:
+    match file.outcome:
+        case Upload():
+            return file.outcome.part.sha256
+        case UrlItem():
+            return hashlib.sha256(file.outcome.model_dump_json().encode()).hexdigest()
+    return "-"

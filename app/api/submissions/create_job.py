@@ -1,32 +1,39 @@
-"""Create a job from a complete upload: fsync the audio, then write the record and queue the job in one step."""
+"""Create a job from a complete upload: fsync the audio, then write the record and queue the job in one step.
 
+Or from a URL: write the record, and have the track fetched.
+"""
+
+import hashlib
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 from redis.exceptions import ConnectionError, TimeoutError
 
 from app.api.auth.authentication import check_scope
 from app.api.auth.rate_limits import quota_exceeded
-from app.api.jobs.views import job_view
 from app.api.jobs.wait_estimate import QueueLoad, estimate_duration_s
+from app.api.schemas.options import TrackOptions
 from app.api.submissions.admission import AdmissionControl
 from app.api.submissions.idempotency import Claim, IdempotencyKeys, fingerprint
+from app.api.submissions.known_scores import with_known_scores
 from app.api.test_mode.outcomes import TEST_MODEL, USUAL, outcome_of
 from app.api.uploads.receiver import Upload
 from app.api.webhooks.targets import WebhookTargets
 from app.core.callers import EMBEDDINGS_SCOPE, Caller
 from app.core.deployment import Deployment
+from app.core.egress_rules import EgressForbidden, EgressRules
 from app.core.jobs.models import (
     BatchFull,
     Job,
     JobExists,
-    JobState,
     QueueFull,
     QueuePosition,
     QueueShareExceeded,
     TooManyJobsInFlight,
     UnknownBatch,
+    new_job_id,
 )
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.store import JobStore
@@ -36,7 +43,6 @@ from app.core.problems import Problem, invalid_field
 from app.core.redis.replicas import NotReplicated
 from app.core.storage.partial_upload import storage_problems
 from app.core.storage.protocol import Storage
-from app.core.stored import Unreadable, set_aside
 
 #: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
 #: record, the reconciler deletes the audio later.
@@ -56,6 +62,8 @@ class JobCreator:
     admission: AdmissionControl
     max_duration_s: float
     webhook_targets: WebhookTargets
+    url_rules: EgressRules
+    max_queued_urls: int
     model: Callable[[], Json | None]
     queue_load: Callable[[], QueueLoad]
     indexed_metadata: Collection[str] = ()
@@ -74,26 +82,58 @@ class JobCreator:
         `webhook_forbidden`, `webhook_secret_missing`, `idempotency_in_flight` and `idempotency_key_reused`; and
         `NotReplicated`, after which a job without a claim is deleted again.
         """
-        if upload.options.embedding:
-            check_scope(caller, EMBEDDINGS_SCOPE)
         job = self._build_job(upload, caller, claim)
+        return self._create(job, caller, cancel_after_s, claim, prepare=partial(self._store, upload))
+
+    def create_from_url(
+        self,
+        url: str,
+        options: TrackOptions,
+        caller: Caller,
+        *,
+        cancel_after_s: int | None = None,
+        claim: Claim | None = None,
+    ) -> Job:
+        """Create a job whose track is yet to be fetched. For a test job nothing is: its scores are made of the URL.
+
+        Raises as `create` does, and `url_forbidden`.
+        """
+        job = _unfetched_job(url, options, caller, claim)
+        return self._create(job, caller, cancel_after_s, claim, prepare=partial(self._check_url, url))[0]
+
+    def _create(
+        self,
+        job: Job,
+        caller: Caller,
+        cancel_after_s: int | None,
+        claim: Claim | None,
+        *,
+        prepare: Callable[[Job], tuple[Job, Json | None]],
+    ) -> tuple[Job, QueuePosition | None]:
+        if job.with_embedding:
+            check_scope(caller, EMBEDDINGS_SCOPE)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
         if refusal := outcome_of(job).refusal:
             raise Problem(refusal)
-        self.webhook_targets.check(upload.options.webhook_url, caller.tenant)
-        self._check_model_version(upload.options.model_version)
-        job, embedding = self._with_cached_result(job)
-        if job.livemode and not job.status.done:
-            with storage_problems():
-                self.deployment.check_if_older(COMPARED_S)
-            upload.part.commit()
+        self.webhook_targets.check(job.webhook_url, caller.tenant)
+        self._check_model_version(job.model_version)
+        job, embedding = prepare(job)
         try:
             return self._write(job, caller, cancel_after_s, embedding)
         except NotReplicated:
             if claim is None:  # under a key, the request that repeats this one finds the job
                 self.withdraw(job)
             raise
+
+    def _store(self, upload: Upload, job: Job) -> tuple[Job, Json | None]:
+        """The job, with its audio stored unless its scores are known, and the embedding that it then has."""
+        job, embedding = self._with_known_scores(job)
+        if job.livemode and not job.status.done:
+            with storage_problems():
+                self.deployment.check_if_older(COMPARED_S)
+            upload.part.commit()
+        return job, embedding
 
     def withdraw(self, job: Job) -> None:
         """Delete a job that nobody has been told of, and that nobody could ask for."""
@@ -102,27 +142,14 @@ class JobCreator:
         self.storage.delete(job.storage_key)
 
     def _build_job(self, upload: Upload, caller: Caller, claim: Claim | None) -> Job:
-        part, options = upload.part, upload.options
-        return Job(
-            id=upload.job_id,
+        part = upload.part
+        return replace(
+            _new_job(upload.job_id, upload.options, caller, claim),
             storage_key=part.key,
-            tenant=caller.tenant,
-            key_id=caller.key_id,
-            request_id=REQUEST_ID.get(),
-            trace_id=TRACE_ID.get(),
-            external_id=options.external_id,
-            batch_id=options.batch_id,
-            model_version=options.model_version,
-            with_segments=options.segments,
-            with_embedding=options.embedding,
-            metadata=options.metadata,
             audio={"sha256": part.sha256, "bytes": part.size_bytes, "container": upload.container},
             estimated_s=estimate_duration_s(upload.container, part.size_bytes, self.max_duration_s),
             timings={"upload_s": upload.upload_s},
-            webhook_url=options.webhook_url,
-            webhook_events=list(options.events),
-            fingerprint=fingerprint(part.sha256, options),
-            idempotency=claim.entry if claim else None,
+            fingerprint=fingerprint(part.sha256, upload.options),
         )
 
     def _existing_job(self, job: Job, claim: Claim) -> Job | None:
@@ -139,6 +166,13 @@ class JobCreator:
         with self.machine.replicas.confirmed() as client:
             return JobStore(client, self.machine.keys).get(job_id)
 
+    def _check_url(self, url: str, job: Job) -> tuple[Job, None]:
+        try:
+            self.url_rules.check_url(url)
+        except EgressForbidden as error:
+            raise Problem("url_forbidden", str(error) if self.url_rules.hosts else None) from None
+        return job, None
+
     def _check_model_version(self, required: str | None) -> None:
         """The model is that of a worker that is alive, or of the last that started: it may be starting again."""
         if required is None or required == self._model_version():
@@ -154,22 +188,9 @@ class JobCreator:
     def _model_version(self) -> str | None:
         return (self.model() or {}).get("version")
 
-    def _with_cached_result(self, job: Job) -> tuple[Job, Json | None]:
-        """The job, finished if the model that it asks for, or else the loaded one, has scored the same bytes before.
-
-        With the embedding that it asks for. Scores without all that it asks for do not answer it.
-        """
-        version, store = self._version_for(job), self.machine.store
-        if version is None or outcome_of(job) is not USUAL:
-            return job, None
-        scored = store.cached_result(tenant=job.tenant, sha256=job.audio["sha256"], model_version=version)
-        if scored is None or (job.with_segments and "segment_scores" not in (scored.result or {})):
-            return job, None
-        embedding = store.embedding(scored.id) if job.with_embedding else None
-        if job.with_embedding and embedding is None:
-            return job, None
-        finished = _finished_like(job, scored)
-        return (finished, embedding) if _can_be_shown(finished, scored) else (job, None)
+    def _with_known_scores(self, job: Job) -> tuple[Job, Json | None]:
+        version = self._version_for(job) if outcome_of(job) is USUAL else None
+        return with_known_scores(job, self.machine.store, version) if version else (job, None)
 
     def _write(
         self, job: Job, caller: Caller, cancel_after_s: int | None, embedding: Json | None
@@ -177,21 +198,24 @@ class JobCreator:
         """Write the record and queue the job. Deletes the audio of a job that is refused."""
         queued = not job.status.done
         max_in_flight = caller.limits.jobs_in_flight if queued else None
-        backlog = self.admission.limits_of(caller) if queued and job.livemode else None
-        after_s = cancel_after_s if queued else None
+        limits: Json = {"max_in_flight": max_in_flight}
+        if job.source:  # its length is not known, and the fetcher waits until there is room
+            limits["max_unfetched"] = self.max_queued_urls
+        elif queued and job.livemode:
+            limits["backlog"] = self.admission.limits_of(caller)
         try:
             created = self.machine.create(
                 job,
-                cancel_after_s=after_s,
-                max_in_flight=max_in_flight,
-                backlog=backlog,
+                cancel_after_s=cancel_after_s if queued else None,
                 indexed_metadata=self.indexed_metadata,
                 embedding=embedding,
+                **limits,
             )
         except RECORD_MAY_EXIST:
             raise
         except BaseException as error:
-            self.storage.delete(job.storage_key)
+            if not job.source:
+                self.storage.delete(job.storage_key)
             if problem := self._refusal(error, caller):
                 raise problem from None
             raise
@@ -215,24 +239,40 @@ class JobCreator:
         return None
 
 
-def _can_be_shown(job: Job, scored: Job) -> bool:
-    """Whether a job can be answered with these scores: a newer version may have written what this one cannot show."""
-    try:
-        job_view(job, result_ttl_s=0)
-    except Unreadable as error:
-        set_aside(scored.id, str(error))
-        return False
-    return True
-
-
-def _finished_like(job: Job, scored: Job) -> Job:
-    return replace(
-        job,
-        status=JobState.SUCCEEDED,
-        audio=scored.audio,
-        progress=scored.progress,
-        result=scored.result,
-        model=scored.model,
-        timings={**job.timings, "total_s": 0.0},
-        cached=True,
+def _new_job(job_id: str, options: TrackOptions, caller: Caller, claim: Claim | None) -> Job:
+    return Job(
+        id=job_id,
+        storage_key=job_id,
+        tenant=caller.tenant,
+        request_id=REQUEST_ID.get(),
+        trace_id=TRACE_ID.get(),
+        external_id=options.external_id,
+        batch_id=options.batch_id,
+        model_version=options.model_version,
+        with_segments=options.segments,
+        with_embedding=options.embedding,
+        metadata=options.metadata,
+        webhook_url=options.webhook_url,
+        webhook_events=list(options.events),
+        idempotency=claim.entry if claim else None,
+        key_id=caller.key_id,
     )
+
+
+def url_fingerprint(url: str, options: TrackOptions) -> str:
+    """Identifies what a request asks for that sends a URL."""
+    return fingerprint(_sha256(url), options)
+
+
+def _sha256(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _unfetched_job(url: str, options: TrackOptions, caller: Caller, claim: Claim | None) -> Job:
+    job = replace(
+        _new_job(claim.job_id if claim else new_job_id(), options, caller, claim),
+        fingerprint=url_fingerprint(url, options),
+    )
+    if not job.livemode:
+        return replace(job, audio={"sha256": _sha256(url)})
+    return replace(job, source={"url": url, "limits": asdict(caller.limits)})

@@ -45,6 +45,13 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
         await run_in_threadpool(targets.check, metadata.options.webhook_url, submission.caller.tenant)
     async with submission.admitted(), _receive(submission, metadata, job_id) as upload:
         job, response = await run_to_completion(_create_job, submission, metadata, upload, claim)
+    return await wait_for_end(submission, job, response, claim)
+
+
+async def wait_for_end(
+    submission: Submission, job: Job, response: StoredResponse, claim: Claim | None
+) -> StoredResponse:
+    """The response about a job that was made, once it is done, if the client wants to wait for so long."""
     wait_s = submission.headers.wait_s
     if job.status.done or not wait_s:
         return response
@@ -53,7 +60,7 @@ async def _run(submission: Submission, metadata: UploadMetadata, claim: Claim | 
             submission.services, submission.caller, job.id, timeout_s=wait_s, request=submission.request
         )
         if job.status.done:
-            response = await run_to_completion(_respond, submission, job, claim)
+            response = await run_to_completion(respond, submission, job, claim)
     except Exception:  # the job is durable, whether or not it can be waited for
         log.warning("a job could not be waited for", extra={"job_id": job.id}, exc_info=True)
     return response
@@ -88,10 +95,10 @@ def _create_job(
     job, position = submission.services.job_creator.create(
         upload, submission.caller, cancel_after_s=submission.headers.cancel_after_s, claim=claim
     )
-    return job, _respond(submission, job, claim, position)
+    return job, respond(submission, job, claim, position)
 
 
-def _respond(
+def respond(
     submission: Submission, job: Job, claim: Claim | None, position: QueuePosition | None = None
 ) -> StoredResponse:
     """The response about a job, stored under the request's idempotency key."""

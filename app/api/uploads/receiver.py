@@ -20,7 +20,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import invalid_request
-from app.api.schemas.options import BatchOptions, TrackOptions
+from app.api.schemas.options import BatchOptions, TrackOptions, UrlItem
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.jobs.models import new_job_id
@@ -73,15 +73,18 @@ class Upload:
 
 @dataclass(frozen=True)
 class BatchFile:
-    """One file of a batch: received, or refused with a problem. `filename` may be shown to its sender only."""
+    """One track of a batch: received, to be fetched, or refused with a problem.
+
+    `filename` may be shown to its sender only.
+    """
 
     filename: str | None
-    outcome: Upload | Problem
+    outcome: Upload | UrlItem | Problem
 
 
 @dataclass(frozen=True)
 class BatchUpload:
-    """A form of files, received completely but not committed, in the order in which they were sent."""
+    """The tracks of a batch, received completely but not committed, in the order in which they were sent."""
 
     options: BatchOptions
     files: Sequence[BatchFile]
@@ -374,9 +377,9 @@ def require_container(data: bytearray) -> str:
     return container
 
 
-def query_fields(request: Request) -> Fields:
-    """The options in the query string."""
-    fields = Fields()
+def query_fields(request: Request, fields: Fields | None = None) -> Fields:
+    """The options in the query string: those of a track, or those that `fields` takes."""
+    fields = Fields() if fields is None else fields
     for name, text in request.query_params.multi_items():
         fields.add(name, text)
     return fields

@@ -281,9 +281,10 @@ class JobStateMachine:
         """End a job whose track cannot be fetched; False when the fetch has lost its job."""
         return self._finish(job, JobState.FAILED, {"error": error}, allow_queued=True, fetch=job.fetch)
 
-    def succeed_fetch(self, job: Job, **changes: Any) -> bool:
+    def succeed_fetch(self, job: Job, *, embedding: Json | None = None, **changes: Any) -> bool:
         """End a job whose fetched track has known scores; False when the fetch has lost its job."""
-        return self._finish(job, JobState.SUCCEEDED, changes, allow_queued=True, fetch=job.fetch)
+        kept = self._embedding(job, embedding)
+        return self._finish(job, JobState.SUCCEEDED, changes, allow_queued=True, fetch=job.fetch, **kept)
 
     def forget(self, job_id: str, *, tenant: str = "") -> None:
         """Take the id of a job that is finished, or has no record, out of the indexes of unfinished jobs."""

@@ -176,7 +176,9 @@ async def test_a_scope_that_the_key_lacks_is_named(guarded: FastAPI, redis: Redi
 SCOPE_OF = {
     "POST /score": "score:write",
     "POST /score/raw": "score:write",
+    "POST /score/url": "score:write",
     "POST /batches": "score:write",
+    "POST /batches/urls": "score:write",
     "GET /batches/{id}": "jobs:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{id}": "jobs:read",

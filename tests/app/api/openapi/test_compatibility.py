@@ -25,6 +25,7 @@ HARMLESS = {
     r"POST /score: a body of (audio/\*|application/octet-stream) is not taken any more": "the same",
     r"(POST /score|POST /compare): the body\.\S+ has (maxLength|pattern) .*": "the service never made another id",
     r".*\.status_reason may be waiting_for_model": "only of a job that asks for a model, while it waits",
+    r".*\.progress\.stage may be fetching": "only of a job that came with a URL",
     r"GET /jobs/{id}/events: the 200 may be object": "the same text, whose data is described now",
 }
 

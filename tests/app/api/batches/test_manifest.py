@@ -1,0 +1,134 @@
+"""`POST /batches` with URLs: as JSON or as JSON Lines, each with an outcome of its own."""
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from app.api.dependencies import Services
+from app.core.settings import ApiSettings
+from app.main import create_app
+from tests.app.api.asgi import SECRET
+from tests.app.conftest import client_of
+from tests.app.records import found, key_of
+from tests.conftest import KEYS
+
+pytestmark = pytest.mark.anyio
+
+JSONL = {"Content-Type": "application/jsonl"}
+
+
+@pytest.fixture
+def settings(settings: ApiSettings) -> ApiSettings:
+    return settings.model_copy(update={"audio_url_hosts": ("cdn.example",)})
+
+
+def url(n: int) -> str:
+    return f"https://cdn.example/{n}.mp3?signature={SECRET}"
+
+
+def lines(*items: Any) -> bytes:
+    return b"\n".join(json.dumps(item).encode() for item in items)
+
+
+def manifest(n: int) -> bytes:
+    return lines(*({"url": url(each), "external_id": f"t-{each}"} for each in range(n)))
+
+
+@pytest.mark.parametrize("path", ["/batches", "/batches/urls"])
+async def test_urls_as_json_make_a_batch(client: httpx.AsyncClient, services: Services, path: str) -> None:
+    items = [{"url": url(0), "external_id": "a", "metadata": {"k": "v"}}, {"url": url(1)}]
+    body = {"items": items, "batch_external_id": "b-1", "metadata": {"x": "y"}}
+    answer = await client.post(path, json=body)
+    assert answer.status_code == 207, answer.text
+    batch = answer.json()
+    assert (batch["batch_external_id"], batch["metadata"]) == ("b-1", {"x": "y"})
+    assert batch["counts"]["queued"] == 2
+    jobs = [item["job"] for item in batch["items"]]
+    assert [job["progress"]["stage"] for job in jobs] == ["fetching"] * 2
+    assert [(job["external_id"], job["metadata"]) for job in jobs] == [("a", {"k": "v"}), (None, {})]
+    sources = [services.jobs.get(job["id"]) for job in jobs]
+    assert [(job.source or {})["url"] for job in sources if job] == [url(0), url(1)]
+
+
+async def test_a_manifest_of_many_lines_is_answered_with_its_first_page(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    answer = await client.post("/batches?batch_external_id=b-2", content=manifest(150) + b"\n\n", headers=JSONL)
+    assert answer.status_code == 207, answer.text
+    batch = answer.json()
+    assert (batch["counts"]["total"], len(batch["items"]), batch["batch_external_id"]) == (150, 100, "b-2")
+    rest = (await client.get(batch["links"]["self"], params={"cursor": batch["next_cursor"], "limit": 100})).json()
+    names = [item["job"]["external_id"] for item in (*batch["items"], *rest["items"])]
+    assert names == [f"t-{n}" for n in range(150)]
+    assert services.redis.zcard(KEYS.unfetched) == 150
+
+
+async def test_a_wrong_item_leaves_the_others_as_they_are(client: httpx.AsyncClient) -> None:
+    items = [{"url": url(0)}, {"url": "http://cdn.example/"}, {"nothing": 1}, 7, {"url": url(4), "metadata": {"a": 1}}]
+    for content, headers in ((lines(*items) + b"\n{broken", JSONL), (json.dumps({"items": items}).encode(), None)):
+        answer = await client.post("/batches/urls", content=content, headers=headers or {**JSONL, "Content-Type": JSON})
+        codes = [item.get("problem", {}).get("code") for item in answer.json()["items"]][:5]
+        assert codes == [None, "url_forbidden", "validation_error", "validation_error", "validation_error"]
+
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "kind", "code"),
+    [
+        ("/batches", b"", "application/jsonl", "validation_error"),
+        ("/batches", b"\n" * 10, "application/x-ndjson", "validation_error"),
+        ("/batches", b"{}\n" * 10_001, "application/jsonl", "validation_error"),
+        ("/batches", b"{}", JSON, "validation_error"),
+        ("/batches", b'{"items": []}', JSON, "validation_error"),
+        ("/batches", b'{"items": {}}', JSON, "validation_error"),
+        ("/batches", b"[", JSON, "validation_error"),
+        ("/batches?metadata=x", b'{"items": [{}]}', JSON, "validation_error"),
+        ("/batches?metadata=x", b"{}", "application/jsonl", "validation_error"),
+        ("/batches/urls", b"", "text/csv", "unsupported_media_type"),
+        ("/batches", b" " * (17 * 2**20), "application/jsonl", "payload_too_large"),
+    ],
+)
+async def test_a_manifest_that_cannot_be_read_is_refused_as_a_whole(
+    client: httpx.AsyncClient, services: Services, path: str, content: bytes, kind: str, code: str
+) -> None:
+    answer = await client.post(path, content=content, headers={"Content-Type": kind})
+    assert answer.json()["code"] == code
+    assert not services.redis.keys("apex:batch:*")
+
+
+async def test_a_repeated_manifest_makes_one_batch(client: httpx.AsyncClient, services: Services) -> None:
+    headers = JSONL | {"Idempotency-Key": "k-1"}
+    first = await client.post("/batches/urls", content=manifest(3), headers=headers)
+    again = await client.post("/batches/urls", content=manifest(3), headers=headers)
+    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+    assert services.redis.zcard(KEYS.unfetched) == 3
+    other = await client.post("/batches/urls", content=manifest(4), headers=headers)
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+
+
+async def test_a_manifest_that_a_key_may_not_send_is_refused_as_a_whole(settings: ApiSettings, redis: Redis) -> None:
+    strict = settings.model_copy(update={"require_api_keys": True, "key_jobs_in_flight": 5})
+    async with client_of(create_app(strict, redis=redis)) as client:
+        key = key_of(redis, "acme")
+        assert (await client.post("/batches/urls", content=manifest(6), headers=JSONL | key)).status_code == 429
+        assert redis.zcard(KEYS.unfetched) == 0
+        assert (await client.post("/batches/urls", content=manifest(5), headers=JSONL | key)).status_code == 207
+
+
+async def test_a_batch_counts_its_jobs_however_their_fetches_end(client: httpx.AsyncClient, services: Services) -> None:
+    batch = (await client.post("/batches/urls", content=manifest(3), headers=JSONL)).json()
+    machine = services.machine
+    ids = [item["job"]["id"] for item in batch["items"]]
+    jobs = [machine.begin_fetch(job_id, tenant="open", max_fetches_of_job=5) for job_id in ids]
+    assert jobs[0]
+    assert jobs[1]
+    machine.fail_fetch(jobs[0], error={"code": "url_status"})
+    machine.end_fetch(jobs[1], storage_key="job_x-1", estimated_s=1.0)
+    counts = (await client.get(batch["links"]["self"])).json()["counts"]
+    assert (counts["failed"], counts["queued"]) == (1, 2)
+    assert found(machine, jobs[1]).storage_key == "job_x-1"
