@@ -20,7 +20,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos hosts attack bench
+.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos fetches hosts attack bench
 
 setup: $(VENV)/.installed
 
@@ -74,6 +74,10 @@ fuzz: $(VENV)/.installed-dev
 # `make chaos CHAOS="--jobs 100 --faults 40 --seed 7"` is quicker; `CHAOS=--help` says more.
 chaos: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos $(CHAOS)
+
+# Fetchers killed while they fetch tracks by URL. `make fetches FETCHES="--jobs 300 --kills 20 --seed 7"` is quicker.
+fetches: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.chaos.fetching $(FETCHES)
 
 # `make hosts HOSTS="--jobs 100 --faults 40 --seed 7"` is quicker; `HOSTS=--help` says more.
 hosts: $(VENV)/.installed-dev

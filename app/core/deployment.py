@@ -146,6 +146,6 @@ class Deployment:
     def _look_for_audio(self) -> None:
         """Raise `NotOurStorage` where Redis has jobs, and the storage none of their audio."""
         ids = cast(list[bytes], stored.read(self._redis.zrange, self._keys.unfinished, 0, SAMPLE - 1) or [])
-        jobs = [job for job in JobStore(self._redis, self._keys).get_many(map(text, ids)) if job]
+        jobs = [job for job in JobStore(self._redis, self._keys).get_many(map(text, ids)) if job and not job.source]
         if jobs and not any(self._storage.has(job.storage_key) for job in jobs):
             raise NotOurStorage("empty")

@@ -104,6 +104,13 @@ def test_a_folder_that_is_not_mounted_is_refused(redis: Redis, tmp_path: Path) -
     assert empty.marker() is None
 
 
+def test_a_job_whose_track_is_yet_to_be_fetched_has_no_audio_to_be_missed(
+    redis: Redis, machine: JobStateMachine, tmp_path: Path
+) -> None:
+    machine.create(Job(id="job_1", storage_key="job_1", source={"url": "https://cdn.example/"}))
+    of(redis, folder(tmp_path)).require()
+
+
 def test_two_deployments_do_not_share_a_folder(redis: Redis, tmp_path: Path) -> None:
     other = Deployment(redis, type(KEYS)("stage"), folder(tmp_path))
     other.require()

@@ -23,6 +23,7 @@ class Source:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     released: threading.Event = field(default_factory=threading.Event)
     content: bytes = WAV
+    redirect_to: str = ""
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}?signature={SECRET}"
@@ -56,6 +57,23 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+def _slow(handler: Handler) -> None:
+    """Sends a track in small parts."""
+    content = handler.source.content
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    for start in range(0, len(content), 4096):
+        handler.wfile.write(content[start : start + 4096])
+        handler.source.released.wait(0.1)
+
+
+def _recovers(handler: Handler) -> None:
+    """Stalls, breaks off and answers nothing, before it sends a track."""
+    first = {1: "stall", 2: "cut", 3: "nonsense"}
+    _BEHAVIOURS[first.get(handler.n_calls, "track")](handler)
+
+
 def _stall(handler: Handler) -> None:
     handler.answer(200, handler.source.content[:1000], Content_Length=str(len(handler.source.content)))
     handler.source.released.wait(60)
@@ -84,7 +102,7 @@ _BEHAVIOURS: Mapping[str, Callable[[Handler], object]] = {
     "gone": lambda handler: handler.answer(404, b"no"),
     "forbidden": lambda handler: handler.answer(403, b"expired", Set_Cookie="a=b"),
     "down": lambda handler: handler.answer(503, b"", Retry_After="1"),
-    "redirect": lambda handler: handler.answer(302, b"", Location=handler.source.url("track")),
+    "redirect": lambda handler: handler.answer(302, b"", Location=handler.source.redirect_to),
     "partial": lambda handler: handler.answer(206, WAV[:100], Content_Range="bytes 0-99/1000"),
     "gzip": lambda handler: handler.answer(200, WAV, Content_Encoding="gzip"),
     "cut": lambda handler: handler.answer(200, WAV[:1000], Content_Length=str(len(WAV))),
@@ -92,6 +110,8 @@ _BEHAVIOURS: Mapping[str, Callable[[Handler], object]] = {
     "nonsense": lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n"),
     "silent": lambda handler: handler.source.released.wait(60),
     "stall": _stall,
+    "slow": _slow,
+    "recovers": _recovers,
     "endless": _endless,
     "second": _second_time,
     "flaky": _cut_first,
@@ -99,9 +119,9 @@ _BEHAVIOURS: Mapping[str, Callable[[Handler], object]] = {
 
 
 @contextmanager
-def source(content: bytes = WAV) -> Iterator[Source]:
+def source(content: bytes = WAV, *, redirect_to: str = "") -> Iterator[Source]:
     """A server on loopback until the block ends."""
-    found = Source(content=content)
+    found = Source(content=content, redirect_to=redirect_to or "/track")
     handler = type("SourceHandler", (Handler,), {"source": found})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True

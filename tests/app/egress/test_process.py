@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from app.core.jobs.models import Job
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.webhooks.models import event_id
 from app.core.webhooks.outbox import Outbox
 from tests.app import records
 from tests.app.egress.hooks import Reply, hook
+from tests.app.egress.sources import source
 from tests.conftest import KEYS
 from tests.redis_servers import until
 
@@ -98,3 +100,24 @@ def test_what_cannot_be_done_with_secrets_is_said(redis: Redis, redis_url: str, 
     done = subprocess.run([*APEX, "secret", *words, "--redis-url", redis_url], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert "apex webhooks secret" in done.stderr
+
+
+def test_it_fetches_tracks_and_logs_no_url(
+    redis: Redis, redis_url: str, machine: JobStateMachine, data_dir: Path, tmp_path: Path
+) -> None:
+    log, settings = tmp_path / "log", {"APEX_WEBHOOK_HOSTS": "", "APEX_AUDIO_URL_HOSTS": "127.0.0.1"}
+    with source() as server:
+        jobs = [
+            machine.create(Job(id=f"job_{n}", storage_key=f"job_{n}", source={"url": server.url(path)}))[0]
+            for n, path in enumerate(("track", "gone"))
+        ]
+        with running(redis_url, log, APEX_DATA_DIR=str(data_dir), **settings) as process:
+            until(lambda: redis.zcard(KEYS.unfetched) == 0)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+    assert machine.queue.rq.job_ids == ["job_0"]
+    assert (records.found(machine, jobs[1]).error or {})["code"] == "url_status"
+    logged = log.read_text()
+    assert "track fetched" in logged
+    assert "hush-hush" not in logged
+    assert "127.0.0.1" not in logged
