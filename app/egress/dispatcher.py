@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from app.core.redis.failure import explained
 from app.core.redis.replicas import NotReplicated
 from app.core.webhooks.models import Event
-from app.core.webhooks.outbox import Claimed, Outbox
+from app.core.webhooks.outbox import LEASE_S, Claimed, Outbox
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,21 @@ class Dispatcher:
     """`run()` sends events until it is told to stop, and then ends those that it has begun."""
 
     def __init__(
-        self, outbox: Outbox, sender: Deliver, *, name: str, capacity: int = CAPACITY, poll_s: float = POLL_S
+        self,
+        outbox: Outbox,
+        sender: Deliver,
+        *,
+        name: str,
+        capacity: int = CAPACITY,
+        poll_s: float = POLL_S,
+        lease_s: float = LEASE_S,
     ) -> None:
         self.outbox = outbox
         self.sender = sender
         self.name = name
         self.capacity = capacity
         self.poll_s = poll_s
+        self.lease_s = lease_s
         self._sending: set[asyncio.Task[None]] = set()
         self._is_away = False
 
@@ -64,7 +72,7 @@ class Dispatcher:
 
     async def _claim(self, limit: int) -> Claimed:
         try:
-            claimed = await to_thread.run_sync(lambda: self.outbox.claim(self.name, limit=limit))
+            claimed = await to_thread.run_sync(lambda: self.outbox.claim(self.name, limit=limit, lease_s=self.lease_s))
         except (RedisError, NotReplicated) as error:
             if not self._is_away:
                 log.warning("webhooks wait for Redis: %s", _reason(error))

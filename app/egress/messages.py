@@ -13,8 +13,17 @@ from app.api.schemas.batch import Batch
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
 from app.api.schemas.webhook import WebhookBody, WebhookTestData
+from app.api.test_mode.outcomes import outcome_of
 from app.core.jobs.store import JobStore
 from app.core.webhooks.models import BATCH_EVENT, TEST_EVENT, Event
+
+
+@dataclass(frozen=True)
+class Message:
+    """A body; with `test_status` its first delivery counts as answered so, because a test job asks for it."""
+
+    body: bytes
+    test_status: int | None = None
 
 
 @dataclass(frozen=True)
@@ -26,26 +35,29 @@ class Messages:
     result_ttl_s: int
     root_path: str = ""
 
-    def body(self, event: Event) -> bytes | None:
-        """The body of an event; None where what it is about has expired. Blocking."""
-        data = self._data(event)
-        if data is None:
-            return None
-        body = WebhookBody.model_validate({"type": event.type, "timestamp": timestamp(event.created_at), "data": data})
-        return body.model_dump_json(by_alias=True).encode()
-
-    def _data(self, event: Event) -> Job | Batch | WebhookTestData | None:
+    def message(self, event: Event) -> Message | None:
+        """What is told of an event; None where what it is about has expired. Blocking."""
         if event.type == TEST_EVENT:
-            return WebhookTestData()
-        return self._batch(event) if event.type == BATCH_EVENT else self._job(event)
+            return Message(_body(event, WebhookTestData()))
+        return self._of_batch(event) if event.type == BATCH_EVENT else self._of_job(event)
 
-    def _job(self, event: Event) -> Job | None:
+    def _of_job(self, event: Event) -> Message | None:
         job = self.jobs.get(event.subject)
-        return job_view(job, result_ttl_s=self.result_ttl_s, root_path=self.root_path) if job else None
+        if job is None:
+            return None
+        view = job_view(job, result_ttl_s=self.result_ttl_s, root_path=self.root_path)
+        return Message(_body(event, view), outcome_of(job).webhook_status)
 
-    def _batch(self, event: Event) -> Batch | None:
+    def _of_batch(self, event: Event) -> Message | None:
         batch = self.batches.get(event.tenant, event.subject)
-        return summary_view(batch, self.batches.status(batch), root_path=self.root_path) if batch else None
+        if batch is None:
+            return None
+        return Message(_body(event, summary_view(batch, self.batches.status(batch), root_path=self.root_path)))
+
+
+def _body(event: Event, data: Job | Batch | WebhookTestData) -> bytes:
+    body = WebhookBody.model_validate({"type": event.type, "timestamp": timestamp(event.created_at), "data": data})
+    return body.model_dump_json(by_alias=True).encode()
 
 
 def signed_headers(event_id: str, body: bytes, keys: Sequence[str], now: float) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redis import Redis
 
@@ -19,7 +20,7 @@ from app.core.redis.replicas import Replicas
 from app.core.redis.server import check_at_start
 from app.core.settings import ServiceSettings, load_settings
 from app.core.signals import INSTANCE_ID_VAR, STOP_SIGNALS, ignore_hangup
-from app.core.webhooks.outbox import Outbox
+from app.core.webhooks.outbox import LEASE_S, Outbox
 from app.core.webhooks.secrets import WebhookSecrets
 from app.egress.client import guarded_client
 from app.egress.delivery import SCHEDULE_S, TIMEOUT_S, Sender
@@ -37,7 +38,19 @@ NOTHING_ALLOWED = (
 )
 
 
-def main(schedule_s: Sequence[float] = SCHEDULE_S, fetch_times: FetchTimes = FETCH_TIMES) -> None:
+@dataclass(frozen=True)
+class Pace:
+    """When events are tried again, how long a dispatcher that died keeps them, and the times of fetches."""
+
+    schedule_s: Sequence[float] = SCHEDULE_S
+    lease_s: float = LEASE_S
+    fetch_times: FetchTimes = FETCH_TIMES
+
+
+USUAL_PACE = Pace()
+
+
+def main(pace: Pace = USUAL_PACE) -> None:
     """Run with the settings of the environment until SIGTERM or Ctrl-C."""
     with ends_if_misconfigured():
         settings = load_settings(ServiceSettings)
@@ -48,15 +61,15 @@ def main(schedule_s: Sequence[float] = SCHEDULE_S, fetch_times: FetchTimes = FET
         if settings.audio_url_hosts:
             check_storage(settings)
     ignore_hangup()
-    asyncio.run(serve(settings, schedule_s, fetch_times))
+    asyncio.run(serve(settings, pace))
 
 
-async def serve(settings: ServiceSettings, schedule_s: Sequence[float], fetch_times: FetchTimes) -> None:
+async def serve(settings: ServiceSettings, pace: Pace) -> None:
     """Do what there is to do until a signal comes; then end what was begun, for as long as a stop may take."""
     stop = asyncio.Event()
     for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    running = asyncio.create_task(run(settings, schedule_s, fetch_times, stop))
+    running = asyncio.create_task(run(settings, pace, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait([running], timeout=settings.drain_s)
@@ -65,28 +78,26 @@ async def serve(settings: ServiceSettings, schedule_s: Sequence[float], fetch_ti
     running.cancel()
 
 
-async def run(
-    settings: ServiceSettings, schedule_s: Sequence[float], fetch_times: FetchTimes, stop: asyncio.Event
-) -> None:
+async def run(settings: ServiceSettings, pace: Pace, stop: asyncio.Event) -> None:
     """Do what there is to do until `stop`."""
     with connect(settings.redis_url, max_retries=REDIS_MAX_RETRIES) as redis:
         async with asyncio.TaskGroup() as tasks:
             if settings.webhook_hosts:
-                tasks.create_task(deliver(settings, redis, schedule_s, stop))
+                tasks.create_task(deliver(settings, redis, pace, stop))
             if settings.audio_url_hosts:
-                tasks.create_task(fetch_tracks(settings, redis, stop, fetch_times))
+                tasks.create_task(fetch_tracks(settings, redis, stop, pace.fetch_times))
 
 
-async def deliver(settings: ServiceSettings, redis: Redis, schedule_s: Sequence[float], stop: asyncio.Event) -> None:
+async def deliver(settings: ServiceSettings, redis: Redis, pace: Pace, stop: asyncio.Event) -> None:
     """Send what is due until `stop`."""
     keys, ttl_s = settings.redis_keys, settings.result_ttl_s
     replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
     outbox = Outbox(redis, keys, result_ttl_s=ttl_s, replicas=replicas)
     messages = Messages(JobStore(redis, keys), BatchStore(redis, keys, result_ttl_s=ttl_s), ttl_s, settings.root_path)
     async with guarded_client(settings.webhook_rules, timeout_s=TIMEOUT_S, ca_file=settings.egress_ca_file) as client:
-        sender = Sender(client, outbox, messages, WebhookSecrets(redis, keys), schedule_s)
+        sender = Sender(client, outbox, messages, WebhookSecrets(redis, keys), pace.schedule_s)
         name = os.environ.get(INSTANCE_ID_VAR) or secrets.token_hex(8)
-        await Dispatcher(outbox, sender, name=name).run(stop)
+        await Dispatcher(outbox, sender, name=name, lease_s=pace.lease_s).run(stop)
 
 
 if __name__ == "__main__":

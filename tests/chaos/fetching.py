@@ -48,8 +48,8 @@ N_FETCHERS = 2
 WAIT_S = 300.0
 PROGRAM = """
 from app.egress.fetcher import FetchTimes
-from app.egress.process import main
-main(fetch_times=FetchTimes(lease_s=1.5, pauses_s=(0.05,) * 60))
+from app.egress.process import Pace, main
+main(Pace(fetch_times=FetchTimes(lease_s=1.5, pauses_s=(0.05,) * 60)))
 """
 
 

@@ -27,7 +27,7 @@ class DeliveryAttempt(BaseModel):
     status_code: int | None = Field(description="What the receiver answered; null when it gave no answer.")
     error: str | None = Field(
         description="Why there was no answer: `unreachable`, `timeout`, `forbidden` by this server's rules, "
-        "`no_secret`, or `expired` when the job was gone."
+        "`no_secret`, `unreadable` when what is stored cannot be shown, or `expired` when the job was gone."
     )
     response: str = Field(description="How the answer's body began, 1 KiB at most.")
 

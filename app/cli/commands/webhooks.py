@@ -6,7 +6,7 @@ import typer
 
 from app.cli.flags import DataDirFlag, RedisUrlFlag, export
 from app.cli.terminal import note
-from app.core.callers import ANONYMOUS_TENANT
+from app.core.callers import ANONYMOUS_TENANT, data_owner
 from app.core.printable import printable
 
 COLUMNS = ("tenant", "created", "signs until")
@@ -15,6 +15,8 @@ HOUR_S = 60 * 60
 TenantFlag = Annotated[
     str, typer.Option(help=f"Whose webhooks it signs; a service without keys has the tenant {ANONYMOUS_TENANT}.")
 ]
+
+TestFlag = Annotated[bool, typer.Option("--test", help="Of what the tenant's test keys make, which has its own.")]
 
 app = typer.Typer(help="Deliver webhooks, and look after the secrets that sign them.")
 secret = typer.Typer(no_args_is_help=True, help="Make, replace and list the secrets that sign webhooks.")
@@ -33,13 +35,18 @@ def webhooks(context: typer.Context, redis_url: RedisUrlFlag = None) -> None:
 
 
 @secret.command()
-def create(tenant: TenantFlag = ANONYMOUS_TENANT, data_dir: DataDirFlag = None, redis_url: RedisUrlFlag = None) -> None:
+def create(
+    tenant: TenantFlag = ANONYMOUS_TENANT,
+    test: TestFlag = False,
+    data_dir: DataDirFlag = None,
+    redis_url: RedisUrlFlag = None,
+) -> None:
     """Make a tenant's first secret and print it, this once."""
     export(data_dir=data_dir, redis_url=redis_url)
     from app.cli.secret_store import secret_store
 
     with secret_store() as secrets:
-        made = secrets.create(tenant)
+        made = secrets.create(data_owner(tenant, livemode=not test))
     typer.echo(made.key)  # alone on stdout, so that a script can take it
     note(f"Signs the webhooks of tenant {tenant} from now on. It is not shown again.")
 
@@ -47,6 +54,7 @@ def create(tenant: TenantFlag = ANONYMOUS_TENANT, data_dir: DataDirFlag = None, 
 @secret.command()
 def rotate(
     tenant: TenantFlag = ANONYMOUS_TENANT,
+    test: TestFlag = False,
     overlap_hours: Annotated[
         float, typer.Option(min=0, max=24 * 30, help="How long the secret before signs, too; 0 where it has leaked.")
     ] = 24.0,
@@ -58,7 +66,7 @@ def rotate(
     from app.cli.secret_store import secret_store
 
     with secret_store() as secrets:
-        made = secrets.rotate(tenant, overlap_s=overlap_hours * HOUR_S)
+        made = secrets.rotate(data_owner(tenant, livemode=not test), overlap_s=overlap_hours * HOUR_S)
     typer.echo(made.key)
     note(f"Signs the webhooks of tenant {tenant} from now on, the secret before for {overlap_hours:g} h more.")
 

@@ -63,7 +63,9 @@ def hook(*replies: Reply, port: int = 0) -> Iterator[Hook]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
+            body = self.rfile.read(n_bytes := int(self.headers["content-length"]))
+            if len(body) < n_bytes:
+                return  # its sender died
             one = Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
             found.received.append(one)
             reply = found.reply(one)

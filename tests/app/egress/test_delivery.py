@@ -259,6 +259,17 @@ def test_a_silent_receiver_is_hung_up_on(
     assert status(outbox, job)[1][0].error == "timeout"
 
 
+def test_what_cannot_be_shown_is_tried_as_often_as_anything_else(
+    machine: JobStateMachine, outbox: Outbox, secret: str, receiver: Hook
+) -> None:
+    """By another version it may be; it came again every 30 s for two days, and nobody was told why."""
+    run = records.running(machine, webhook_url=receiver.url, webhook_events=["job.failed"])
+    machine.fail(run, error={"code": "of a newer version"})
+    dispatch(outbox, settled(outbox, run))
+    state, attempts = status(outbox, run)
+    assert (state, {attempt.error for attempt in attempts}) == (DeliveryStatus.FAILED, {"unreadable"})
+
+
 def test_a_test_is_sent_once(outbox: Outbox, secret: str) -> None:
     with hook(Reply(500)) as receiver:
         outbox.post(id="evt_test_1", type="webhook.test", tenant="open", url=receiver.url)
@@ -270,6 +281,20 @@ def test_a_test_is_sent_once(outbox: Outbox, secret: str) -> None:
 def _status(outbox: Outbox, one: str) -> DeliveryStatus:
     event, _ = outbox.get(one, tenant="open") or pytest.fail("no event")
     return event.status
+
+
+def test_a_test_job_can_have_its_first_delivery_fail(
+    machine: JobStateMachine, outbox: Outbox, secrets: WebhookSecrets
+) -> None:
+    secret = secrets.create("acme/test").key
+    with hook() as receiver:
+        job = told(machine, receiver, tenant="acme/test", external_id="test_webhook_500")
+        live = told(machine, receiver, external_id="test_webhook_500")
+        dispatch(outbox, lambda: receiver.received and status(outbox, live)[1])
+    _, [first, second] = outbox.get(event_id(job.id), tenant="acme/test") or pytest.fail("no event")
+    assert (first.status_code, second.status_code) == (500, 204)
+    assert receiver.received[0].verified(secret)["data"]["livemode"] is False
+    assert status(outbox, live)[1][0].error == "no_secret"
 
 
 def test_several_dispatchers_send_each_event_once(
