@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TRACK_S = 40.0
 READY_TIMEOUT_S = 120.0
 SCORE_TIMEOUT_S = 300.0
+WEBHOOK_TIMEOUT_S = 30.0
 POLL_S = 0.25
 
 console = Console()
@@ -46,8 +47,9 @@ StorageOption = Annotated[DemoStorage, typer.Option(help="Where audio is kept; s
 def demo(
     weights: WeightsDirFlag = None, device: ServiceDeviceFlag = None, storage: StorageOption = DemoStorage.FOLDER
 ) -> None:
-    """Start everything, score a piece of music made on the spot, show the scores, stop everything."""
+    """Start everything, score a piece of music made on the spot, show the scores and the webhook, stop everything."""
     export(weights_dir=weights, device=device)
+    from app.cli.webhook_receiver import webhook_receiver
     from app.core.settings import WorkerSettings, load_settings
     from model.audio import synthesizer
 
@@ -58,12 +60,18 @@ def demo(
             "APEX_DATA_DIR": str(data_dir),
             "APEX_PORT": "0",
             "APEX_LOG_LEVEL": "WARNING",
+            # The receiver of the webhook is on this machine.
+            "APEX_WEBHOOK_HOSTS": "127.0.0.1",
+            "APEX_EGRESS_NETWORKS": "127.0.0.0/8",
         }
         track = data_dir / "demo.wav"
         synthesizer.write_wav(track, synthesizer.synthesise(duration_s=TRACK_S), synthesizer.SAMPLE_RATE_HZ)
-        with storing_in(storage, data_dir), running_service() as client:
-            job = score(client, track)
+        with storing_in(storage, data_dir), webhook_receiver() as receiver, running_service() as client:
+            secret = webhook_secret()
+            job = score(client, track, webhook_url=receiver.url)
+            event = receiver.next_event(secret, timeout_s=WEBHOOK_TIMEOUT_S)
     show(job)
+    console.print(literal(f"webhook {event['type']} verified: {event['id']}", "green"))
 
 
 @contextmanager
@@ -117,13 +125,22 @@ def wait_until_ready(client: "httpx.Client") -> None:
     raise ApexError(f"the service was not ready after {READY_TIMEOUT_S:.0f} s; its messages are above")
 
 
-def score(client: "httpx.Client", track: Path) -> dict[str, Any]:
+def webhook_secret() -> str:
+    """What signs the webhooks of the running service, made now."""
+    from app.cli.secret_store import secret_store
+    from app.core.callers import ANONYMOUS_TENANT
+
+    with secret_store() as secrets:
+        return secrets.create(ANONYMOUS_TENANT).key
+
+
+def score(client: "httpx.Client", track: Path, *, webhook_url: str) -> dict[str, Any]:
     """Upload a track and wait for the end of its job, showing how far it is."""
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[stage]}"), TimeElapsedColumn()
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("scoring", total=None, stage="uploading")
         with track.open("rb") as file:
-            response = client.post("/score", files={"file": (track.name, file)})
+            response = client.post("/score", files={"file": (track.name, file)}, data={"webhook_url": webhook_url})
         if response.status_code != HTTPStatus.ACCEPTED:
             raise ApexError(f"the upload was refused: {response.text}")
         return _follow(client, response.headers["Location"], progress, bar)
