@@ -12,6 +12,7 @@
 #   contract   Schemathesis at full size: some ten minutes
 #   fuzz       mutated audio of every format against the decoder: some ten minutes
 #   chaos      kill workers, API and Redis at random under load, then look for what was lost: some twenty minutes
+#   webhooks   kill dispatchers, Redis and receivers at random while jobs end, then look for lost webhooks: some minutes
 #   hosts      the same on a network of hosts, as root: links cut, Redis failing over, clocks wrong: some thirty minutes
 #   attack     an hour of attacks on a service on this machine, as root: HTTP, Redis, disks, clocks, limits, system calls
 #   bench      measure, and write benchmarks/results
@@ -20,7 +21,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos fetches hosts attack bench
+.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos fetches webhooks hosts attack bench
 
 setup: $(VENV)/.installed
 
@@ -78,6 +79,10 @@ chaos: $(VENV)/.installed-dev
 # Fetchers killed while they fetch tracks by URL. `make fetches FETCHES="--jobs 300 --kills 20 --seed 7"` is quicker.
 fetches: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.chaos.fetching $(FETCHES)
+
+# `make webhooks WEBHOOKS="--jobs 100 --faults 20 --seed 7"` is quicker.
+webhooks: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.webhooks $(WEBHOOKS)
 
 # `make hosts HOSTS="--jobs 100 --faults 40 --seed 7"` is quicker; `HOSTS=--help` says more.
 hosts: $(VENV)/.installed-dev
