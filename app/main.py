@@ -13,7 +13,20 @@ from app.api import cors, errors
 from app.api.dependencies import Services
 from app.api.middleware import RequestMiddleware
 from app.api.openapi import document
-from app.api.routes import batches, capacity, compare, docs, health, jobs, model, problems, score, usage, webhooks
+from app.api.routes import (
+    batches,
+    capacity,
+    compare,
+    docs,
+    health,
+    jobs,
+    model,
+    problems,
+    results,
+    score,
+    usage,
+    webhooks,
+)
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.room import Reservations
@@ -57,7 +70,7 @@ def create_app(
     )
     app.state.services = Services.build(settings, client, reservations)
     app.state.root_path = settings.root_path
-    for module in (score, jobs, batches, webhooks, compare, model, capacity, usage, health, problems):
+    for module in (score, jobs, batches, results, webhooks, compare, model, capacity, usage, health, problems):
         app.include_router(module.router)
     docs.install(app)
     errors.install(app)

@@ -122,6 +122,13 @@ _KINDS = (
         "Use a method that the `Allow` header names.",
     ),
     ProblemKind(
+        "not_acceptable",
+        406,
+        "No format was asked for that there is",
+        "The `Accept` header takes none of the formats in which the answer can be had.",
+        "Send `Accept` with one of the formats that the detail names, or leave it out.",
+    ),
+    ProblemKind(
         "upload_timeout",
         408,
         "The upload took too long",

@@ -212,6 +212,13 @@ def test_a_receiver_believes_what_is_signed_now_and_nothing_else(
 
 
 @languages
+def test_a_batch_is_followed_and_its_results_are_read_in_one_answer(tester: Client, language: str) -> None:
+    printed = tester.run(example_of("Lists and results", language))
+    assert len(re.findall("succeeded", printed)) == 2
+    assert len(re.findall(r"\b[1-5]\.\d+\b", printed)) >= 2
+
+
+@languages
 def test_a_long_job_is_canceled(client: Client, language: str) -> None:
     printed = client.run(example_of("Cancel", language), duration_s=800)
     assert "canceled" in printed
@@ -264,7 +271,7 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 11
+    assert len(sections) == 12
     assert set(EXAMPLES) == {(section, language) for section in sections for language in LANGUAGES}
 
 
@@ -324,4 +331,4 @@ def test_the_typescript_examples_type_check(tmp_path: Path) -> None:
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 11
+    assert len(names) == 12

@@ -44,11 +44,18 @@ def batch_view(
     """The batch with a page of its items. Raises `bad_cursor`. Blocking."""
     start = _start(query.cursor)
     end = start + page_size(query.limit)
-    status, items = services.batches.status(batch), services.batches.items(batch, start, end)
+    status, items = services.batches.status(batch), items_view(services, batch, start, end, filenames=filenames)
+    return _view(services, batch, status, items, str(end) if end < status.counts["total"] else None)
+
+
+def items_view(
+    services: Services, batch: BatchRecord, start: int, end: int, *, filenames: Sequence[str | None] = ()
+) -> list[BatchItem]:
+    """The items from one index to before another. Blocking."""
+    items = services.batches.items(batch, start, end)
     jobs = {job.id: job for job in services.jobs.get_many([item for item in items if isinstance(item, str)]) if job}
     outcomes = [jobs.get(item) or _expired() if isinstance(item, str) else item for item in items]
-    next_cursor = str(end) if end < status.counts["total"] else None
-    return _view(services, batch, status, _items(services, outcomes, start, filenames), next_cursor)
+    return _items(services, outcomes, start, filenames)
 
 
 def made_view(

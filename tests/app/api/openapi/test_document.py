@@ -117,6 +117,8 @@ def test_operations_have_short_stable_names() -> None:
         "get_batch",
         "cancel_batch",
         "stream_batch_events",
+        "stream_results",
+        "stream_batch_results",
         "list_job_deliveries",
         "redeliver_job_event",
         "list_batch_deliveries",

@@ -1,0 +1,1 @@
+"""Results of many jobs, as lines of CSV or JSON."""
