@@ -8,6 +8,7 @@
 #   programs   Debian's Chromium, curl, nginx, iproute2, strace, faketime and OpenSSL, which some tests drive; as root
 #   coverage   the lines that no test reached when `make test` last ran
 #   openapi    write docs/openapi.json anew, after a change of the HTTP interface
+#   clients    write the types of the official clients anew, after the same change
 #   licences   write docs/licences.md anew, after a change of the constraints
 #   contract   Schemathesis at full size: some ten minutes
 #   fuzz       mutated audio of every format against the decoder: some ten minutes
@@ -21,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi licences contract fuzz chaos fetches webhooks hosts attack bench
+.PHONY: setup demo serve check test programs coverage openapi clients licences contract fuzz chaos fetches webhooks hosts attack bench
 
 setup: $(VENV)/.installed
 
@@ -63,6 +64,9 @@ coverage:
 openapi: $(VENV)/.installed
 	$(BIN)/apex openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+clients: $(VENV)/.installed-dev tests/clients/node_modules/.installed
+	$(BIN)/python -m tests.clients.client_types
 
 # Three seeds, more than ten thousand cases in all.
 contract: $(VENV)/.installed-dev

@@ -26,6 +26,7 @@ from app.core.settings import ApiSettings
 from app.egress.messages import signed_headers
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
 from tests.clients.npm import MODULES, NODE, tool
+from tests.clients.packages import PYTHON, build_typescript
 from tests.docs.broken_line import BrokenLine, broken_line
 from tests.docs.receivers import ExampleReceiver, as_cgi, listening
 from tests.e2e.service import Service, running
@@ -35,6 +36,8 @@ from tests.redis_servers import until
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 
 LANGUAGES = ("bash", "python", "typescript")
+#: Of the official clients.
+OF_CLIENTS = ("python", "typescript")
 COMMANDS: dict[str, tuple[list[str], str]] = {
     "bash": (["bash", "-euo", "pipefail"], "example.sh"),
     "python": ([sys.executable, "-W", "error"], "example.py"),
@@ -83,6 +86,7 @@ class Client:
         command, name = COMMANDS[example.language]
         (self.folder / name).write_text(example.code)
         variables = {
+            "PYTHONPATH": str(PYTHON / "src"),
             "APEX_URL": url or self.service.url.rstrip("/"),
             "APEX_KEY": self.key,
             "TRACK": str(self.track(f"{example.section} {example.language}", duration_s=duration_s)),
@@ -262,6 +266,23 @@ def test_segments_and_an_embedding_are_read(client: Client, language: str) -> No
     assert "layer_mix" in printed
 
 
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages that the TypeScript examples use."""
+    folder = tmp_path_factory.mktemp("modules")
+    build_typescript(folder / "apex-client")
+    for name in ("@types", "standardwebhooks"):
+        (folder / name).symlink_to(MODULES / name)
+    return folder
+
+
+@pytest.mark.parametrize("language", OF_CLIENTS)
+def test_an_official_client_scores_a_track(client: Client, modules: Path, language: str) -> None:
+    (client.folder / "node_modules").symlink_to(modules)
+    printed = client.run(example_of("Official clients", language))
+    assert all(name in printed for name in SCORE_RANGES)
+
+
 @contextmanager
 def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLine]:
     url = httpx.URL(client.service.url)
@@ -271,8 +292,9 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 12
-    assert set(EXAMPLES) == {(section, language) for section in sections for language in LANGUAGES}
+    assert len(sections) == 13
+    languages = dict.fromkeys(sections, LANGUAGES) | {"Official clients": OF_CLIENTS}
+    assert set(EXAMPLES) == {(section, language) for section in sections for language in languages[section]}
 
 
 def between(name: str) -> str:
@@ -323,12 +345,12 @@ def settings_in(text: str) -> list[str]:
     return [name.lower() for name in re.findall("APEX_([A-Z_]+)", text)]
 
 
-def test_the_typescript_examples_type_check(tmp_path: Path) -> None:
+def test_the_typescript_examples_type_check(tmp_path: Path, modules: Path) -> None:
     for (section, language), example in EXAMPLES.items():
         if language == "typescript":
             (tmp_path / f"{section.split()[0]}.mts").write_text(example.code)
-    (tmp_path / "node_modules").symlink_to(MODULES)
+    (tmp_path / "node_modules").symlink_to(modules)
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 12
+    assert len(names) == 13

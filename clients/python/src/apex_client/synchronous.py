@@ -1,0 +1,131 @@
+"""The client that blocks."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from apex_client.calls import Call, Outcome, Pause, Request
+from apex_client.operations import (
+    Batch,
+    BatchOptions,
+    Comparison,
+    Embedding,
+    Job,
+    JobFilters,
+    ModelCard,
+    Operations,
+    Track,
+    TrackOptions,
+)
+
+T = TypeVar("T")
+
+
+class ApexClient:
+    """A service at `url`, as the holder of `api_key` sees it. Use it in `with`, or call `close()`.
+
+    max_retries : how often a request is repeated that fails for a reason that may pass
+    http : the httpx.Client that sends; one of its own otherwise. What is handed in is not closed.
+    Methods raise `ApiError` or `ConnectionFailed`, and what their texts name.
+    """
+
+    def __init__(
+        self, url: str, *, api_key: str | None = None, max_retries: int = 5, http: httpx.Client | None = None
+    ) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._operations = Operations(max_retries)
+        self._owned = http is None
+        self._http = http or httpx.Client()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._owned:
+            self._http.close()
+
+    def score(self, track: Track, *, wait_s: float = 0, **options: Unpack[TrackOptions]) -> Job:
+        """Send a track; its job, finished already if its scores are known, or come within `wait_s`."""
+        return self._run(self._operations.score(track, options, wait_s=wait_s))
+
+    def score_and_wait(self, track: Track, *, timeout_s: float = 600, **options: Unpack[TrackOptions]) -> Job:
+        """Send a track, and wait for its scores. Raises `JobFailed` or `WaitTimeout`."""
+        return self._run(self._operations.score_and_wait(track, options, timeout_s=timeout_s))
+
+    def wait(self, job_id: str, *, timeout_s: float = 600) -> Job:
+        """Wait for the scores of a job. Raises `JobFailed` or `WaitTimeout`."""
+        return self._run(self._operations.wait(job_id, timeout_s=timeout_s))
+
+    def job(self, job_id: str, *, wait_s: float = 0) -> Job:
+        """Read a job, once it is over or after `wait_s`."""
+        return self._run(self._operations.job(job_id, wait_s=wait_s))
+
+    def jobs(self, **filters: Unpack[JobFilters]) -> Iterator[Job]:
+        """List jobs, newest first, reading them page by page."""
+        cursor: str | None = None
+        while True:
+            page = self._run(self._operations.page(filters, cursor))
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def cancel(self, job_id: str) -> Job:
+        """Stop a job: one that waits at once, one that runs before its next segment."""
+        return self._run(self._operations.cancel(job_id))
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its audio, scores and events."""
+        self._run(self._operations.delete(job_id))
+
+    def embedding(self, job_id: str) -> Embedding:
+        """Read the embedding of a track that was sent with `embedding=True`."""
+        return self._run(self._operations.embedding(job_id))
+
+    def create_batch(self, tracks: Iterable[Track], **options: Unpack[BatchOptions]) -> Batch:
+        """Send up to 20 tracks. Items are in the order of the tracks, each with a job or a problem."""
+        return self._run(self._operations.create_batch(tracks, options))
+
+    def batch(self, batch_id: str) -> Batch:
+        """Read a batch: its counts and its first 100 items."""
+        return self._run(self._operations.batch(batch_id))
+
+    def wait_for_batch(self, batch_id: str, *, timeout_s: float = 3600) -> Batch:
+        """Wait until every job of a batch is over. Raises `TimeoutError`."""
+        return self._run(self._operations.wait_for_batch(batch_id, timeout_s=timeout_s))
+
+    def compare(self, job_ids: Sequence[str], criterion: Mapping[str, float]) -> Comparison:
+        """Rank finished jobs by a weighted mean of their scores."""
+        return self._run(self._operations.compare(job_ids, criterion))
+
+    def model(self) -> ModelCard:
+        """Read which model the workers run, and what its scores mean and do not mean."""
+        return self._run(self._operations.model())
+
+    def _run(self, call: Call[T]) -> T:
+        outcome: Outcome = None
+        while True:
+            try:
+                step = call.send(outcome)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            outcome = self._take(step)
+
+    def _take(self, step: Request | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            time.sleep(step.seconds)
+            return None
+        with step.arguments() as arguments:
+            headers = {**arguments.pop("headers"), **self._headers}
+            try:
+                return self._http.request(step.method, self._url + step.path, headers=headers, **arguments)
+            except httpx.TransportError as error:
+                return error

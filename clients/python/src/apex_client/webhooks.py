@@ -1,0 +1,33 @@
+"""Verify webhooks, which the service signs as Standard Webhooks defines it."""
+
+from collections.abc import Mapping
+from typing import Literal, TypedDict, cast
+
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from apex_client.types import Batch, Job
+
+__all__ = ["WebhookEvent", "WebhookVerificationError", "verify_webhook"]
+
+
+class WebhookEvent(TypedDict):
+    """What a webhook tells. An event may come more than once, with the same `webhook-id` in its headers."""
+
+    type: Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "webhook.test"]
+    timestamp: str
+    data: Job | Batch
+
+
+def verify_webhook(body: bytes | str, headers: Mapping[str, str], *secrets: str) -> WebhookEvent:
+    """The event in the exact bytes of a body, if one of the secrets signed it within the last five minutes.
+
+    Raises WebhookVerificationError. Give two secrets while one replaces the other.
+    """
+    lower = {name.lower(): value for name, value in headers.items()}
+    refusal = WebhookVerificationError("no secret was given")
+    for secret in secrets:
+        try:
+            return cast(WebhookEvent, Webhook(secret).verify(body, lower))
+        except WebhookVerificationError as error:
+            refusal = error
+    raise refusal

@@ -1,0 +1,216 @@
+import { ApexError, ApiError, ConnectionFailed, JobFailed, retryAfterSeconds, WaitTimeout } from "./errors.js";
+import type {
+  Batch,
+  BatchOptions,
+  Comparison,
+  Embedding,
+  Job,
+  JobFilters,
+  JobList,
+  ModelCard,
+  ScoredJob,
+  Sending,
+  TrackOptions,
+} from "./types.js";
+
+/** What one request waits at most; below what proxies commonly allow. */
+const LONGEST_WAIT_S = 20;
+const IDLE_S = 60;
+const PAGE = 100;
+const FIRST_PAUSE_S = 0.5;
+const LONGEST_PAUSE_S = 60;
+
+export interface ClientOptions {
+  apiKey?: string;
+  /** How often a request is repeated that fails for a reason that may pass. */
+  maxRetries?: number;
+  /** What sends instead of the global `fetch`. */
+  fetch?: typeof fetch;
+}
+
+interface Request {
+  query?: Record<string, string | number>;
+  headers?: Record<string, string>;
+  body?: string | FormData;
+  waitSeconds?: number;
+}
+
+/** A service at `url`, as the holder of the key sees it. Methods throw `ApiError` or `ConnectionFailed`, and what they name. */
+export class ApexClient {
+  readonly #url: string;
+  readonly #headers: Record<string, string>;
+  readonly #maxRetries: number;
+  readonly #fetch: typeof fetch;
+
+  constructor(url: string, options: ClientOptions = {}) {
+    this.#url = url.replace(/\/+$/, "");
+    this.#headers = options.apiKey ? { Authorization: `Bearer ${options.apiKey}` } : {};
+    this.#maxRetries = options.maxRetries ?? 5;
+    this.#fetch = options.fetch ?? ((...request) => fetch(...request));
+  }
+
+  /** Send a track; its job, finished already if its scores are known, or come within `waitSeconds`. */
+  async score(track: Blob, options: TrackOptions = {}, waitSeconds = 0): Promise<Job> {
+    return this.#submit("/score", "file", [track], options, waitSeconds);
+  }
+
+  /** Send a track, and wait for its scores. Throws `JobFailed` or `WaitTimeout`. */
+  async scoreAndWait(track: Blob, options: TrackOptions = {}, timeoutSeconds = 600): Promise<ScoredJob> {
+    const deadline = now() + timeoutSeconds;
+    const job = await this.score(track, options, Math.min(LONGEST_WAIT_S, timeoutSeconds));
+    return this.#scored(job, deadline);
+  }
+
+  /** Wait for the scores of a job. Throws `JobFailed` or `WaitTimeout`. */
+  async wait(jobId: string, timeoutSeconds = 600): Promise<ScoredJob> {
+    const deadline = now() + timeoutSeconds;
+    return this.#scored(await this.job(jobId), deadline);
+  }
+
+  /** Read a job, once it is over or after `waitSeconds`. */
+  async job(jobId: string, waitSeconds = 0): Promise<Job> {
+    const query: Record<string, number> = waitSeconds >= 1 ? { wait: Math.floor(waitSeconds) } : {};
+    return this.#json("GET", `/jobs/${jobId}`, { query, waitSeconds });
+  }
+
+  /** List jobs, newest first, reading them page by page. */
+  async *jobs(filters: JobFilters = {}): AsyncGenerator<Job> {
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const query: Record<string, string | number> = { ...filters, limit: PAGE, ...(cursor && { cursor }) };
+      const page: JobList = await this.#json("GET", "/jobs", { query });
+      yield* page.items;
+      cursor = page.next_cursor;
+    }
+  }
+
+  /** Stop a job: one that waits at once, one that runs before its next segment. */
+  async cancel(jobId: string): Promise<Job> {
+    return this.#json("POST", `/jobs/${jobId}/cancel`);
+  }
+
+  /** Delete a job with its audio, scores and events. */
+  async delete(jobId: string): Promise<void> {
+    await this.#send("DELETE", `/jobs/${jobId}`);
+  }
+
+  /** Read the embedding of a track that was sent with `embedding: true`. */
+  async embedding(jobId: string): Promise<Embedding> {
+    return this.#json("GET", `/jobs/${jobId}/embedding`);
+  }
+
+  /** Send up to 20 tracks. Items are in the order of the tracks, each with a job or a problem. */
+  async createBatch(tracks: Blob[], options: BatchOptions = {}): Promise<Batch> {
+    return this.#submit("/batches", "files", tracks, options, 0);
+  }
+
+  /** Read a batch: its counts and its first 100 items. */
+  async batch(batchId: string): Promise<Batch> {
+    return this.#json("GET", `/batches/${batchId}`, { query: { limit: PAGE } });
+  }
+
+  /** Wait until every job of a batch is over. Throws `ApexError` when that takes longer. */
+  async waitForBatch(batchId: string, timeoutSeconds = 3600): Promise<Batch> {
+    const deadline = now() + timeoutSeconds;
+    for (;;) {
+      const answer = await this.#send("GET", `/batches/${batchId}`, { query: { limit: PAGE } });
+      const batch: Batch = await answer.json();
+      if (batch.done) return batch;
+      const pauseSeconds = retryAfterSeconds(answer) ?? 1;
+      if (now() + pauseSeconds > deadline) throw new ApexError(`${batchId} is not done`);
+      await pause(pauseSeconds);
+    }
+  }
+
+  /** Rank finished jobs by a weighted mean of their scores. */
+  async compare(jobIds: string[], criterion: Record<string, number>): Promise<Comparison> {
+    const body = JSON.stringify({ job_ids: jobIds, criterion });
+    return this.#json("POST", "/compare", { headers: { "Content-Type": "application/json" }, body });
+  }
+
+  /** Read which model the workers run, and what its scores mean and do not mean. */
+  async model(): Promise<ModelCard> {
+    return this.#json("GET", "/model");
+  }
+
+  async #scored(job: Job, deadline: number): Promise<ScoredJob> {
+    while (!job.done) {
+      const leftSeconds = deadline - now();
+      if (leftSeconds <= 0) throw new WaitTimeout(job);
+      const waitSeconds = Math.max(1, Math.floor(Math.min(LONGEST_WAIT_S, leftSeconds)));
+      const askedAt = now();
+      const answer = await this.#send("GET", `/jobs/${job.id}`, { query: { wait: waitSeconds }, waitSeconds });
+      job = (await answer.json()) as Job;
+      // A service that lets nobody wait says how soon to come again.
+      if (!job.done && now() - askedAt < waitSeconds / 2) {
+        await pause(Math.min(retryAfterSeconds(answer) ?? 1, leftSeconds));
+      }
+    }
+    if (!isScored(job)) throw new JobFailed(job);
+    return job;
+  }
+
+  async #submit<T>(path: string, part: string, tracks: Blob[], options: TrackOptions | BatchOptions, waitSeconds: number) {
+    const { idempotencyKey = crypto.randomUUID(), cancelAfter, ...fields }: Sending & Record<string, unknown> = {
+      ...options,
+    };
+    const headers: Record<string, string> = { "Idempotency-Key": idempotencyKey };
+    if (cancelAfter) headers["Cancel-After"] = cancelAfter;
+    if (waitSeconds >= 1) headers["Prefer"] = `wait=${Math.floor(waitSeconds)}`;
+    const body = new FormData();
+    for (const track of tracks) body.append(part, track, "track");
+    for (const [name, value] of Object.entries(fields)) if (value !== undefined) body.append(name, fieldText(value));
+    return this.#json<T>("POST", path, { headers, body, waitSeconds });
+  }
+
+  async #json<T>(method: string, path: string, request: Request = {}): Promise<T> {
+    return (await (await this.#send(method, path, request)).json()) as T;
+  }
+
+  /** The answer to a request; it is repeated while it fails for a reason that may pass. */
+  async #send(method: string, path: string, request: Request = {}): Promise<Response> {
+    for (let attempt = 0; ; attempt++) {
+      const error = await this.#attempt(method, path, request);
+      if (error instanceof Response) return error;
+      if (attempt === this.#maxRetries || (error instanceof ApiError && !error.retryable)) throw error;
+      await pause(pauseSeconds(attempt, error instanceof ApiError ? error.retryAfterSeconds : undefined));
+    }
+  }
+
+  async #attempt(method: string, path: string, request: Request): Promise<Response | ApiError | ConnectionFailed> {
+    const query = new URLSearchParams(Object.entries(request.query ?? {}).map(([name, value]) => [name, String(value)]));
+    const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
+    const headers = { ...request.headers, ...this.#headers };
+    const signal = method === "GET" ? AbortSignal.timeout(1000 * (IDLE_S + (request.waitSeconds ?? 0))) : null;
+    try {
+      const answer = await this.#fetch(url, { method, headers, body: request.body ?? null, signal });
+      return answer.ok ? answer : await ApiError.of(answer);
+    } catch (cause) {
+      return new ConnectionFailed(String(cause), { cause });
+    }
+  }
+}
+
+function isScored(job: Job): job is ScoredJob {
+  return job.status === "succeeded" && job.result !== null;
+}
+
+/** A value as a field of a form carries it. */
+function fieldText(value: unknown): string {
+  if (Array.isArray(value)) return value.join(",");
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
+/** What the service asks for; else twice as long each time, apart from other clients that were refused too. */
+function pauseSeconds(attempt: number, askedSeconds: number | undefined): number {
+  const seconds = askedSeconds ?? FIRST_PAUSE_S * 2 ** attempt * (0.5 + Math.random() / 2);
+  return Math.min(seconds, LONGEST_PAUSE_S);
+}
+
+function now(): number {
+  return performance.now() / 1000;
+}
+
+function pause(seconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+}

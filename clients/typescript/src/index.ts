@@ -1,0 +1,17 @@
+/** Client of the APEX music-scoring service. */
+
+export { ApexClient, type ClientOptions } from "./client.js";
+export { ApexError, ApiError, ConnectionFailed, JobFailed, WaitTimeout } from "./errors.js";
+export type {
+  Batch,
+  BatchOptions,
+  Comparison,
+  Embedding,
+  Job,
+  JobFilters,
+  ModelCard,
+  Problem,
+  ScoredJob,
+  TrackOptions,
+} from "./types.js";
+export { verifyWebhook, type WebhookEvent, type WebhookHeaders, WebhookVerificationError } from "./webhooks.js";

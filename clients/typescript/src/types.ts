@@ -1,0 +1,50 @@
+/** What the service takes and answers. `schema.ts` is made from its OpenAPI document. */
+
+import type { components } from "./schema.js";
+
+type Schemas = components["schemas"];
+
+export type Batch = Schemas["Batch"];
+export type Comparison = Schemas["Comparison"];
+export type Embedding = Schemas["Embedding"];
+export type Job = Schemas["Job"];
+export type JobList = Schemas["JobList"];
+export type ModelCard = Schemas["ModelCard"];
+export type Problem = Schemas["Problem"];
+/** A job that has scores. */
+export type ScoredJob = Job & { result: Schemas["Result"] };
+
+/** What concerns the request itself. `cancelAfter` is a deadline such as `10m`. */
+export interface Sending {
+  idempotencyKey?: string;
+  cancelAfter?: string;
+}
+
+interface Common extends Sending {
+  metadata?: Record<string, string>;
+  model_version?: string;
+  segments?: boolean;
+  embedding?: boolean;
+  webhook_url?: string;
+  webhook_events?: string[];
+}
+
+/** What may be said of a track: the fields of `POST /score`. */
+export interface TrackOptions extends Common {
+  external_id?: string;
+  batch_id?: string;
+}
+
+/** What may be said of a batch: the fields of `POST /batches`. */
+export interface BatchOptions extends Common {
+  batch_external_id?: string;
+}
+
+/** Which jobs are listed; times in RFC 3339. */
+export interface JobFilters {
+  status?: Job["status"];
+  external_id?: string;
+  batch_id?: string;
+  created_after?: string;
+  created_before?: string;
+}

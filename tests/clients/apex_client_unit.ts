@@ -1,0 +1,133 @@
+// What clients/typescript repeats and what not, and what it throws: `apex_client_unit.js JOBS SIGNED` prints a line a check.
+
+import { deepStrictEqual as equal, ok, rejects } from "node:assert";
+
+import {
+  ApexClient,
+  ApiError,
+  type ClientOptions,
+  ConnectionFailed,
+  type Job,
+  JobFailed,
+  verifyWebhook,
+  WaitTimeout,
+  WebhookVerificationError,
+} from "apex-client";
+
+const [jobs = "", signed = ""] = process.argv.slice(2);
+const { queued, succeeded, failed }: Record<"queued" | "succeeded" | "failed", Job> = JSON.parse(jobs);
+
+interface Sent {
+  url: string;
+  headers: Record<string, string>;
+  body: FormData | string | null;
+}
+
+/** Gives its answers one after the other, and notes what it is sent. */
+function server(...answers: (Response | Error)[]): { sent: Sent[]; apex: (options?: ClientOptions) => ApexClient } {
+  const sent: Sent[] = [];
+  const answer = async (url: string, { headers, body }: Sent): Promise<Response> => {
+    sent.push({ url, headers, body });
+    const next = answers.shift() ?? new Error("no more answers");
+    if (next instanceof Error) throw next;
+    return next.clone();
+  };
+  const send = answer as unknown as typeof fetch;
+  return { sent, apex: (options) => new ApexClient("http://apex/base/", { apiKey: "k", fetch: send, ...options }) };
+}
+
+function problem(status: number, code: string, retryable: boolean): Response {
+  const headers = { "Retry-After": "0", "X-Request-Id": "r1" };
+  return Response.json({ code, detail: "Because.", retryable }, { status, headers });
+}
+
+const track = new Blob(["the track"]);
+const again = Response.json(queued, { status: 202, headers: { "Retry-After": "0" } });
+
+const checks: Record<string, () => Promise<void>> = {
+  async "a track is sent whole and under one key however often"() {
+    const { sent, apex } = server(new TypeError("broken"), problem(503, "queue_full", true), Response.json(succeeded));
+    const options = { segments: true, metadata: { album: "x" }, webhook_events: ["a", "b"] };
+    equal(await apex().score(track, options), succeeded);
+    equal(sent.length, 3);
+    equal(new Set(sent.map(({ headers }) => headers["Idempotency-Key"])).size, 1);
+    for (const { url, headers, body } of sent) {
+      equal([url, headers["Authorization"]], ["http://apex/base/score", "Bearer k"]);
+      ok(body instanceof FormData);
+      equal(await (body.get("file") as Blob).text(), "the track");
+      const texts = ["segments", "metadata", "webhook_events"].map((name) => body.get(name));
+      equal(texts, ["true", '{"album":"x"}', "a,b"]);
+    }
+  },
+  async "a refusal is told at once with its problem"() {
+    const { sent, apex } = server(problem(422, "validation_error", false));
+    const refusal = { name: "ApiError", code: "validation_error", status: 422, requestId: "r1" };
+    await rejects(apex().score(track), refusal);
+    equal(sent.length, 1);
+  },
+  async "it gives up after so many retries"() {
+    const broken = server(new TypeError("broken"), new TypeError("broken"));
+    await rejects(broken.apex({ maxRetries: 1 }).job("job_1"), ConnectionFailed);
+    const proxy = server(new Response("<html>", { status: 502, headers: { "Retry-After": "0" } }));
+    await rejects(proxy.apex({ maxRetries: 0 }).job("job_1"), ApiError);
+    equal([broken.sent.length, proxy.sent.length], [2, 1]);
+  },
+  async "scores are waited for"() {
+    const { sent, apex } = server(again, again, Response.json(succeeded));
+    const job = await apex().scoreAndWait(track, { idempotencyKey: "mine", cancelAfter: "10m" });
+    equal(job, succeeded);
+    const [first, ...polls] = sent;
+    const given = ["Prefer", "Idempotency-Key", "Cancel-After"].map((name) => first?.headers[name]);
+    equal(given, ["wait=20", "mine", "10m"]);
+    equal(
+      polls.map(({ url }) => url),
+      Array(2).fill(`http://apex/base/jobs/${queued.id}?wait=20`),
+    );
+  },
+  async "a job without scores is an error that has the job"() {
+    await rejects(server(Response.json(failed)).apex().wait(failed.id), (error) => {
+      ok(error instanceof JobFailed);
+      equal(error.job, failed);
+      return true;
+    });
+  },
+  async "waiting ends in time and leaves the job"() {
+    await rejects(server(Response.json(queued)).apex().wait(queued.id, 0), WaitTimeout);
+  },
+  async "a list is followed to its end"() {
+    const pages = [
+      { items: [queued, failed], next_cursor: "c" },
+      { items: [succeeded], next_cursor: null },
+    ];
+    const { sent, apex } = server(...pages.map((page) => Response.json(page)));
+    const listed: Job[] = [];
+    for await (const job of apex().jobs({ status: "failed" })) listed.push(job);
+    equal(listed, [queued, failed, succeeded]);
+    equal(sent[1]?.url, "http://apex/base/jobs?status=failed&limit=100&cursor=c");
+  },
+  async "a webhook is verified with either secret, and nothing else is"() {
+    const { body, old, requests, secrets } = JSON.parse(signed) as Signed;
+    for (const headers of requests) {
+      equal((await verifyWebhook(body, headers, ...secrets)).data, succeeded);
+      equal((await verifyWebhook(new TextEncoder().encode(body), new Headers(headers), ...secrets)).data, succeeded);
+      await rejects(verifyWebhook(`${body} `, headers, ...secrets), WebhookVerificationError);
+      await rejects(verifyWebhook(body, headers), WebhookVerificationError);
+      await rejects(verifyWebhook(body, { ...headers, "Webhook-Signature": "v1,?" }, ...secrets), WebhookVerificationError);
+    }
+    await rejects(verifyWebhook(body, requests[0] ?? {}, secrets[1] ?? ""), WebhookVerificationError);
+    await rejects(verifyWebhook(body, old, ...secrets), WebhookVerificationError);
+    await rejects(verifyWebhook(body, {}, ...secrets), WebhookVerificationError);
+  },
+};
+
+interface Signed {
+  body: string;
+  old: Record<string, string>;
+  requests: Record<string, string>[];
+  secrets: string[];
+}
+
+for (const [name, check] of Object.entries(checks)) {
+  await check();
+  console.log(name);
+}

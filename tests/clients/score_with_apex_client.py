@@ -1,0 +1,28 @@
+"""Score a track with clients/python, blocking and awaited, and print the job: `score_with_apex_client.py URL FILE`."""
+
+import asyncio
+import json
+import sys
+
+from apex_client import ApexClient, AsyncApexClient
+
+url, path = sys.argv[1:]
+
+
+async def again() -> float | None:
+    async with AsyncApexClient(url) as apex:
+        job = await apex.score_and_wait(path, segments=True, embedding=True)
+        embedding = await apex.embedding(job["id"])
+        await apex.delete(job["id"])
+        return embedding["values"][0]
+
+
+with ApexClient(url) as apex:
+    job = apex.score_and_wait(path, external_id="python", metadata={"album": "x"}, timeout_s=60)
+    assert job["result"] is not None
+    streams: float | None = job["result"]["scores"].get("score_streams")
+    low, high = job["result"]["ranges"].get("score_streams", [])
+    assert job["id"] in [listed["id"] for listed in apex.jobs(external_id="python")]
+    batch = apex.wait_for_batch(apex.create_batch([path])["id"])
+found = {"named": [streams, low, high], "counts": batch["counts"], "first": asyncio.run(again())}
+json.dump({**job, **found}, sys.stdout)

@@ -1,0 +1,24 @@
+// Score a track with clients/typescript, and print the job: `score_with_apex_client.js URL FILE`.
+
+import { openAsBlob } from "node:fs";
+
+import { ApexClient, type Job } from "apex-client";
+
+const [url = "", path = ""] = process.argv.slice(2);
+const apex = new ApexClient(url);
+
+const track = await openAsBlob(path);
+const job = await apex.scoreAndWait(track, { external_id: "typescript", metadata: { album: "x" } }, 60);
+const streams: number | undefined = job.result.scores.score_streams;
+const [low, high]: number[] = job.result.ranges.score_streams ?? [];
+
+const listed: Job[] = [];
+for await (const each of apex.jobs({ external_id: "typescript" })) listed.push(each);
+const batch = await apex.waitForBatch((await apex.createBatch([track])).id);
+
+const other = await apex.scoreAndWait(track, { segments: true, embedding: true });
+const embedding = await apex.embedding(other.id);
+await apex.delete(other.id);
+
+const found = { named: [streams, low, high], listed: listed.map(({ id }) => id), counts: batch.counts };
+console.log(JSON.stringify({ ...job, ...found, segments: other.result.segments?.length, first: embedding.values[0] }));

@@ -1,0 +1,225 @@
+"""`clients/python`: what it repeats and what not, what it raises; and as a package, against a running service."""
+
+import asyncio
+import inspect
+import io
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from apex_client import (
+    ApexClient,
+    ApiError,
+    AsyncApexClient,
+    ConnectionFailed,
+    JobFailed,
+    WaitTimeout,
+    WebhookVerificationError,
+    verify_webhook,
+)
+
+from tests.clients.packages import PYTHON
+from tests.clients.test_generated_clients import run
+from tests.clients.webhook_samples import EVENT, FAILED, QUEUED, SECRETS, SUCCEEDED, signed
+from tests.e2e.service import Json, Service
+
+PROGRAM = Path(__file__).with_name("score_with_apex_client.py")
+BROKEN = httpx.ConnectError("broken")
+ROUND_ANSWER = httpx.Response(200, json=SUCCEEDED)
+
+Answer = httpx.Response | httpx.TransportError
+#: A client's method, called on either client.
+Use = Callable[[Any], Any]
+
+
+def problem(status: int, code: str, *, retryable: bool, **headers: str) -> httpx.Response:
+    body = {"code": code, "detail": "Because.", "retryable": retryable}
+    return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class Server:
+    """Gives its answers one after the other, and notes what it is sent and how long clients pause."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx.Request] = []
+        self.pauses_s: list[float] = []
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+
+    def serve(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        return self.answer(request)
+
+    async def serve_async(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        return self.answer(request)
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses_s.append(seconds)
+
+
+@pytest.fixture(params=["synchronous", "asynchronous"])
+def use(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Call a client of this kind on a server."""
+
+    def synchronous(server: Server, call: Use, **options: Any) -> Any:
+        monkeypatch.setattr("apex_client.synchronous.time.sleep", server.pauses_s.append)
+        with httpx.Client(transport=httpx.MockTransport(server.serve)) as http:
+            return call(ApexClient("http://apex/base/", api_key="msk_test_x", http=http, **options))
+
+    def asynchronous(server: Server, call: Use, **options: Any) -> Any:
+        monkeypatch.setattr("apex_client.asynchronous.asyncio.sleep", server.pause)
+
+        async def main() -> Any:
+            async with httpx.AsyncClient(transport=httpx.MockTransport(server.serve_async)) as http:
+                return await call(AsyncApexClient("http://apex/base", api_key="msk_test_x", http=http, **options))
+
+        return asyncio.run(main())
+
+    return {"synchronous": synchronous, "asynchronous": asynchronous}[request.param]
+
+
+@pytest.mark.parametrize("kind", ["path", "bytes", "file"])
+def test_a_track_is_sent_whole_and_under_one_key_however_often(use: Any, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "track").write_bytes(b"head the track")
+    file = io.BytesIO(b"head the track")
+    file.seek(5)
+    tracks: dict[str, Any] = {"path": tmp_path / "track", "bytes": b"the track", "file": file}
+    track = tracks[kind]
+    server = Server(BROKEN, problem(503, "queue_full", retryable=True, retry_after="7"), ROUND_ANSWER)
+    job = use(server, lambda apex: apex.score(track, segments=True, metadata={"album": "x"}, webhook_events=["a", "b"]))
+    assert job == SUCCEEDED
+    assert len({request.headers["idempotency-key"] for request in server.requests}) == 1
+    for request in server.requests:
+        assert str(request.url) == "http://apex/base/score"
+        assert request.headers["authorization"] == "Bearer msk_test_x"
+        for sent in (b"the track", b'{"album": "x"}', b"true", b"a,b"):
+            assert sent in request.content
+    assert 0.25 <= server.pauses_s[0] <= 0.5
+    assert server.pauses_s[1] == 7
+
+
+def test_a_refusal_is_told_at_once_with_its_problem(use: Any) -> None:
+    server = Server(problem(422, "validation_error", retryable=False, x_request_id="r1"))
+    with pytest.raises(ApiError, match="422 validation_error: Because.") as raised:
+        use(server, lambda apex: apex.score(b"track"))
+    error = raised.value
+    assert (error.code, error.status, error.request_id, len(server.requests)) == ("validation_error", 422, "r1", 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"), [(BROKEN, ConnectionFailed), (httpx.Response(502, text="<html>"), ApiError)]
+)
+def test_it_gives_up_after_so_many_retries(use: Any, answer: Answer, error: type[Exception]) -> None:
+    server = Server(*[answer] * 3)
+    with pytest.raises(error):
+        use(server, lambda apex: apex.job("job_1"), max_retries=2)
+    assert len(server.requests) == 3
+
+
+def test_scores_are_waited_for(use: Any) -> None:
+    waiting = httpx.Response(202, json=QUEUED, headers={"Retry-After": "4"})
+    server = Server(waiting, waiting, ROUND_ANSWER)
+    job = use(server, lambda apex: apex.score_and_wait(b"track", idempotency_key="mine", cancel_after="10m"))
+    assert job == SUCCEEDED
+    sent, *polls = server.requests
+    assert [sent.headers[name] for name in ("prefer", "idempotency-key", "cancel-after")] == ["wait=20", "mine", "10m"]
+    assert [str(poll.url) for poll in polls] == [f"http://apex/base/jobs/{QUEUED['id']}?wait=20"] * 2
+    assert server.pauses_s == [4]  # the service did not wait
+
+
+def test_a_job_without_scores_is_an_error_that_has_the_job(use: Any) -> None:
+    with pytest.raises(JobFailed, match="audio_undecodable") as raised:
+        use(Server(httpx.Response(200, json=FAILED)), lambda apex: apex.wait(FAILED["id"]))
+    assert raised.value.job == FAILED
+
+
+def test_waiting_ends_in_time_and_leaves_the_job(use: Any) -> None:
+    with pytest.raises(WaitTimeout) as raised:
+        use(Server(httpx.Response(200, json=QUEUED)), lambda apex: apex.wait(QUEUED["id"], timeout_s=0))
+    assert raised.value.job["id"] == QUEUED["id"]
+
+
+def test_a_list_is_followed_to_its_end(use: Any) -> None:
+    pages = [{"items": [QUEUED, FAILED], "next_cursor": "c"}, {"items": [SUCCEEDED], "next_cursor": None}]
+    server = Server(*(httpx.Response(200, json=page) for page in pages))
+
+    def collect(apex: ApexClient | AsyncApexClient) -> Any:
+        async def listed() -> list[Any]:
+            assert isinstance(apex, AsyncApexClient)
+            return [job async for job in apex.jobs(status="failed")]
+
+        return list(apex.jobs(status="failed")) if isinstance(apex, ApexClient) else listed()
+
+    assert use(server, collect) == [QUEUED, FAILED, SUCCEEDED]
+    assert [dict(request.url.params) for request in server.requests] == [
+        {"status": "failed", "limit": "100"},
+        {"status": "failed", "limit": "100", "cursor": "c"},
+    ]
+
+
+def test_both_clients_can_do_the_same() -> None:
+    def methods(client: type) -> dict[str, list[str]]:
+        found = inspect.getmembers(client, inspect.isfunction)
+        return {name: list(inspect.signature(each).parameters) for name, each in found if not name.startswith("_")}
+
+    blocking, awaited = methods(ApexClient), methods(AsyncApexClient)
+    assert blocking.pop("close") == awaited.pop("aclose")
+    assert blocking == awaited
+
+
+def test_a_webhook_is_verified_with_either_secret_while_one_is_replaced() -> None:
+    for secret in SECRETS:
+        assert verify_webhook(EVENT.encode(), signed(secret), *SECRETS)["data"] == SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "secrets"),
+    [
+        (EVENT + " ", signed(SECRETS[0]), SECRETS),
+        (EVENT, signed(SECRETS[0]), SECRETS[1:]),
+        (EVENT, signed(SECRETS[0]), []),
+        (EVENT, signed(SECRETS[0], age_s=3600), SECRETS),
+        (EVENT, {}, SECRETS),
+    ],
+)
+def test_what_is_not_signed_is_refused(body: str, headers: dict[str, str], secrets: Iterable[str]) -> None:
+    with pytest.raises(WebhookVerificationError):
+        verify_webhook(body, headers, *secrets)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is built, installed into a folder of its own."""
+    folder = tmp_path_factory.mktemp("apex-client")
+    source = shutil.copytree(PYTHON, folder / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
+    [wheel] = folder.glob("apex_client-*.whl")
+    zipfile.ZipFile(wheel).extractall(folder / "site")
+    assert (folder / "site" / "apex_client" / "py.typed").exists()
+    return folder / "site"
+
+
+def test_the_package_scores_a_track(service: Service, track: Path, scores: Json, installed: Path) -> None:
+    program = [sys.executable, str(PROGRAM), service.url.rstrip("/"), str(track)]
+    done = subprocess.run(program, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    job = json.loads(done.stdout)
+    assert (job["status"], job["external_id"], job["metadata"]) == ("succeeded", "python", {"album": "x"})
+    assert job["result"]["scores"] == scores
+    assert job["named"] == [scores["score_streams"], 0, 100]
+    assert (job["counts"]["succeeded"], type(job["first"])) == (1, float)
