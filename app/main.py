@@ -30,6 +30,7 @@ from app.api.routes import (
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.room import Reservations
+from app.web import page
 
 #: The first command without a reply fails its request, so that the client gets its error within two seconds.
 REDIS_TIMEOUT_S = 1.5
@@ -73,6 +74,8 @@ def create_app(
     for module in (score, jobs, batches, results, webhooks, compare, model, capacity, usage, health, problems):
         app.include_router(module.router)
     docs.install(app)
+    if settings.page:
+        page.install(app)
     errors.install(app)
     document.install(app)
     app.add_middleware(RequestMiddleware)

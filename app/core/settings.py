@@ -273,6 +273,9 @@ class ApiSettings(ServiceSettings):
     api_processes: int = Field(1, ge=1, le=64)
     """Processes of the HTTP front end behind the one port. Limits of connections and listeners are of each."""
 
+    page: bool = True
+    """Serve the page for people at `/`, and the one for operators at `/ops`."""
+
     cors_origins: Annotated[tuple[Origin, ...], NoDecode] = ()
     """Origins whose pages may call the service from a browser, such as `https://app.example`; several with commas."""
 

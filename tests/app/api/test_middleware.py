@@ -156,9 +156,9 @@ async def test_a_client_that_left_is_logged_as_such(app: FastAPI, log: pytest.Lo
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/nothing", 404, "not_found"),
         ("GET", "/score/", 404, "not_found"),
-        ("GET", "//score", 404, "not_found"),
+        ("GET", "http://localhost//score", 404, "not_found"),
         ("GET", "/static/../app/main.py", 404, "not_found"),
         ("GET", "/static/none.js", 404, "not_found"),
         ("POST", "/static/favicon.svg", 405, "method_not_allowed"),

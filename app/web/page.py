@@ -1,0 +1,60 @@
+"""The routes of the page: the documents `/` and `/ops`, and the files that they load. Open to all, like an empty form.
+
+Every path in them is relative, so the page works under whatever path a proxy serves it.
+"""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.exceptions import HTTPException
+
+from app.web.files import PageFile, PageFiles
+
+#: Of a document: it runs its own modules alone, makes no HTML of text, talks to its own service and stands in no frame.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; media-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+DOCUMENT_HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+FILE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
+#: The path of each document, its template, and the module that it runs.
+DOCUMENTS = {"/": ("page.html", "app.js"), "/ops": ("ops.html", "ops.js")}
+
+
+def install(app: FastAPI) -> None:
+    """Serve the page. Reads its files."""
+    files = PageFiles.read()
+    templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined)
+    router = APIRouter(include_in_schema=False)
+
+    def add_document(path: str, template: str, entry: str) -> None:
+        base = f"web/{files.digest}"
+        html = templates.get_template(template).render(base=base, entry=entry, modules=files.modules(entry)[1:])
+        document_file = PageFile.of(html.encode(), "text/html; charset=utf-8")
+
+        async def document(request: Request) -> Response:
+            return file_response(request, document_file, DOCUMENT_HEADERS)
+
+        router.add_api_route(path, document)
+
+    for path, (template, entry) in DOCUMENTS.items():
+        add_document(path, template, entry)
+
+    @router.get("/web/{digest}/{path:path}")
+    async def file(request: Request, digest: str, path: str) -> Response:
+        if digest != files.digest or path not in files.by_path:
+            raise HTTPException(404)
+        return file_response(request, files.by_path[path], FILE_HEADERS)
+
+    app.include_router(router)
+
+
+def file_response(request: Request, file: PageFile, headers: Mapping[str, str]) -> Response:
+    """The file, compressed for a client that accepts gzip."""
+    headers = {"Vary": "Accept-Encoding", **headers}
+    if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(file.compressed, media_type=file.media_type, headers=headers | {"Content-Encoding": "gzip"})
+    return Response(file.body, media_type=file.media_type, headers=headers)

@@ -1,0 +1,76 @@
+/** The page: one document with three views, and the words of the model around them. */
+import { showModel } from "./parts/about.js";
+import { wireKey } from "./parts/dialog.js";
+import { byId, fill } from "./parts/dom.js";
+import { meanings } from "./parts/meaning.js";
+import { problemNote } from "./parts/problem.js";
+import { selection } from "./parts/selection.js";
+import { ScoreView } from "./views/score.js";
+
+/** @typedef {"score" | "compare" | "history"} ViewName */
+
+/** How soon to look again for a model where no worker has started. */
+const NO_MODEL_S = 3;
+/** Each view by its name; those that a first visit does not show are loaded when they are asked for. */
+/** @type {Readonly<Record<ViewName, () => Promise<{ show(jobId: string | null): void }>>>} */
+const VIEWS = {
+  score: once(async () => new ScoreView()),
+  compare: once(async () => new (await import("./views/compare.js")).CompareView()),
+  history: once(async () => new (await import("./views/history.js")).HistoryView()),
+};
+
+/**
+ * Make something when it is first asked for.
+ * @template T
+ * @param {() => Promise<T>} make
+ */
+function once(make) {
+  /** @type {Promise<T> | null} */
+  let made = null;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+/**
+ * The view that the address names: `#history`, or `#job=…`, which opens a job there.
+ * @returns {[ViewName, string | null]}
+ */
+function addressed() {
+  const [name = "", job] = location.hash.slice(1).split("=");
+  if (name === "job" && job) return ["history", decodeURIComponent(job)];
+  return [Object.hasOwn(VIEWS, name) ? /** @type {ViewName} */ (name) : "score", null];
+}
+
+async function route() {
+  const [name, jobId] = addressed();
+  for (const each of Object.keys(VIEWS)) byId(each, HTMLElement).hidden = each !== name;
+  for (const link of document.querySelectorAll("nav a[data-view]")) {
+    if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  (await VIEWS[name]()).show(jobId);
+}
+
+/** Read what the scores mean. Without that the page still sends tracks. */
+async function introduce() {
+  const trouble = byId("trouble", HTMLElement);
+  try {
+    const card = await meanings.read();
+    showModel(card);
+    fill(trouble);
+    if (!card.loaded) setTimeout(introduce, NO_MODEL_S * 1000);
+  } catch (error) {
+    fill(trouble, problemNote(error));
+  }
+}
+
+wireKey();
+selection.addEventListener("change", () => {
+  byId("compare-count", HTMLElement).textContent = selection.size > 0 ? String(selection.size) : "";
+});
+addEventListener("hashchange", route);
+VIEWS.score();
+introduce().then(route);
+document.documentElement.dataset.ready = "";

@@ -1,0 +1,40 @@
+/** The API key as a person meets it: asked for where one is missing, and forgotten when they say so. */
+import { askWith, forgetKey, hasKey } from "../client/keys.js";
+import { byId } from "./dom.js";
+
+/** Have requests that lack a key ask a person for it. */
+export function wireKey() {
+  const dialog = byId("key-dialog", HTMLDialogElement);
+  const forget = byId("forget-key", HTMLButtonElement);
+  byId("key-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    dialog.close("use");
+  });
+  byId("key-cancel", HTMLButtonElement).addEventListener("click", () => dialog.close(""));
+  forget.addEventListener("click", () => {
+    forgetKey();
+    location.reload();
+  });
+  forget.hidden = !hasKey();
+  askWith(async () => {
+    const key = await askForKey(dialog);
+    forget.hidden = !(key || hasKey());
+    return key;
+  });
+}
+
+/**
+ * @param {HTMLDialogElement} dialog
+ * @returns {Promise<string | null>} null: they would rather not
+ */
+function askForKey(dialog) {
+  const field = byId("key", HTMLInputElement);
+  byId("key-refused", HTMLElement).hidden = !hasKey();
+  field.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    const end = () => resolve(dialog.returnValue === "use" ? field.value.trim() || null : null);
+    dialog.addEventListener("close", end, { once: true });
+  });
+}

@@ -1,0 +1,132 @@
+/** The scores of a job: each a bar in its range, with its value, and what it means. */
+import { h, styled } from "./dom.js";
+import { scoreText } from "./format.js";
+import { isPopularity, label, meanings, POPULARITY_ERROR } from "./meaning.js";
+
+/** @typedef {import("../client/api.js").Job} Job */
+/** @typedef {NonNullable<Job["result"]>} Result */
+
+/**
+ * @param {Job} job that succeeded
+ * @returns {HTMLElement}
+ */
+export function scoreboard(job) {
+  const result = /** @type {Result} */ (job.result);
+  const names = Object.keys(result.scores);
+  return h(
+    "div",
+    { class: "scoreboard" },
+    group("Popularity", "As plays and likes would count it", names.filter(isPopularity), job),
+    group(
+      "Aesthetics",
+      "As SongEval would rate the song",
+      names.filter((name) => !isPopularity(name)),
+      job,
+    ),
+  );
+}
+
+/**
+ * @param {string} title
+ * @param {string} lead
+ * @param {string[]} names
+ * @param {Job} job
+ */
+function group(title, lead, names, job) {
+  if (names.length === 0) return null;
+  return h(
+    "section",
+    { class: `scores scores-${title.toLowerCase()}` },
+    h("h4", {}, title, " ", h("small", {}, lead)),
+    h("ul", {}, ...names.map((name) => row(name, job))),
+  );
+}
+
+/**
+ * @param {string} name
+ * @param {Job} job
+ */
+function row(name, job) {
+  const result = /** @type {Result} */ (job.result);
+  const value = ofScore(result.scores, name) ?? 0;
+  const range = ofScore(result.ranges, name) ?? meanings.range(name);
+  const text = scoreText(value, range);
+  return h(
+    "li",
+    { class: "score", "data-score": name },
+    h(
+      "div",
+      { class: "score-head" },
+      h("span", { class: "score-name" }, label(name)),
+      h("span", { class: "score-value" }, text, " ", h("small", {}, `of ${range[1]}`)),
+    ),
+    bar(name, job, value, range, text),
+    h(
+      "p",
+      { class: "score-note" },
+      [meanings.sentence(name), percentileText(result, name), errorText(name, job)].filter(Boolean).join(" "),
+    ),
+  );
+}
+
+/**
+ * @param {string} name
+ * @param {Job} job
+ * @param {number} value
+ * @param {readonly number[]} range
+ * @param {string} text
+ */
+function bar(name, job, value, range, text) {
+  const [low = 0, high = 1] = range;
+  const meter = h("div", {
+    class: "bar",
+    role: "meter",
+    "aria-label": label(name),
+    "aria-valuemin": low,
+    "aria-valuemax": high,
+    "aria-valuenow": text,
+    "aria-valuetext": `${text}, in a range of ${low} to ${high}`,
+  });
+  const share = (value - low) / (high - low);
+  return styled(meter, {
+    at: Math.min(Math.max(share, 0), 1),
+    error: hasKnownError(name, job) ? POPULARITY_ERROR / (high - low) : 0,
+  });
+}
+
+/**
+ * Whether the typical error is known: that of popularity, by a model that has learned something.
+ * @param {string} name
+ * @param {Job} job
+ */
+function hasKnownError(name, job) {
+  return isPopularity(name) && Boolean(job.model?.trained);
+}
+
+/**
+ * @param {string} name
+ * @param {Job} job
+ */
+function errorText(name, job) {
+  return hasKnownError(name, job) ? `Typically off by about ${POPULARITY_ERROR} points.` : "";
+}
+
+/**
+ * The place in the reference of the weights, where they have one.
+ * @param {Result} result
+ * @param {string} name
+ */
+function percentileText(result, name) {
+  const percentiles = /** @type {{ percentiles?: Record<string, unknown> | null }} */ (result).percentiles;
+  const value = percentiles?.[name];
+  return typeof value === "number" ? `Higher than ${Math.round(value)} % of the reference.` : "";
+}
+
+/**
+ * @template T
+ * @param {Partial<Record<string, T>>} perScore
+ * @param {string} name
+ */
+export function ofScore(perScore, name) {
+  return perScore[name];
+}

@@ -1,0 +1,162 @@
+/** The jobs of this key, or of a service without keys: filtered, opened, exported. */
+import { listJobs, readJob } from "../client/api.js";
+import { TrackCard } from "../parts/card.js";
+import { byId, fill, h } from "../parts/dom.js";
+import { csv, download } from "../parts/export.js";
+import { counted, duration, moment, scoreText } from "../parts/format.js";
+import { label, meanings } from "../parts/meaning.js";
+import { nameOf } from "../parts/names.js";
+import { problemNote } from "../parts/problem.js";
+import { ofScore } from "../parts/scores.js";
+import { codePanel } from "../parts/snippets.js";
+import { Track } from "../parts/track.js";
+
+/** @typedef {import("../client/api.js").Job} Job */
+
+const PAGE_ROWS = "20";
+/** Days of the person's own time, as times: from the beginning of the first to the end of the last. */
+/** @type {Readonly<Record<string, (day: string) => string>>} */
+const DAYS = {
+  created_after: (day) => new Date(`${day}T00:00`).toISOString(),
+  created_before: (day) => new Date(`${day}T23:59:59.999`).toISOString(),
+};
+
+export class HistoryView {
+  constructor() {
+    /** @type {Job[]} */
+    this.jobs = [];
+    /** @type {string | null} */
+    this.cursor = null;
+    this.form = byId("filters", HTMLFormElement);
+    this.table = byId("jobs", HTMLElement);
+    this.more = byId("more-jobs", HTMLButtonElement);
+    this.opened = byId("opened", HTMLElement);
+    this.code = byId("history-code", HTMLElement);
+    this.count = byId("job-count", HTMLElement);
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.read();
+    });
+    this.form.addEventListener("change", () => this.read());
+    this.more.addEventListener("click", () => this.readMore());
+    byId("export-csv", HTMLButtonElement).addEventListener("click", () => this.exportCsv());
+    byId("export-json", HTMLButtonElement).addEventListener("click", () => this.exportJson());
+  }
+
+  /** @returns {Record<string, string>} those that the person has filled in */
+  get filters() {
+    const given = [...new FormData(this.form)].map(
+      ([name, value]) => /** @type {[string, string]} */ ([name, String(value).trim()]),
+    );
+    return Object.fromEntries(
+      given.filter(([, value]) => value !== "").map(([name, value]) => [name, DAYS[name]?.(value) ?? value]),
+    );
+  }
+
+  /** @param {string | null} jobId one to open */
+  show(jobId) {
+    this.read();
+    if (jobId) this.open(jobId);
+  }
+
+  async read() {
+    this.jobs = [];
+    this.cursor = null;
+    await this.readMore();
+  }
+
+  async readMore() {
+    const before = this.jobs.length;
+    const query = { ...this.filters, limit: PAGE_ROWS };
+    try {
+      const page = await listJobs(this.cursor ? { ...query, cursor: this.cursor } : query);
+      this.jobs = [...this.jobs, ...page.items];
+      this.cursor = page.next_cursor;
+    } catch (error) {
+      fill(this.table, problemNote(error));
+      return;
+    }
+    this.showRows();
+    fill(this.code, codePanel({ method: "GET", path: `jobs?${new URLSearchParams(query)}` }));
+    if (before > 0) this.table.querySelectorAll("button")[before]?.focus();
+  }
+
+  showRows() {
+    this.more.hidden = this.cursor === null;
+    this.count.textContent =
+      this.jobs.length === 0
+        ? "No track matches."
+        : `${counted(this.jobs.length, "track")} shown${this.cursor ? ", there are more" : ""}`;
+    fill(this.table, this.jobs.length === 0 ? null : this.rows());
+  }
+
+  rows() {
+    const names = meanings.names;
+    return h(
+      "table",
+      {},
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          ...["Track", "State", "Length", ...names.map(label)].map((title) => h("th", { scope: "col" }, title)),
+        ),
+      ),
+      h("tbody", {}, ...this.jobs.map((job) => this.row(job, names))),
+    );
+  }
+
+  /**
+   * @param {Job} job
+   * @param {string[]} names
+   */
+  row(job, names) {
+    return h(
+      "tr",
+      {},
+      h(
+        "th",
+        { scope: "row" },
+        h("button", { type: "button", class: "link", click: () => this.open(job.id) }, nameOf(job)),
+        h("small", {}, moment(job.created_at)),
+      ),
+      h("td", {}, h("span", { class: "status", "data-status": job.status }, job.status)),
+      h("td", {}, job.audio.duration_s ? duration(job.audio.duration_s) : "–"),
+      ...names.map((name) => {
+        const value = ofScore(job.result?.scores ?? {}, name);
+        return h("td", {}, value === undefined ? "–" : scoreText(value, meanings.range(name)));
+      }),
+    );
+  }
+
+  /**
+   * Show one job above the list.
+   * @param {string} id
+   */
+  async open(id) {
+    try {
+      const track = new Track({ job: await readJob(id) });
+      const card = new TrackCard(track, () => this.close());
+      fill(this.opened, card.element);
+      card.title.focus();
+      track.follow().catch((problem) => track.change({ phase: "failed", problem }));
+    } catch (error) {
+      fill(this.opened, problemNote(error));
+    }
+  }
+
+  close() {
+    fill(this.opened);
+    this.table.querySelector("button")?.focus();
+  }
+
+  exportCsv() {
+    download("apex-scores.csv", "text/csv", csv(this.jobs, meanings.names, nameOf));
+  }
+
+  exportJson() {
+    download("apex-scores.json", "application/json", JSON.stringify(this.jobs, null, 2));
+  }
+}
