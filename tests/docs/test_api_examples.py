@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from app.core.problems import PROBLEMS
 from app.core.settings import ApiSettings
 from app.egress.messages import signed_headers
 from model.domain import SCORE_RANGES, SCORE_TOLERANCES
+from tests.app.egress.sources import SECRET, source
 from tests.clients.npm import MODULES, NODE, tool
 from tests.clients.packages import PYTHON, build_typescript
 from tests.docs.broken_line import BrokenLine, broken_line
@@ -81,12 +82,15 @@ class Client:
         path.write_bytes(tracks.wav(tracks.ramp(duration_s * RATE_HZ + salt), RATE_HZ))
         return path
 
-    def run(self, example: Example, *, duration_s: int = 2, url: str | None = None) -> str:
+    def run(
+        self, example: Example, *, duration_s: int = 2, url: str | None = None, env: Mapping[str, str] | None = None
+    ) -> str:
         """What the example prints."""
         command, name = COMMANDS[example.language]
         (self.folder / name).write_text(example.code)
         variables = {
             "PYTHONPATH": str(PYTHON / "src"),
+            **(env or {}),
             "APEX_URL": url or self.service.url.rstrip("/"),
             "APEX_KEY": self.key,
             "TRACK": str(self.track(f"{example.section} {example.language}", duration_s=duration_s)),
@@ -110,7 +114,7 @@ class Client:
 def keyed(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, str]]:
     """A service of its own, because the first key closes it to the tests that have none."""
     data_dir = tmp_path_factory.mktemp("keyed")
-    called = {"webhook_hosts": "127.0.0.1", "egress_networks": "127.0.0.0/8"}
+    called = {"webhook_hosts": "127.0.0.1", "audio_url_hosts": "127.0.0.1", "egress_networks": "127.0.0.0/8"}
     with running(tiny_weights, data_dir, **called) as service:
         apex = [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "acme", "--data-dir", str(data_dir)]
         scopes = ["--scopes", ",".join(SCOPES)]
@@ -180,6 +184,16 @@ def test_events_are_followed_to_the_end_over_a_line_that_breaks(client: Client, 
 def test_a_batch_is_sent_and_all_its_scores_are_read(client: Client, language: str) -> None:
     printed = client.run(example_of("Send many tracks", language))
     assert len(re.findall(r'["\']?scores["\']?: ?\{', printed)) == 2
+
+
+@languages
+def test_tracks_are_fetched_and_all_their_scores_are_read(client: Client, language: str) -> None:
+    contents = {name: client.track(f"{language} {name}", duration_s=2).read_bytes() for name in ("a", "b")}
+    with source(contents["a"]) as first, source(contents["b"]) as second:
+        urls = {"TRACK_URL": first.url("track"), "OTHER_TRACK_URL": second.url("track")}
+        printed = client.run(example_of("Audio by URL", language), env=urls)
+    assert len(re.findall(r'["\']?scores["\']?: ?\{', printed)) == 2
+    assert SECRET not in printed
 
 
 @contextmanager
@@ -292,7 +306,7 @@ def line_to(client: Client, word: bytes, *, pass_on: bool) -> Iterator[BrokenLin
 
 def test_every_section_with_an_example_has_it_in_every_language() -> None:
     sections = {section for section, _ in EXAMPLES}
-    assert len(sections) == 13
+    assert len(sections) == 14
     languages = dict.fromkeys(sections, LANGUAGES) | {"Official clients": OF_CLIENTS}
     assert set(EXAMPLES) == {(section, language) for section in sections for language in languages[section]}
 
@@ -334,6 +348,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         "200": [200],
         "50 GiB in a day": [50 * 2**30],
         "24 h of sound": [24 * 60 * 60],
+        "50,000": [50_000],
         "as much as is still free": [0.5],
         "kept 7 days": [7 * 24 * 60 * 60],
     }
@@ -353,4 +368,4 @@ def test_the_typescript_examples_type_check(tmp_path: Path, modules: Path) -> No
     options = "--strict --noEmit --skipLibCheck --target es2023 --lib es2023,dom,dom.asynciterable --module nodenext"
     names = sorted(path.name for path in tmp_path.glob("*.mts"))
     tool("tsc", *options.split(), "--types", "node", *names, cwd=tmp_path)
-    assert len(names) == 13
+    assert len(names) == 14
