@@ -15,7 +15,7 @@ from app.api.dependencies import ServicesDep
 from app.api.jobs.events import EventStream
 from app.api.openapi.components import batch_operation, headers, manifest_operation, problems
 from app.api.routes.score import FORM_PROBLEMS, STORAGE_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
-from app.api.schemas.batch import Batch, BatchEvent, BatchFilters, BatchList, BatchListQuery, BatchQuery
+from app.api.schemas.batch import Batch, BatchFilters, BatchList, BatchListQuery, BatchQuery
 from app.api.schemas.fields import known_form
 from app.api.submissions.batch import submit_batch
 from app.api.submissions.from_url import media_type
@@ -156,7 +156,7 @@ def cancel_batch(
     response_class=EventStream,
     response_description="Server-sent events: `batch.snapshot`, `batch.progress`, then `batch.completed`.",
     responses={
-        200: {"model": BatchEvent, "headers": headers("Cache-Control", "X-Accel-Buffering")},
+        200: {"model": Batch, "headers": headers("Cache-Control", "X-Accel-Buffering")},
         204: {"description": "The batch is done, and that was heard.", "headers": headers()},
         **problems(*READ_PROBLEMS, "not_found", "too_many_listeners"),
     },

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas.fields import LIVEMODE, ExternalId, Omissible, SecondsFromNow, Timestamp
 from app.api.schemas.job import InputTime, Job
@@ -96,7 +96,3 @@ class BatchList(BaseModel):
         description="Opaque; send it back as `cursor` with the same filters. Null on the last page. "
         "A page may be short, even empty, before the last: a request looks at a bounded number of batches."
     )
-
-
-class BatchEvent(RootModel[Batch]):
-    """What is in the `data` of an event, as JSON: the batch as it stands, without its items."""

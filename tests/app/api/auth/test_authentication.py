@@ -181,6 +181,11 @@ SCOPE_OF = {
     "POST /batches/urls": "score:write",
     "GET /batches/{id}": "jobs:read",
     "GET /batches/{id}/deliveries": "jobs:read",
+    "GET /batches": "jobs:read",
+    "GET /batches/{id}/events": "jobs:read",
+    "GET /batches/{id}/results": "jobs:read",
+    "POST /batches/{id}/cancel": "score:write",
+    "GET /results": "jobs:read",
     "GET /jobs": "jobs:read",
     "GET /jobs/{id}": "jobs:read",
     "GET /jobs/{id}/deliveries": "jobs:read",
@@ -195,6 +200,7 @@ SCOPE_OF = {
     "POST /compare": "jobs:read",
     "GET /capacity": None,
     "GET /model": None,
+    "GET /usage": None,
 }
 
 
