@@ -22,6 +22,8 @@ from app.core.logging import logged_as
 from app.core.problems import Problem
 
 log = logging.getLogger("app.requests")
+#: A line for each change that a key has made.
+audit = logging.getLogger("app.audit")
 
 #: The status in the log line of a client that disconnected; no response has it.
 STATUS_CLIENT_CLOSED_REQUEST = 499
@@ -92,6 +94,7 @@ class RequestCycle:
         self._body_open = has_body(scope)
         self._started_at = time.monotonic()
         self._location = ""
+        self._is_replay = False
 
     async def receive(self) -> Message:
         message = await self._receive()
@@ -128,6 +131,15 @@ class RequestCycle:
         if caller := self.context.caller:
             fields |= {"tenant": caller.tenant, "key_id": caller.key_id}
         log.info("request", extra=fields | self._ids())
+        if self.context.is_change and self.status and self.status < 300 and not self._is_replay:
+            self._log_change(getattr(route, "name", ""))
+
+    def _log_change(self, verb: str) -> None:
+        """Who did what to what: no header, field or file of the client's is shown."""
+        if (caller := self.context.caller) and caller.key_id:
+            named = next(iter(self._ids().values()), None)
+            who = {"tenant": caller.tenant, "key_id": caller.key_id}
+            audit.info("change", extra={**who, "verb": verb, "object": named})
 
     def _ids(self) -> dict[str, str]:
         """The job or the batch that the path names, or that `Location` leads to."""
@@ -136,7 +148,7 @@ class RequestCycle:
         return {ID_FIELDS[match["noun"]]: match[0] for match in found if match}
 
     def _add_headers(self, headers: MutableHeaders) -> None:
-        self._location = headers.get("location", "")
+        self._location, self._is_replay = headers.get("location", ""), "idempotent-replayed" in headers
         headers["X-Request-Id"] = self.request_id
         if self.parent:
             headers["traceparent"] = self.parent.child()

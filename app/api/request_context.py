@@ -14,12 +14,13 @@ from app.core.callers import Caller
 class RequestContext:
     """Written by any layer, read by the outermost. `headers` go into the response, whatever it is.
 
-    `rate_limits` is what the request has left of the limits of its key.
+    `rate_limits` is what the request has left of the limits of its key; `is_change` says that it is allowed a change.
     """
 
     received_bytes: int = 0
     caller: Caller | None = None
     rate_limits: RateLimitStatus | None = None
+    is_change: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
     @classmethod

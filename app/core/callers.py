@@ -8,6 +8,8 @@ SCOPES = ("score:write", "jobs:read", "jobs:delete", "embeddings:read")
 DEFAULT_SCOPES = ("score:write", "jobs:read", "jobs:delete")
 #: Asking for embeddings, and reading them: tracks can be told apart by them, and models trained on them.
 EMBEDDINGS_SCOPE = "embeddings:read"
+#: Those that allow a change.
+CHANGING_SCOPES = frozenset({"score:write", "jobs:delete"})
 #: What keys could be given before, too. It allows nothing, and is still taken where keys are made or read.
 FORMER_SCOPES = ("ops:read",)
 #: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.

@@ -18,7 +18,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from app.api.auth.api_keys import ApiKey, KeyLookup, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.api.request_context import RequestContext
-from app.core.callers import EMBEDDINGS_SCOPE, Limits, data_owner
+from app.core.callers import CHANGING_SCOPES, EMBEDDINGS_SCOPE, Limits, data_owner
 from app.core.callers import Caller as Caller
 from app.core.problems import Problem
 
@@ -92,6 +92,7 @@ class RequireScope(SecurityBase):
         caller = await _authenticate_request(request)
         if self.scope is not None:
             check_scope(caller, self.scope)
+            RequestContext.of(request).is_change = self.scope in CHANGING_SCOPES
         return caller
 
 
