@@ -25,6 +25,7 @@ class OrphanSearch:
         self.unreadable: set[str] = set()
         self._is_complete = False
         self._next = 0
+        self._is_filling = False
 
     def suspects(self, deadline: float) -> Iterator[Sequence[str]]:
         """Slices of ids to look at, no more of them after the deadline, but one window in any case.
@@ -40,6 +41,8 @@ class OrphanSearch:
         n_missing = counts.n_missing - len(self.unreadable)
         yield ids
         n_missing -= len(ids)
+        if n_missing > 0 and not self._is_filling:
+            self._next = 0  # from the front: an id whose neighbours are not in the list comes to its end
         first = start = self._next if self._next < counts.longest else 0
         while True:
             self._next = start + SLICE
@@ -48,7 +51,8 @@ class OrphanSearch:
                 yield ids
                 n_missing -= len(ids)
             start = self._next if self._next < counts.longest else 0
-            if n_missing <= 0 or start == first or time.monotonic() > deadline:
+            self._is_filling = n_missing > 0 and start != first
+            if not self._is_filling or time.monotonic() > deadline:
                 return
 
     def is_listed(self, job_ids: Collection[str]) -> set[str]:

@@ -140,3 +140,17 @@ def lost_run(machine: JobStateMachine) -> Job:
 
 def in_queue(reconciler: Reconciler) -> Sequence[str]:
     return list(reconciler.queue.rq.job_ids)
+
+
+@pytest.mark.parametrize("n_passes", [3, 9])
+@pytest.mark.parametrize("budget_s", [0.0, 60.0])
+def test_a_lost_list_comes_back_in_its_order_wherever_the_search_has_come_to(
+    reconciler: Reconciler, machine: JobStateMachine, n_passes: int, budget_s: float
+) -> None:
+    """With a budget of 0, each pass looks at one window beside the front."""
+    jobs = waiting(machine)
+    passes(reconciler, n_passes)
+    machine.redis.delete(machine.queue.rq.key, *(machine.queue.keys(job.id)[-1] for job in jobs))
+    reconciler.budget_s = budget_s
+    passes(reconciler, 3 * N_JOBS // SLICE)
+    assert machine.queue.rq.job_ids == [job.id for job in jobs]
