@@ -24,7 +24,7 @@ from tests.model import tracks
 #: The service is there with and without it.
 PREFIX = "/music/apex"
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
-DEVICES = {"desktop": (1280, 900, "light"), "dark": (1280, 900, "dark"), "phone": (390, 844, "light")}
+DEVICES = {"desktop": (1280, 900, "light"), "dark phone": (390, 844, "dark")}
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 
 
@@ -85,6 +85,11 @@ def test_a_track_is_scored_with_the_keyboard_alone(tab: Visit, served: Service) 
     expect(slider).to_have_attribute("aria-valuetext", "0:05 of 0:40")
     tab.page.keyboard.press("End")
     expect(slider).to_have_attribute("aria-valuetext", "0:40 of 0:40")
+    steps = tab.card("song.wav").get_by_role("list", name="Musicality by segment").get_by_role("button")
+    expect(steps).to_have_count(2)
+    steps.last.focus()
+    tab.page.keyboard.press("Enter")
+    expect(slider).to_have_attribute("aria-valuetext", "0:30 of 0:40")
 
 
 def test_file_names_leave_the_machine_only_when_the_box_is_ticked(tab: Visit, served: Service) -> None:
@@ -233,7 +238,7 @@ def test_history_is_read_page_by_page_filtered_and_exported(
     expect(rows).to_have_count(1)
     with tab.page.expect_download() as download:
         tab.page.get_by_role("button", name="Export CSV").click()
-    [head, line] = download.value.path().read_text().split("\r\n")
+    [head, line] = download.value.path().read_bytes().decode().split("\r\n")
     assert "musicality" in head
     assert "'=row-3" in line  # a spreadsheet would run it
     with tab.page.expect_download() as download:
@@ -243,6 +248,15 @@ def test_history_is_read_page_by_page_filtered_and_exported(
     rows.first.get_by_role("button").click()
     expect(tab.page.locator("#opened .score")).to_have_count(7)
     assert tab.axe() == []
+
+
+def test_a_batch_is_found_with_its_tracks(tab: Visit, served: Service, pair: list[tuple[str, bytes]]) -> None:
+    files = [("files", (name, body)) for name, body in pair]
+    served.client.post("/batches", files=files, data={"batch_external_id": "album"}).raise_for_status()
+    tab.open("#history")
+    expect(tab.page.locator("#batches li").first).to_contain_text("2 tracks")
+    tab.page.get_by_role("button", name="album").click()
+    expect(tab.page.locator("#jobs tbody tr")).to_have_count(2)
 
 
 def test_whatever_a_track_is_called_is_text(tab: Visit, served: Service) -> None:

@@ -4,6 +4,8 @@ import { problemOf, unreachable } from "./problem.js";
 
 /** @typedef {import("#api").components["schemas"]["Job"]} Job */
 /** @typedef {import("#api").components["schemas"]["JobList"]} JobList */
+/** @typedef {import("#api").components["schemas"]["Batch"]} Batch */
+/** @typedef {import("#api").components["schemas"]["BatchList"]} BatchList */
 /** @typedef {import("#api").components["schemas"]["ModelCard"]} ModelCard */
 /** @typedef {import("#api").components["schemas"]["Comparison"]} Comparison */
 /** @typedef {import("#api").components["schemas"]["Capacity"]} Capacity */
@@ -66,6 +68,11 @@ export async function readJob(id) {
  */
 export async function listJobs(query) {
   return (await request(`jobs?${new URLSearchParams(query)}`)).json();
+}
+
+/** @returns {Promise<BatchList>} the newest */
+export async function listBatches() {
+  return (await request("batches?limit=10")).json();
 }
 
 /**

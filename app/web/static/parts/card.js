@@ -250,6 +250,7 @@ function provenance(job) {
     { class: "provenance" },
     model.trained ? null : h("strong", {}, "Untrained stand-in: these numbers mean nothing. "),
     `${model.name} ${model.version}`,
+    job.livemode ? "" : " · made with a test key, not by the model",
     job.cached ? " · scored before, from the same bytes" : "",
     job.timings.total_s ? ` · ${job.timings.total_s.toFixed(1)} s in all` : "",
   );

@@ -64,7 +64,9 @@ function row(name, job) {
     h(
       "p",
       { class: "score-note" },
-      [meanings.sentence(name), percentileText(result, name), errorText(name, job)].filter(Boolean).join(" "),
+      [meanings.sentence(name), percentileText(result, name), spreadText(result, name, range), errorText(name, job)]
+        .filter(Boolean)
+        .join(" "),
     ),
   );
 }
@@ -116,16 +118,30 @@ function errorText(name, job) {
  * @param {Result} result
  * @param {string} name
  */
-function percentileText(result, name) {
-  const percentiles = /** @type {{ percentiles?: Record<string, unknown> | null }} */ (result).percentiles;
-  const value = percentiles?.[name];
-  return typeof value === "number" ? `Higher than ${Math.round(value)} % of the reference.` : "";
+function percentileText({ percentiles }, name) {
+  const value = percentiles ? ofScore(percentiles, name) : undefined;
+  if (!percentiles || typeof value !== "number") return "";
+  return `Higher than ${Math.round(value)} % of ${percentiles.reference.name}.`;
+}
+
+/**
+ * How far the score depends on which parts of the track are heard.
+ * @param {Result} result
+ * @param {string} name
+ * @param {readonly number[]} range
+ */
+function spreadText({ spread }, name, range) {
+  const bounds = spread ? ofScore(spread, name) : undefined;
+  if (!Array.isArray(bounds)) return "";
+  const [low, high] = bounds.map((bound) => scoreText(bound, range));
+  return `${low} to ${high} over its segments.`;
 }
 
 /**
  * @template T
- * @param {Partial<Record<string, T>>} perScore
+ * @param {{ readonly [name: string]: T }} perScore
  * @param {string} name
+ * @returns {T | undefined}
  */
 export function ofScore(perScore, name) {
   return perScore[name];

@@ -5,19 +5,9 @@ import { label, meanings } from "./meaning.js";
 import { ofScore } from "./scores.js";
 
 /** @typedef {import("../client/api.js").Job} Job */
-/** @typedef {{ start_s: number, end_s: number, scores: Record<string, number> }} Segment */
+/** @typedef {import("#api").components["schemas"]["Segment"]} Segment */
 
 const [WIDTH, HEIGHT] = [1000, 100];
-
-/**
- * The segments that a result has; those of a service that gives none are none.
- * @param {Job} job
- * @returns {Segment[]}
- */
-export function segmentsOf(job) {
-  const result = /** @type {{ segments?: Segment[] | null } | null} */ (job.result);
-  return result?.segments ?? [];
-}
 
 /**
  * @param {Job} job
@@ -25,29 +15,28 @@ export function segmentsOf(job) {
  * @returns {HTMLElement | null} null for a job without segments
  */
 export function segmentChart(job, seek) {
-  const segments = segmentsOf(job);
+  const { segments, basis } = job.result ?? {};
+  if (!segments) return null;
   const names = Object.keys(segments[0]?.scores ?? {});
   if (names.length === 0) return null;
-  const [plot, id] = [h("div", { class: "steps" }), freshId()];
+  const [plot, values, id] = [h("div", { class: "steps" }), h("div", {}), freshId()];
   const choice = h(
     "select",
     { id, change: () => draw() },
     ...names.map((name) => h("option", { value: name }, label(name))),
   );
-  const draw = () => fill(plot, steps(segments, choice.value, job), table(segments, choice.value, seek));
+  const draw = () => {
+    fill(plot, steps(segments, choice.value, job));
+    fill(values, table(segments, choice.value, seek));
+  };
   choice.value = names.includes("musicality") ? "musicality" : (names[0] ?? "");
   draw();
   return h(
     "div",
     { class: "segment-chart" },
-    h(
-      "p",
-      { class: "segment-head" },
-      h("label", { for: id }, "Every 30 seconds"),
-      choice,
-      h("span", { class: "quiet" }, "Exploratory: the model learned from whole songs."),
-    ),
     plot,
+    h("div", { class: "segment-head" }, h("label", { for: id, class: "hidden" }, "Score by segment"), choice, values),
+    h("p", { class: "quiet" }, `Exploratory. ${basis?.detail ?? ""}`),
   );
 }
 
@@ -63,13 +52,15 @@ function steps(segments, name, job) {
   const y = (/** @type {number} */ value) => HEIGHT - ((value - low) / (high - low)) * HEIGHT;
   const line = segments
     .map(
-      ({ start_s, end_s, scores }) => `${x(start_s)},${y(scores[name] ?? low)} ${x(end_s)},${y(scores[name] ?? low)}`,
+      ({ start_s, end_s, scores }) =>
+        `${x(start_s)},${y(ofScore(scores, name) ?? low)} ${x(end_s)},${y(ofScore(scores, name) ?? low)}`,
     )
     .join(" ");
   return svg(
     "svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     ...segments.map(({ start_s }) => svg("line", { class: "grid", x1: x(start_s), x2: x(start_s), y1: 0, y2: HEIGHT })),
+    svg("polygon", { class: "step-area", points: `0,${HEIGHT} ${line} ${WIDTH},${HEIGHT}` }),
     svg("polyline", { class: "step-line", points: line }),
   );
 }
@@ -82,7 +73,7 @@ function steps(segments, name, job) {
  */
 function table(segments, name, seek) {
   const range = meanings.range(name);
-  const text = (/** @type {Segment} */ segment) => scoreText(segment.scores[name] ?? 0, range);
+  const text = (/** @type {Segment} */ segment) => scoreText(ofScore(segment.scores, name) ?? 0, range);
   return h(
     "ol",
     { class: "step-values", "aria-label": `${label(name)} by segment` },

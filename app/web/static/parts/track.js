@@ -119,8 +119,8 @@ export class Track extends EventTarget {
 }
 
 /** Options of every job that the page makes. */
-/** @type {Record<string, string>} */
-const OPTIONS = {};
+/** @type {Readonly<Record<string, string>>} */
+const OPTIONS = { segments: "true" };
 
 /**
  * Raise what the service would answer to a file that is too large, without sending it.

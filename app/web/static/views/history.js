@@ -1,5 +1,6 @@
 /** The jobs of this key, or of a service without keys: filtered, opened, exported. */
 import { listJobs, readJob } from "../client/api.js";
+import { BatchList } from "../parts/batches.js";
 import { TrackCard } from "../parts/card.js";
 import { byId, fill, h } from "../parts/dom.js";
 import { csv, download } from "../parts/export.js";
@@ -27,6 +28,8 @@ export class HistoryView {
     this.jobs = [];
     /** @type {string | null} */
     this.cursor = null;
+    this.asked = 0;
+    this.batches = new BatchList((id) => this.showBatch(id));
     this.form = byId("filters", HTMLFormElement);
     this.table = byId("jobs", HTMLElement);
     this.more = byId("more-jobs", HTMLButtonElement);
@@ -59,26 +62,37 @@ export class HistoryView {
     if (jobId) this.open(jobId);
   }
 
+  /** The first page of what the filters let through. */
   async read() {
-    this.jobs = [];
-    this.cursor = null;
-    await this.readMore();
+    this.batches.read();
+    await this.readPage(null, []);
   }
 
   async readMore() {
     const before = this.jobs.length;
+    await this.readPage(this.cursor, this.jobs);
+    this.table.querySelectorAll("button")[before]?.focus();
+  }
+
+  /**
+   * A page, unless another was asked for meanwhile.
+   * @param {string | null} cursor
+   * @param {Job[]} before
+   */
+  async readPage(cursor, before) {
+    this.asked += 1;
+    const asked = this.asked;
     const query = { ...this.filters, limit: PAGE_ROWS };
-    try {
-      const page = await listJobs(this.cursor ? { ...query, cursor: this.cursor } : query);
-      this.jobs = [...this.jobs, ...page.items];
-      this.cursor = page.next_cursor;
-    } catch (error) {
-      fill(this.table, problemNote(error));
+    const shown = await listJobs(cursor ? { ...query, cursor } : query).catch((error) => problemNote(error));
+    if (asked !== this.asked) return;
+    if (shown instanceof HTMLElement) {
+      fill(this.table, shown);
       return;
     }
+    this.jobs = [...before, ...shown.items];
+    this.cursor = shown.next_cursor;
     this.showRows();
     fill(this.code, codePanel({ method: "GET", path: `jobs?${new URLSearchParams(query)}` }));
-    if (before > 0) this.table.querySelectorAll("button")[before]?.focus();
   }
 
   showRows() {
@@ -145,6 +159,17 @@ export class HistoryView {
     } catch (error) {
       fill(this.opened, problemNote(error));
     }
+  }
+
+  /**
+   * Show the tracks of one batch.
+   * @param {string} id
+   */
+  showBatch(id) {
+    const field = this.form.elements.namedItem("batch_id");
+    if (field instanceof HTMLInputElement) field.value = id;
+    this.read();
+    this.count.scrollIntoView({ block: "center" });
   }
 
   close() {
