@@ -216,11 +216,6 @@ export interface components {
             expired: number;
         };
         /**
-         * BatchEvent
-         * @description What is in the `data` of an event, as JSON: the batch as it stands, without its items.
-         */
-        BatchEvent: components["schemas"]["Batch"];
-        /**
          * BatchItem
          * @description One file of a batch, or one job that joined it: either `job` or `problem` is there.
          */

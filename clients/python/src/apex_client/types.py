@@ -1370,12 +1370,6 @@ class Batch(TypedDict):
     links: BatchLinks
 
 
-BatchEvent: TypeAlias = Batch
-"""
-What is in the `data` of an event, as JSON: the batch as it stands, without its items.
-"""
-
-
 class BatchList(TypedDict):
     """
     A page of batches, newest first, without their items.
