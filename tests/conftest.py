@@ -19,6 +19,7 @@ from app.core.redis.keys import RedisKeys
 from app.core.settings import DEFAULT_NAMESPACE
 from app.core.storage.folder import MARKER
 from tests.e2e.service import Json, Service, running
+from tests.installed import installed
 
 #: The names under which every test looks.
 KEYS = RedisKeys(DEFAULT_NAMESPACE)
@@ -52,6 +53,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not _has_cuda():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            installed(program)
 
 
 def _has_cuda() -> bool:

@@ -18,6 +18,7 @@ MAX_MEMORY_RATIO = 1.5
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.needs("strace", "faketime")
 def test_a_service_under_attack_loses_nothing_and_serves_again(tmp_path: Path) -> None:
     plan = Plan(1, 0.15, PHASES, recovery_s=PATIENCE_S, max_memory_ratio=MAX_MEMORY_RATIO)
     report = run(plan, tmp_path, lambda _phase: None)

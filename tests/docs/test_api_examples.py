@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from tests.clients.packages import PYTHON, build_typescript
 from tests.docs.broken_line import BrokenLine, broken_line
 from tests.docs.receivers import ExampleReceiver, as_cgi, listening
 from tests.e2e.service import Service, running
+from tests.installed import installed
 from tests.model import tracks
 from tests.redis_servers import until
 
@@ -143,8 +143,8 @@ def tester(client: Client) -> Client:
 
 
 def example_of(section: str, language: str) -> Example:
-    if language == "bash" and not shutil.which("curl"):
-        pytest.skip("curl is not installed")
+    if language == "bash":
+        installed("curl")
     return EXAMPLES[section, language]
 
 

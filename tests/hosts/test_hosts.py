@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.hosts.isolation import may_isolate
-from tests.installed import installed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.needs("ip", "nginx", "faketime")
 def test_nothing_accepted_is_lost_where_hosts_and_links_fail(tmp_path: Path) -> None:
-    for program in ("ip", "nginx", "faketime"):
-        installed(program)
     if os.geteuid() != 0 or not may_isolate():
         pytest.skip("nobody may make networks of their own here: it takes root, and a container that permits it")
     report, seed = tmp_path / "report.json", random.randrange(10_000)

@@ -1,7 +1,6 @@
 """Disks that are full or failing, for real where that is permitted: no 202 without durable bytes, nothing left over."""
 
 import os
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -139,7 +138,7 @@ def revived(server: EmbeddedRedis, client: httpx.Client) -> bool:
     return post(client).status_code == 202
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize(
     ("fault", "status"),
     [("fsync:error=EIO", 503), ("fsync:error=ENOSPC", 507), ("rename:error=EROFS", 503)],

@@ -1,7 +1,6 @@
 """A worker whose machine is at fault, for real where that is permitted: it pauses, goes on by itself, no job fails."""
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -19,6 +18,7 @@ from model.audio.sandbox import forkserver
 from model.domain import AudioLimits
 from tests.app.api.live import eventually
 from tests.e2e.service import children, command
+from tests.installed import installed
 from tests.model import tracks
 from tests.mounts import filled
 from tests.service.test_disk import MIB, failing, small_disk
@@ -62,8 +62,7 @@ def refused(calls: str, error: str) -> Fault:
     """The kernel refuses calls of the fork server and of its children."""
 
     def refusing(_: Path) -> AbstractContextManager[None]:
-        if not shutil.which("strace"):
-            pytest.skip("strace is not installed")
+        installed("strace")
         return failing(fork_server(), f"{calls}:error={error}")
 
     return refusing

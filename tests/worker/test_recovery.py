@@ -1,7 +1,6 @@
 """Real worker processes under a supervisor, and the jobs that take them down."""
 
 import os
-import shutil
 import signal
 import threading
 import time
@@ -104,7 +103,7 @@ def test_the_job_of_a_killed_worker_runs_again_before_its_lease_ends(bench: Benc
     eventually(lambda: not stored(data_dir))  # the record tells the end before the file is deleted
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.needs("strace")
 def test_a_worker_that_gets_no_thread_for_its_heartbeat_charges_no_job(bench: Bench) -> None:
     """It begins no run, and pauses."""
     bench.over(bench.submit(Script("before")))

@@ -1,7 +1,6 @@
 """Processes that are kept alive, and stopped together."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -192,7 +191,7 @@ def sleeper_of(parent: subprocess.Popen[str]) -> int | None:
     return next((pid for pid, said in commands if SLEEPER[2] in said and "parent_death" not in said), None)
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.needs("strace")
 @pytest.mark.parametrize("error", ["EAGAIN", "ENOMEM"])
 def test_a_start_that_the_kernel_refuses_is_tried_again(error: str) -> None:
     calls = "clone,clone3,fork,vfork"

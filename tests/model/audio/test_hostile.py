@@ -3,7 +3,6 @@
 import os
 import re
 import resource
-import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -102,7 +101,7 @@ def traced(pid: int, record: Path) -> AbstractContextManager[None]:
     return attached(pid, "-s", "4096", "-o", str(record), "-e", f"trace={TRACED}")
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@pytest.mark.needs("strace")
 def test_the_kernel_saw_no_child_reach_for_anything_outside(tmp_path: Path, canary: Path) -> None:
     record = tmp_path / "trace"
     catalogue = [build() for table in (LIES, BOMBS, POLYGLOTS) for build, _ in table.values()]

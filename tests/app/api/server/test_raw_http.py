@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import random
-import shutil
 import socket
 import subprocess
 import time
@@ -189,7 +188,7 @@ def test_no_offer_holds_a_connection_open(closed: Live, path: str) -> None:
     assert statuses(exchange(closed, asked)) == [{"/livez": 200, "/jobs": 401, "/score": 405}.get(path, 404)]
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.needs("curl")
 def test_curl_uploads_with_an_offer_of_http_2(served: Live, tmp_path: Path) -> None:
     (tmp_path / "track.wav").write_bytes(WAV)
     command = ["curl", "--http2", "--silent", "--show-error", "--fail", f"{served.url}/score"]
