@@ -15,15 +15,13 @@ from app.core import stored
 from app.core.jobs.queue import ScoreQueue
 from app.core.redis.connections import NoMaster
 from app.core.redis.failure import explained
-from app.core.redis.keys import RedisKeys
+from app.core.redis.keys import PROBE_TTL_S, RedisKeys
 from app.core.redis.replicas import n_alive
 from app.core.redis.server import fault_of
 from app.core.webhooks.outbox import Outbox
 
 Info = Mapping[str, Any]
 
-#: The key that a check of writes leaves goes away by itself.
-PROBE_TTL_S = 60
 SECTIONS = ("server", "memory", "persistence", "replication")
 #: Memory in use, as a share of what Redis may use, from which on its end is near.
 NEARLY_FULL = 0.9

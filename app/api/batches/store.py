@@ -15,7 +15,7 @@ from redis import Redis
 
 from app.core import stored
 from app.core.created_index import CreatedIndex
-from app.core.jobs.models import JobState
+from app.core.jobs.models import UNFINISHED_STATES
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.problems import problem_object
@@ -59,10 +59,9 @@ class BatchStatus:
 
     @property
     def done(self) -> bool:
-        return not any(self.counts[state] for state in OPEN_STATES)
+        return not any(self.counts[state] for state in UNFINISHED_STATES)
 
 
-OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 FIELDS = stored.field_names(Batch)
 #: Ids that each new batch looks at, at the oldest end of the list of its tenant's.
 SWEPT = 4

@@ -20,7 +20,7 @@ from app.core.jobs.models import PROGRESS
 from app.core.json_types import Json
 from app.core.redis.client import text
 from app.core.redis.failure import brief
-from app.core.redis.keys import RedisKeys
+from app.core.redis.keys import PROBE_TTL_S, RedisKeys
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ SUBSCRIBE_TIMEOUT_S = 1.5
 #: A subscription that was silent for this long is pinged, and closed when it stays silent for as long again.
 IDLE_TIMEOUT_S = 15.0
 RECONNECT_S = 0.5
-PROBE_TTL_S = 60
 #: Stands in a channel's name for the id of a job, where nobody listens.
 NO_JOB = "-"
 

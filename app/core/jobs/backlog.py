@@ -1,7 +1,10 @@
 """The backlog: how much audio waits, of which tenants, and how much may."""
 
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 
 
 @dataclass(frozen=True)
@@ -14,12 +17,23 @@ class Backlog:
 
     def audio_s_before(self, tenant: str, tenant_audio_s: float) -> float:
         """Seconds of audio that run before a tenant's job, when each tenant may run so many: few have as many."""
-        others = (audio_s for name, audio_s in self.tenant_audio_s.items() if name != tenant)
-        return tenant_audio_s + sum(min(audio_s, tenant_audio_s) for audio_s in others)
+        sorted_s, sums_s = self._sorted_s, self._sums_s
+        n_shorter = bisect(sorted_s, tenant_audio_s)
+        all_s = sums_s[n_shorter] + (len(sorted_s) - n_shorter) * tenant_audio_s
+        return all_s + tenant_audio_s - min(self.tenant_audio_s.get(tenant, 0.0), tenant_audio_s)
 
     def audio_s_before_next(self, tenant: str) -> float:
         """The same for the next job that a tenant sends."""
         return self.audio_s_before(tenant, self.tenant_audio_s.get(tenant, 0.0))
+
+    @cached_property
+    def _sorted_s(self) -> Sequence[float]:
+        return sorted(self.tenant_audio_s.values())
+
+    @cached_property
+    def _sums_s(self) -> Sequence[float]:
+        """The sum of the first n of `_sorted_s`, for each n: there may be many jobs to tell, and many tenants."""
+        return list(accumulate(self._sorted_s, initial=0.0))
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,10 @@ class JobState(StrEnum):
 
     @property
     def done(self) -> bool:
-        return self not in (JobState.QUEUED, JobState.RUNNING)
+        return self not in UNFINISHED_STATES
 
 
+UNFINISHED_STATES = (JobState.QUEUED, JobState.RUNNING)
 FINAL_STATES = frozenset(state for state in JobState if state.done)
 
 

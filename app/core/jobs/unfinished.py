@@ -7,7 +7,7 @@ from typing import Any, cast
 from redis import Redis
 
 from app.core import stored
-from app.core.jobs.models import FINAL_STATES, Job, JobState, Orphan
+from app.core.jobs.models import FINAL_STATES, UNFINISHED_STATES, Job, JobState, Orphan
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.store import JobStore
 from app.core.json_types import Json
@@ -169,7 +169,7 @@ class UnfinishedJobs:
                 found.finished[job_id] = str(fields["tenant"])
             elif job_id in unfetched:
                 continue
-            elif status in OPEN_STATES and not leased(fields, now):
+            elif status in UNFINISHED_STATES and not leased(fields, now):
                 found.orphaned.append(Orphan(job_id, str(fields["tenant"]), _attempts_used(fields), at))
             elif status == JobState.RUNNING and isinstance(fields["worker"], str):
                 found.workers[job_id] = fields["worker"]
@@ -187,9 +187,6 @@ class UnfinishedJobs:
                 pipe.zscore(index, job_id)
             scores = stored.read_all(pipe, [index] * len(job_ids))
         return {job_id for job_id, score in zip(job_ids, scores, strict=True) if score is not None}
-
-
-OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 
 
 def leased(fields: Json, now: float) -> bool:

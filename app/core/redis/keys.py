@@ -7,6 +7,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: What is written to see that Redis takes writes goes away by itself after so long.
+PROBE_TTL_S = 60
+
 
 @dataclass(frozen=True)
 class RedisKeys:
@@ -68,7 +71,7 @@ class RedisKeys:
 
     @property
     def write_probe(self) -> str:
-        """What a check of readiness writes."""
+        """What is written to see that Redis takes writes, and to wait for replicas: it says nothing."""
         return self._key("probe")
 
     @property

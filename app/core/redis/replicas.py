@@ -11,13 +11,12 @@ from redis.exceptions import RedisError
 
 from app.core.redis.client import text
 from app.core.redis.connections import SentinelPool
-from app.core.redis.keys import RedisKeys
+from app.core.redis.keys import PROBE_TTL_S, RedisKeys
 
 log = logging.getLogger(__name__)
 
 #: How long a change waits for its replicas: less than a client's command may take.
 TIMEOUT_S = 1.0
-PROBE_TTL_S = 60
 #: A replica reports every second how far it is. One that was silent for longer will not confirm anything in time.
 MAX_LAG_S = 3
 _REPLICATION_ID = re.compile(r"^master_replid:(\w+)", re.MULTILINE)

@@ -51,6 +51,11 @@ def test_durations_that_refuse_every_track_are_refused() -> None:
     assert (done.returncode, done.stderr.count("\n")) == (78, 1)
 
 
+def test_a_redis_that_is_away_is_one_line_of_the_check_of_health() -> None:
+    done = run("worker.health", REDIS_URL="redis://127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (1, "Nothing listens at Redis's address.\n")
+
+
 @pytest.mark.parametrize("program", ["app.cli api", "worker"])
 def test_a_redis_that_cannot_be_used_is_one_line_too(program: str, tmp_path: Path) -> None:
     with cluster(tmp_path) as started:

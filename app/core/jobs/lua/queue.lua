@@ -11,8 +11,9 @@
 -- reconciler runs, repairs that.
 
 local ALL_TENANTS = ''
--- Jobs whose tags differ by less came at the same time: the later one is put behind the others.
-local SAME_TIME_S, STEP_S = 0.001, 0.000001
+-- Jobs whose tags differ by less than a second of audio came at the same time: the later one is put behind the others, a
+-- step further. So a million tenants can begin together and no two jobs have the same tag.
+local SAME_TIME_S, STEP_S = 1, 0.000001
 -- Jobs that are looked for in RQ's list, one after the other, before the new one is put at its end.
 local MAX_NEIGHBOURS = 8
 

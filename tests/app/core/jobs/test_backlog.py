@@ -1,6 +1,8 @@
 """How much audio of one tenant may wait: the early check and the script that creates a job agree."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.core.jobs.backlog import Backlog, BacklogLimits
 from app.core.jobs.models import Job, QueueFull, QueueShareExceeded, new_job_id
@@ -61,3 +63,13 @@ def test_a_share_is_free_again_after_as_much_as_is_said_has_run() -> None:
     later = Backlog(6, 90.0 - excess_s, {"a": 70.0 - excess_s, "b": 20.0})
     assert excess_s == 30.0
     assert limits.tenant_excess_s(later, "a") == 0.0
+
+
+@given(st.dictionaries(st.sampled_from("abcdefg"), st.integers(1, 100).map(float)), st.floats(0, 200))
+def test_the_audio_before_a_job_is_what_each_other_tenant_has_up_to_as_much(
+    tenant_audio_s: dict[str, float], own_s: float
+) -> None:
+    others = [audio_s for tenant, audio_s in tenant_audio_s.items() if tenant != "a"]
+    expected = own_s + sum(min(audio_s, own_s) for audio_s in others)
+    backlog = Backlog(len(tenant_audio_s), sum(tenant_audio_s.values()), tenant_audio_s)
+    assert backlog.audio_s_before("a", own_s) == pytest.approx(expected)
