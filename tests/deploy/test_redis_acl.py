@@ -19,6 +19,9 @@ from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.folder import FolderStorage
+from app.core.webhooks.models import Attempt, DeliveryStatus
+from app.core.webhooks.outbox import Outbox
+from app.core.webhooks.secrets import WebhookSecrets
 from app.core.worker_info import WorkerInfo
 from app.main import create_app
 from tests.app.api.asgi import RAW, WAV
@@ -112,7 +115,8 @@ async def test_the_front_end_can_do_all_that_it_does(guarded: str, data_dir: Pat
 def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: Redis) -> None:
     front_end = state_machine(redis)
     lost, spent, good, good_too = (accepted(front_end, data_dir, tenant="a", estimated_s=60.0) for _ in range(4))
-    of_another = accepted(front_end, data_dir, tenant="b")
+    told = {"webhook_url": "https://hooks.example.com/", "webhook_events": ["job.succeeded"]}
+    of_another = accepted(front_end, data_dir, tenant="b", **told)
     with connect(url_of("worker", guarded), max_retries=1) as redis:
         machine = state_machine(redis)
         queue = machine.queue
@@ -136,6 +140,22 @@ def test_a_worker_can_do_all_that_it_does(guarded: str, data_dir: Path, redis: R
         ] * 5
         front_end.create(Job(id=new_job_id(), storage_key="x", deadline=1.0))
         reconciler.run()
+
+
+def test_a_dispatcher_can_do_all_that_it_does_as_a_front_end(guarded: str) -> None:
+    with connect(url_of("api", guarded), max_retries=1) as redis:
+        outbox, secrets = Outbox(redis, KEYS, result_ttl_s=60), WebhookSecrets(redis, KEYS)
+        secrets.create("open")
+        secrets.rotate("open")
+        assert len(secrets.valid("open")) == 2
+        for number in range(6):
+            outbox.post(id=f"evt_{number}", type="webhook.test", tenant="open", url="https://hooks.example.com/")
+        for event in outbox.claim("me", limit=6).events:
+            outbox.settle(event, Attempt(1.0, 1, 500), DeliveryStatus.PENDING, is_down=True, delay_s=0.0)
+        assert outbox.claim("me", limit=6, lease_s=0.0).events == []
+        assert outbox.redeliver("evt_0")
+        assert outbox.get("evt_0", tenant="open")
+        assert outbox.n_dispatchers() == 1
 
 
 FORBIDDEN = {
