@@ -55,11 +55,17 @@ class Dispatcher:
     async def run(self, stop: asyncio.Event) -> None:
         """Take events and send them."""
         while not stop.is_set():
-            n_begun = await self._begin()
-            if not n_begun:
-                await _wait(stop, PAUSE_S if self._is_away else self.poll_s)
+            if not await self._begin():
+                await self._pause(stop)
         if self._sending:
             await asyncio.wait(self._sending)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Wait until there may be something to begin: with the end of an attempt its receiver may be sent the next."""
+        if self._is_away or not self._sending:
+            await _wait(stop, PAUSE_S if self._is_away else self.poll_s)
+        else:
+            await asyncio.wait(self._sending, timeout=self.poll_s, return_when=asyncio.FIRST_COMPLETED)
 
     async def _begin(self) -> int:
         """Begin to send what is due, as far as there is room; how much that was."""

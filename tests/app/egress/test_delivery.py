@@ -63,6 +63,7 @@ def dispatch(
     schedule_s: Sequence[float] = AT_ONCE,
     rules: EgressRules = RULES,
     n_dispatchers: int = 1,
+    poll_s: float = 0.01,
 ) -> None:
     """Run dispatchers until something is so."""
 
@@ -71,7 +72,7 @@ def dispatch(
         messages = Messages(JobStore(redis, KEYS), BatchStore(redis, KEYS, result_ttl_s=60), 60)
         async with guarded_client(rules, timeout_s=5) as client:
             sender = Sender(client, outbox, messages, WebhookSecrets(redis, KEYS), schedule_s)
-            dispatchers = [Dispatcher(outbox, sender, name=str(n), poll_s=0.01) for n in range(n_dispatchers)]
+            dispatchers = [Dispatcher(outbox, sender, name=str(n), poll_s=poll_s) for n in range(n_dispatchers)]
             running = [asyncio.create_task(dispatcher.run(stop)) for dispatcher in dispatchers]
             deadline = time.monotonic() + DEADLINE_S
             while not until():
@@ -199,6 +200,15 @@ def test_of_an_answer_only_the_beginning_is_read(machine: JobStateMachine, outbo
         jobs = [told(machine, receiver) for _ in range(2)]
         dispatch(outbox, settled(outbox, *jobs))
     assert all(len(status(outbox, job)[1][0].response) <= delivery.RESPONSE_BYTES for job in jobs)
+
+
+def test_a_receiver_gets_the_next_event_as_soon_as_it_has_answered(
+    machine: JobStateMachine, outbox: Outbox, secret: str, receiver: Hook
+) -> None:
+    """It gets eight at a time; the ninth came when the dispatcher next looked, a quarter of a second later."""
+    jobs = [told(machine, receiver) for _ in range(20)]
+    dispatch(outbox, settled(outbox, *jobs), poll_s=3600.0)
+    assert len(receiver.received) == 20
 
 
 def test_a_dead_receiver_delays_nobody_else(
