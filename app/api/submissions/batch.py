@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,9 @@ from app.core.redis.replicas import NotReplicated
 log = logging.getLogger(__name__)
 
 ROUTE = "POST /batches"
+
+#: Redis is kept from its other clients for some milliseconds by so many.
+URLS_AT_A_TIME = 100
 
 #: Reads a body; the claim is None for a repeated request, of which nothing is made.
 Receive = Callable[[Claim | None], AbstractAsyncContextManager[BatchUpload]]
@@ -87,7 +90,7 @@ def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | No
     with submission.services.machine.replicas.confirmed() as client:
         n_existing = submission.services.batches.n_items(batch, client=client)
     try:
-        outcomes = [_add_file(submission, batch, file.outcome, options) for file in upload.files[n_existing:]]
+        outcomes = list(_add_files(submission, batch, upload.files, n_existing, options))
         with submission.services.machine.replicas.confirmed() as client:
             submission.services.batches.seal(batch, client=client)
         return batch, outcomes
@@ -129,6 +132,43 @@ def _begin_batch(submission: Submission, upload: BatchUpload, claim: Claim | Non
     return existing or batches.create(batch)
 
 
+def _add_files(
+    submission: Submission, batch: Batch, files: Sequence[BatchFile], n_existing: int, options: TrackOptions
+) -> Iterator[Outcome]:
+    """Add what the batch lacks, in order: tracks to fetch many at a time, files one by one."""
+    while n_existing < len(files):
+        urls = list(_leading_urls(files[n_existing : n_existing + URLS_AT_A_TIME]))
+        added = _add_urls(submission, batch, urls, n_existing, options) if len(urls) > 1 else []
+        if not added:  # no URL, or another item came between
+            added = [_add_file(submission, batch, files[n_existing].outcome, options)]
+        n_existing += len(added)
+        yield from added
+
+
+def _leading_urls(files: Sequence[BatchFile]) -> Iterator[UrlItem]:
+    for file in files:
+        if not isinstance(file.outcome, UrlItem):
+            return
+        yield file.outcome
+
+
+def _add_urls(
+    submission: Submission, batch: Batch, urls: Sequence[UrlItem], first_index: int, options: TrackOptions
+) -> list[Outcome]:
+    """What came of some tracks, up to the first that got no job."""
+    results = submission.services.job_creator.create_from_urls(
+        [(item.url, _options_of(item, options)) for item in urls],
+        submission.caller,
+        first_index=first_index,
+        cancel_after_s=submission.headers.cancel_after_s,
+    )
+    return [_reject(submission, batch, each) if isinstance(each, Problem) else each for each in results]
+
+
+def _options_of(item: UrlItem, options: TrackOptions) -> TrackOptions:
+    return options.model_copy(update={"external_id": item.external_id, "metadata": item.metadata})
+
+
 def _add_file(
     submission: Submission, batch: Batch, outcome: Upload | UrlItem | Problem, options: TrackOptions
 ) -> Outcome:
@@ -138,8 +178,8 @@ def _add_file(
         return _reject(submission, batch, outcome)
     try:
         if isinstance(outcome, UrlItem):
-            own = {"external_id": outcome.external_id, "metadata": outcome.metadata}
-            return creator.create_from_url(outcome.url, options.model_copy(update=own), caller, cancel_after_s=after_s)
+            own = _options_of(outcome, options)
+            return creator.create_from_url(outcome.url, own, caller, cancel_after_s=after_s)
         return creator.create(replace(outcome, options=options), caller, cancel_after_s=after_s)[0]
     except Problem as problem:
         return _reject(submission, batch, problem)

@@ -4,7 +4,7 @@ Or from a URL: write the record, and have the track fetched.
 """
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -101,6 +101,64 @@ class JobCreator:
         job = _unfetched_job(url, options, caller, claim)
         return self._create(job, caller, cancel_after_s, claim, prepare=partial(self._check_url, url))[0]
 
+    def create_from_urls(
+        self,
+        tracks: Sequence[tuple[str, TrackOptions]],
+        caller: Caller,
+        *,
+        first_index: int,
+        cancel_after_s: int | None = None,
+    ) -> list[Job | Problem]:
+        """`create_from_url` for the next tracks of a batch, whose options differ in what describes a track alone.
+
+        The jobs, up to the first track that is refused, in whose place its problem is. In one round trip.
+        """
+        made, refused = self._checked_jobs(tracks, caller)
+        limits = {"max_in_flight": caller.limits.jobs_in_flight, "max_unfetched": self.max_queued_urls}
+        created = self.machine.create_in_order(
+            made,
+            first_index=first_index,
+            indexed_metadata=self.indexed_metadata,
+            cancel_after_s=cancel_after_s,
+            **limits,
+        )
+        results = [result if isinstance(result, Job) else self._problem(result, caller) for result in created]
+        if not caller.livemode:
+            self.on_test_job()
+        complete = len(results) == len(made) and all(isinstance(result, Job) for result in results)
+        return [*results, *refused] if complete else results
+
+    def _checked_jobs(
+        self, tracks: Sequence[tuple[str, TrackOptions]], caller: Caller
+    ) -> tuple[list[Job], list[Problem]]:
+        """Jobs to create, up to the first track that is refused, and its problem if there is one."""
+        jobs = list[Job]()
+        for url, options in tracks:
+            job = _unfetched_job(url, options, caller, None)
+            try:
+                if not jobs:
+                    self._check_options(job, caller)
+                if refusal := outcome_of(job).refusal:
+                    raise Problem(refusal)
+                self._check_url(url, job)
+            except Problem as problem:
+                return jobs, [problem]
+            jobs.append(job)
+        return jobs, []
+
+    def _problem(self, error: Exception, caller: Caller) -> Problem:
+        problem = self._refusal(error, caller)
+        if problem is None:
+            raise error
+        return problem
+
+    def _check_options(self, job: Job, caller: Caller) -> None:
+        """What a client asks for that may be refused."""
+        if job.with_embedding:
+            check_scope(caller, EMBEDDINGS_SCOPE)
+        self.webhook_targets.check(job.webhook_url, caller.tenant)
+        self._check_model_version(job.model_version)
+
     def _create(
         self,
         job: Job,
@@ -110,14 +168,11 @@ class JobCreator:
         *,
         prepare: Callable[[Job], tuple[Job, Json | None]],
     ) -> tuple[Job, QueuePosition | None]:
-        if job.with_embedding:
-            check_scope(caller, EMBEDDINGS_SCOPE)
         if claim and (existing := self._existing_job(job, claim)):
             return existing, None
         if refusal := outcome_of(job).refusal:
             raise Problem(refusal)
-        self.webhook_targets.check(job.webhook_url, caller.tenant)
-        self._check_model_version(job.model_version)
+        self._check_options(job, caller)
         job, embedding = prepare(job)
         try:
             return self._write(job, caller, cancel_after_s, embedding)

@@ -138,28 +138,53 @@ class JobStateMachine:
         `UnknownBatch` or `BatchFull` for a batch that cannot be joined, `JobExists` when the id is taken; then nothing
         was written.
         """
-        answer, *rest = self._run(
+        answer = self._run(
             "create",
             job,
-            fields=job.to_fields(),
+            **self._new(job, indexed_metadata),
             cancel_after_s=cancel_after_s,
-            rq_fields=self.queue.job_fields(job.id) if job.livemode else None,
-            record_prefix=self.keys.record(""),
-            joins_batch=job.batch_id is not None,
-            max_batch_items=MAX_BATCH_ITEMS,
             max_in_flight=max_in_flight,
             max_unfetched=max_unfetched,
             max_backlog_s=backlog and backlog.max_audio_s,
             tenant_share=backlog and backlog.tenant_share,
-            metadata_indexes=self._metadata_indexes(job, indexed_metadata),
             **self._embedding(job, embedding),
         )
-        if error := CREATE_ERRORS.get(text(answer)):
+        if error := CREATE_ERRORS.get(text(answer[0])):
             raise error(job.id)
-        created_at, finished_at, deadline, *position = rest
-        times = {"created_at": created_at, "finished_at": finished_at, "deadline": deadline}
-        created = replace(job, **{name: json.loads(value) for name, value in times.items()})
-        return created, QueuePosition(int(position[0]), float(position[1])) if position else None
+        return _created(job, answer)
+
+    def create_in_order(
+        self, jobs: Sequence[Job], *, first_index: int, indexed_metadata: Collection[str] = (), **limits: Any
+    ) -> list[Job | Exception]:
+        """Create the next jobs of a batch in one round trip, with limits as of `create`, the first at an index in it.
+
+        The jobs, up to the first that is refused: an error as of `create` is in its place. None where the batch has
+        another number of items by now.
+        """
+        with self.replicas.confirmed() as client, client.pipeline(transaction=False) as pipe:
+            place: Json = {"batch_index": first_index}
+            for job in jobs:  # where one is refused, all that follow are
+                self._call("create", job, pipe, **self._new(job, indexed_metadata), **place, **limits)
+                place = {"after": job.id}
+            answers = pipe.execute()
+        results = list[Job | Exception]()
+        for job, answer in zip(jobs, answers, strict=True):
+            if text(answer[0]) == "out_of_order":
+                break
+            error = CREATE_ERRORS.get(text(answer[0]))
+            results.append(error(job.id) if error else _created(job, answer)[0])
+        return results
+
+    def _new(self, job: Job, indexed_metadata: Collection[str]) -> Json:
+        """The arguments of `create.lua` that are the job's own."""
+        return {
+            "fields": job.to_fields(),
+            "rq_fields": self.queue.job_fields(job.id) if job.livemode else None,
+            "record_prefix": self.keys.record(""),
+            "joins_batch": job.batch_id is not None,
+            "max_batch_items": MAX_BATCH_ITEMS,
+            "metadata_indexes": self._metadata_indexes(job, indexed_metadata),
+        }
 
     def start(
         self, job_id: str, *, max_attempts: int, lease_s: float, worker: str = "", model_version: str = ""
@@ -356,6 +381,14 @@ class JobStateMachine:
             fetch_prefix=self.keys.fetch_prefix,
             **arguments,
         )
+
+
+def _created(job: Job, answer: Sequence[Any]) -> tuple[Job, QueuePosition | None]:
+    """A job as `create.lua` has written it, and where it stands."""
+    _, created_at, finished_at, deadline, *position = answer
+    times = {"created_at": created_at, "finished_at": finished_at, "deadline": deadline}
+    created = replace(job, **{name: json.loads(value) for name, value in times.items()})
+    return created, QueuePosition(int(position[0]), float(position[1])) if position else None
 
 
 def job_keys(keys: RedisKeys, job: Job) -> list[str]:

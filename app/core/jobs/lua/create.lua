@@ -6,6 +6,7 @@
 --   rq_fields ?        what RQ keeps of a queued job; absent for one that RQ is not to have
 --   record_prefix      what stands before a job's id in the name of its record
 --   joins_batch        whether the job belongs to a batch
+--   batch_index ?      how many items its batch must have before it; after ?, the job that must be the last of them
 --   max_batch_items
 --   max_unfetched ?    jobs that may wait to be fetched
 --   metadata_indexes   names of sorted sets like by_created, of the tenant's jobs with the same metadata
@@ -13,7 +14,7 @@
 --   max_backlog_s ?    seconds of audio that may wait
 --   embedding_key, embedding ?  of a finished job: where the embedding of its track is kept, and what (JSON text)
 --   tenant_share       how much of it one tenant may take while no other waits, as `BacklogLimits` says
--- Returns {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
+-- Returns {'out_of_order'}, {'exists'}, {'unknown_batch'}, {'batch_full'}, {'too_many_in_flight'}, {'queue_full'} or
 -- {'queue_share_exceeded'}, and nothing was written; or {'created', created_at, finished_at, deadline} as JSON text, and
 -- for a queued job its position and its tag less the first one's.
 -- Nothing is run when a record expires, so each new job sweeps the oldest end of a list.
@@ -24,6 +25,8 @@ local function add_to_list(list, created_at)
   end
 end
 
+if args.batch_index and redis.call('LLEN', batch_items) ~= args.batch_index then return {'out_of_order'} end
+if args.after and redis.call('LRANGE', batch_items, -1, -1)[1] ~= '"' .. args.after .. '"' then return {'out_of_order'} end
 if redis.call('EXISTS', record) == 1 then return {'exists'} end
 if args.joins_batch then
   if redis.call('EXISTS', batch) == 0 then return {'unknown_batch'} end

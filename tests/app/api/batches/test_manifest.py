@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
+from app.core.jobs.models import Job
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import SECRET
@@ -118,6 +119,43 @@ async def test_a_manifest_that_a_key_may_not_send_is_refused_as_a_whole(settings
         assert (await client.post("/batches/urls", content=manifest(6), headers=JSONL | key)).status_code == 429
         assert redis.zcard(KEYS.unfetched) == 0
         assert (await client.post("/batches/urls", content=manifest(5), headers=JSONL | key)).status_code == 207
+
+
+async def test_items_keep_their_places_where_some_are_refused_on_the_way(
+    client: httpx.AsyncClient, services: Services
+) -> None:
+    items = [{"url": url(n) if n % 7 else "http://cdn.example/"} for n in range(30)]
+    batch = (await client.post("/batches/urls", content=lines(*items), headers=JSONL)).json()
+    assert [item["index"] for item in batch["items"]] == list(range(30))
+    assert [("job" in item) for item in batch["items"]] == [bool(n % 7) for n in range(30)]
+    stored = [services.jobs.get(item["job"]["id"]) for item in batch["items"] if "job" in item]
+    assert [(job.source or {})["url"] for job in stored if job] == [url(n) for n in range(30) if n % 7]
+
+
+async def test_items_for_which_there_is_no_room_are_refused_in_their_places(
+    settings: ApiSettings, redis: Redis
+) -> None:
+    app = create_app(settings.model_copy(update={"max_queued_urls": 4}), redis=redis)
+    async with client_of(app) as client:
+        batch = (await client.post("/batches/urls", content=manifest(7), headers=JSONL)).json()
+    assert [item["status"] for item in batch["items"]] == [202] * 4 + [503] * 3
+    assert batch["counts"]["rejected"] == 3
+
+
+async def test_a_batch_that_another_request_adds_to_keeps_all_items(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, joined = services.machine.create_in_order, []
+
+    def joined_meanwhile(jobs: list[Job], **options: Any) -> Any:
+        joined.append(services.machine.create(Job(id="job_x", storage_key="", batch_id=jobs[0].batch_id)))
+        monkeypatch.setattr(services.machine, "create_in_order", create)
+        return create(jobs, **options)
+
+    monkeypatch.setattr(services.machine, "create_in_order", joined_meanwhile)
+    batch = (await client.post("/batches/urls", content=manifest(5), headers=JSONL)).json()
+    names = [item["job"]["external_id"] for item in batch["items"]]
+    assert names == [None, *(f"t-{n}" for n in range(5))][: len(names)]
 
 
 async def test_a_batch_counts_its_jobs_however_their_fetches_end(client: httpx.AsyncClient, services: Services) -> None:
