@@ -144,13 +144,16 @@ local function count_usage(state)
   local day = args.usage_prefix .. string.format('%d', math.floor(now() / DAY_S))
   local usage, key_id, audio = day .. ':' .. args.tenant, decoded('key_id', ''), decoded('audio', {})
   local is_scored = state == 'succeeded' and field('cached') ~= 'true'
-  local amounts = {jobs = 1, [state] = 1, bytes = to_number(audio.bytes),
-    audio_ms = is_scored and to_number(audio.duration_s) * 1000 or 0}
-  for measure, amount in pairs(amounts) do
-    if amount > 0 then redis.pcall('HINCRBY', usage, key_id .. ':' .. measure, string.format('%.0f', amount)) end
+  local function add(measure, amount)
+    return redis.pcall('HINCRBY', usage, key_id .. ':' .. measure, string.format('%.0f', amount))
   end
-  redis.pcall('SADD', day, args.tenant)
-  for _, key in ipairs({usage, day}) do redis.pcall('EXPIRE', key, USAGE_TTL_S) end
+  if add('jobs', 1) == 1 then  -- the first of this key on this day
+    redis.pcall('SADD', day, args.tenant)
+    for _, key in ipairs({usage, day}) do redis.pcall('EXPIRE', key, USAGE_TTL_S) end
+  end
+  add(state, 1)
+  add('bytes', to_number(audio.bytes))
+  if is_scored then add('audio_ms', to_number(audio.duration_s) * 1000) end
 end
 
 -- What must be counted and said once of the end of a job, decided in the step that ends it.
