@@ -59,6 +59,13 @@ const checks: Record<string, () => Promise<void>> = {
       equal(texts, ["true", '{"album":"x"}', "a,b"]);
     }
   },
+  async "a URL is sent as JSON"() {
+    const { sent, apex } = server(Response.json(succeeded));
+    await apex().score(new URL("https://host.example/a.mp3"), { segments: true, webhook_events: ["a", "b"] });
+    const wanted = { segments: true, webhook_events: "a,b", url: "https://host.example/a.mp3" };
+    equal([sent[0]?.url, JSON.parse(String(sent[0]?.body))], ["http://apex/base/score/url", wanted]);
+    equal(sent[0]?.headers["Content-Type"], "application/json");
+  },
   async "a refusal is told at once with its problem"() {
     const { sent, apex } = server(problem(422, "validation_error", false));
     const refusal = { name: "ApiError", code: "validation_error", status: 422, requestId: "r1" };
@@ -101,9 +108,9 @@ const checks: Record<string, () => Promise<void>> = {
     ];
     const { sent, apex } = server(...pages.map((page) => Response.json(page)));
     const listed: Job[] = [];
-    for await (const job of apex().jobs({ status: "failed" })) listed.push(job);
+    for await (const job of apex().jobs({ status: "failed", metadata: { album: "x" } })) listed.push(job);
     equal(listed, [queued, failed, succeeded]);
-    equal(sent[1]?.url, "http://apex/base/jobs?status=failed&limit=100&cursor=c");
+    equal(sent[1]?.url, "http://apex/base/jobs?limit=100&cursor=c&status=failed&metadata=album%3Ax");
   },
   async "a webhook is verified with either secret, and nothing else is"() {
     const { body, old, requests, secrets } = JSON.parse(signed) as Signed;

@@ -23,6 +23,10 @@ with ApexClient(url) as apex:
     streams: float | None = job["result"]["scores"].get("score_streams")
     low, high = job["result"]["ranges"].get("score_streams", [])
     assert job["id"] in [listed["id"] for listed in apex.jobs(external_id="python")]
-    batch = apex.wait_for_batch(apex.create_batch([path])["id"])
+    batch = apex.wait_for_batch(apex.create_batch([path], batch_external_id="album")["id"])
+    assert [item["index"] for item in apex.batch_items(batch["id"])] == [0]
+    assert batch["id"] in [listed["id"] for listed in apex.batches(batch_external_id="album", done=True)]
+    assert apex.cancel_batch(batch["id"])["done"]
+    assert apex.usage(days=1)["days"]
 found = {"named": [streams, low, high], "counts": batch["counts"], "first": asyncio.run(again())}
 json.dump({**job, **found}, sys.stdout)

@@ -1,5 +1,6 @@
 // Score a track with clients/typescript, and print the job: `score_with_apex_client.js URL FILE`.
 
+import { equal, ok } from "node:assert";
 import { openAsBlob } from "node:fs";
 
 import { ApexClient, type Job } from "apex-client";
@@ -14,7 +15,13 @@ const [low, high]: number[] = job.result.ranges.score_streams ?? [];
 
 const listed: Job[] = [];
 for await (const each of apex.jobs({ external_id: "typescript" })) listed.push(each);
-const batch = await apex.waitForBatch((await apex.createBatch([track])).id);
+const batch = await apex.waitForBatch((await apex.createBatch([track], { batch_external_id: "album" })).id);
+for await (const { index } of apex.batchItems(batch.id)) equal(index, 0);
+const batches: string[] = [];
+for await (const { id } of apex.batches({ batch_external_id: "album", done: true })) batches.push(id);
+ok(batches.includes(batch.id));
+ok((await apex.cancelBatch(batch.id)).done);
+ok((await apex.usage(1)).days.length);
 
 const other = await apex.scoreAndWait(track, { segments: true, embedding: true });
 const embedding = await apex.embedding(other.id);

@@ -20,6 +20,9 @@ from apex_client import (
     AsyncApexClient,
     ConnectionFailed,
     JobFailed,
+    JobFilters,
+    TrackOptions,
+    Url,
     WaitTimeout,
     WebhookVerificationError,
     verify_webhook,
@@ -112,6 +115,22 @@ def test_a_track_is_sent_whole_and_under_one_key_however_often(use: Any, tmp_pat
     assert server.pauses_s[1] == 7
 
 
+def test_a_url_is_sent_as_json(use: Any) -> None:
+    server = Server(ROUND_ANSWER)
+    wanted: TrackOptions = {
+        "segments": True,
+        "metadata": {"album": "x"},
+        "webhook_events": ["job.failed", "job.canceled"],
+    }
+    use(server, lambda apex: apex.score_and_wait(Url("https://host.example/a.mp3"), **wanted))
+    [request] = server.requests
+    assert (request.url.path, json.loads(request.content)) == (
+        "/base/score/url",
+        {**wanted, "webhook_events": "job.failed,job.canceled", "url": "https://host.example/a.mp3"},
+    )
+    assert request.headers["idempotency-key"]
+
+
 def test_a_refusal_is_told_at_once_with_its_problem(use: Any) -> None:
     server = Server(problem(422, "validation_error", retryable=False, x_request_id="r1"))
     with pytest.raises(ApiError, match="422 validation_error: Because.") as raised:
@@ -156,19 +175,19 @@ def test_waiting_ends_in_time_and_leaves_the_job(use: Any) -> None:
 def test_a_list_is_followed_to_its_end(use: Any) -> None:
     pages = [{"items": [QUEUED, FAILED], "next_cursor": "c"}, {"items": [SUCCEEDED], "next_cursor": None}]
     server = Server(*(httpx.Response(200, json=page) for page in pages))
+    filters: JobFilters = {"status": "failed", "metadata": {"album": "x"}}
 
     def collect(apex: ApexClient | AsyncApexClient) -> Any:
         async def listed() -> list[Any]:
             assert isinstance(apex, AsyncApexClient)
-            return [job async for job in apex.jobs(status="failed")]
+            return [job async for job in apex.jobs(**filters)]
 
-        return list(apex.jobs(status="failed")) if isinstance(apex, ApexClient) else listed()
+        return list(apex.jobs(**filters)) if isinstance(apex, ApexClient) else listed()
 
     assert use(server, collect) == [QUEUED, FAILED, SUCCEEDED]
-    assert [dict(request.url.params) for request in server.requests] == [
-        {"status": "failed", "limit": "100"},
-        {"status": "failed", "limit": "100", "cursor": "c"},
-    ]
+    first, second = (dict(request.url.params) for request in server.requests)
+    assert first == {"status": "failed", "metadata": "album:x", "limit": "100"}
+    assert second == first | {"cursor": "c"}
 
 
 def test_both_clients_can_do_the_same() -> None:

@@ -1,16 +1,18 @@
 import { ApexError, ApiError, ConnectionFailed, JobFailed, retryAfterSeconds, WaitTimeout } from "./errors.js";
 import type {
   Batch,
+  BatchFilters,
+  BatchItem,
   BatchOptions,
   Comparison,
   Embedding,
   Job,
   JobFilters,
-  JobList,
   ModelCard,
   ScoredJob,
   Sending,
   TrackOptions,
+  Usage,
 } from "./types.js";
 
 /** What one request waits at most; below what proxies commonly allow. */
@@ -28,8 +30,11 @@ export interface ClientOptions {
   fetch?: typeof fetch;
 }
 
+type Writer = (fields: object) => { headers: Record<string, string>; body: string | FormData };
+type Query = Record<string, string | number | string[]>;
+
 interface Request {
-  query?: Record<string, string | number>;
+  query?: Query;
   headers?: Record<string, string>;
   body?: string | FormData;
   waitSeconds?: number;
@@ -50,12 +55,13 @@ export class ApexClient {
   }
 
   /** Send a track; its job, finished already if its scores are known, or come within `waitSeconds`. */
-  async score(track: Blob, options: TrackOptions = {}, waitSeconds = 0): Promise<Job> {
-    return this.#submit("/score", "file", [track], options, waitSeconds);
+  async score(track: Blob | URL, options: TrackOptions = {}, waitSeconds = 0): Promise<Job> {
+    if (track instanceof URL) return this.#submit("/score/url", asJson(track), options, waitSeconds);
+    return this.#submit("/score", asForm("file", [track]), options, waitSeconds);
   }
 
   /** Send a track, and wait for its scores. Throws `JobFailed` or `WaitTimeout`. */
-  async scoreAndWait(track: Blob, options: TrackOptions = {}, timeoutSeconds = 600): Promise<ScoredJob> {
+  async scoreAndWait(track: Blob | URL, options: TrackOptions = {}, timeoutSeconds = 600): Promise<ScoredJob> {
     const deadline = now() + timeoutSeconds;
     const job = await this.score(track, options, Math.min(LONGEST_WAIT_S, timeoutSeconds));
     return this.#scored(job, deadline);
@@ -74,14 +80,8 @@ export class ApexClient {
   }
 
   /** List jobs, newest first, reading them page by page. */
-  async *jobs(filters: JobFilters = {}): AsyncGenerator<Job> {
-    let cursor: string | null = "";
-    while (cursor !== null) {
-      const query: Record<string, string | number> = { ...filters, limit: PAGE, ...(cursor && { cursor }) };
-      const page: JobList = await this.#json("GET", "/jobs", { query });
-      yield* page.items;
-      cursor = page.next_cursor;
-    }
+  jobs(filters: JobFilters = {}): AsyncGenerator<Job> {
+    return this.#items("/jobs", filters);
   }
 
   /** Stop a job: one that waits at once, one that runs before its next segment. */
@@ -101,7 +101,7 @@ export class ApexClient {
 
   /** Send up to 20 tracks. Items are in the order of the tracks, each with a job or a problem. */
   async createBatch(tracks: Blob[], options: BatchOptions = {}): Promise<Batch> {
-    return this.#submit("/batches", "files", tracks, options, 0);
+    return this.#submit("/batches", asForm("files", tracks), options);
   }
 
   /** Read a batch: its counts and its first 100 items. */
@@ -122,6 +122,26 @@ export class ApexClient {
     }
   }
 
+  /** List batches, newest first, without their items. */
+  batches(filters: BatchFilters = {}): AsyncGenerator<Batch> {
+    return this.#items("/batches", filters);
+  }
+
+  /** All items of a batch, which may have 10,000. */
+  batchItems(batchId: string): AsyncGenerator<BatchItem> {
+    return this.#items(`/batches/${batchId}`, {});
+  }
+
+  /** Stop every job of a batch that is not over. */
+  async cancelBatch(batchId: string): Promise<Batch> {
+    return this.#json("POST", `/batches/${batchId}/cancel`);
+  }
+
+  /** Read what this key and its tenant used by day, and what is left of the key's limits. */
+  async usage(days?: number): Promise<Usage> {
+    return this.#json("GET", "/usage", { query: days === undefined ? {} : { days } });
+  }
+
   /** Rank finished jobs by a weighted mean of their scores. */
   async compare(jobIds: string[], criterion: Record<string, number>): Promise<Comparison> {
     const body = JSON.stringify({ job_ids: jobIds, criterion });
@@ -131,6 +151,18 @@ export class ApexClient {
   /** Read which model the workers run, and what its scores mean and do not mean. */
   async model(): Promise<ModelCard> {
     return this.#json("GET", "/model");
+  }
+
+  async *#items<T>(path: string, filters: JobFilters | BatchFilters): AsyncGenerator<T> {
+    const chosen = Object.entries(filters).filter(([, value]) => value !== undefined);
+    const texts = Object.fromEntries(chosen.map(([name, value]) => [name, filterText(value)]));
+    let cursor: string | null = "";
+    while (cursor !== null) {
+      const query: Query = { limit: PAGE, ...(cursor && { cursor }), ...texts };
+      const page: { items: T[]; next_cursor: string | null } = await this.#json("GET", path, { query });
+      yield* page.items;
+      cursor = page.next_cursor;
+    }
   }
 
   async #scored(job: Job, deadline: number): Promise<ScoredJob> {
@@ -150,17 +182,13 @@ export class ApexClient {
     return job;
   }
 
-  async #submit<T>(path: string, part: string, tracks: Blob[], options: TrackOptions | BatchOptions, waitSeconds: number) {
-    const { idempotencyKey = crypto.randomUUID(), cancelAfter, ...fields }: Sending & Record<string, unknown> = {
-      ...options,
-    };
-    const headers: Record<string, string> = { "Idempotency-Key": idempotencyKey };
+  async #submit<T>(path: string, write: Writer, options: Sending, waitSeconds = 0): Promise<T> {
+    const { idempotencyKey = crypto.randomUUID(), cancelAfter, ...fields } = options;
+    const { headers, body } = write(fields);
+    headers["Idempotency-Key"] = idempotencyKey;
     if (cancelAfter) headers["Cancel-After"] = cancelAfter;
     if (waitSeconds >= 1) headers["Prefer"] = `wait=${Math.floor(waitSeconds)}`;
-    const body = new FormData();
-    for (const track of tracks) body.append(part, track, "track");
-    for (const [name, value] of Object.entries(fields)) if (value !== undefined) body.append(name, fieldText(value));
-    return this.#json<T>("POST", path, { headers, body, waitSeconds });
+    return this.#json("POST", path, { headers, body, waitSeconds });
   }
 
   async #json<T>(method: string, path: string, request: Request = {}): Promise<T> {
@@ -178,7 +206,8 @@ export class ApexClient {
   }
 
   async #attempt(method: string, path: string, request: Request): Promise<Response | ApiError | ConnectionFailed> {
-    const query = new URLSearchParams(Object.entries(request.query ?? {}).map(([name, value]) => [name, String(value)]));
+    const given = Object.entries(request.query ?? {});
+    const query = new URLSearchParams(given.flatMap(([name, value]) => [value].flat().map((one) => [name, String(one)])));
     const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
     const headers = { ...request.headers, ...this.#headers };
     const signal = method === "GET" ? AbortSignal.timeout(1000 * (IDLE_S + (request.waitSeconds ?? 0))) : null;
@@ -193,6 +222,31 @@ export class ApexClient {
 
 function isScored(job: Job): job is ScoredJob {
   return job.status === "succeeded" && job.result !== null;
+}
+
+/** Tracks and their options as a form. */
+function asForm(part: string, tracks: Blob[]): Writer {
+  return (fields) => {
+    const body = new FormData();
+    for (const track of tracks) body.append(part, track, "track");
+    for (const [name, value] of Object.entries(fields)) if (value !== undefined) body.append(name, fieldText(value));
+    return { headers: {}, body };
+  };
+}
+
+/** A URL and its options as JSON. */
+function asJson(url: URL): Writer {
+  return (fields) => ({
+    headers: { "Content-Type": "application/json" },
+    // Lists are texts with commas in JSON, too.
+    body: JSON.stringify({ ...fields, url: url.href }, (_, value) => (Array.isArray(value) ? value.join(",") : value)),
+  });
+}
+
+/** A filter as a query carries it; metadata as one parameter for each key. */
+function filterText(value: unknown): string | string[] {
+  if (typeof value !== "object" || value === null) return fieldText(value);
+  return Object.entries(value).map(([key, text]) => `${key}:${text}`);
 }
 
 /** A value as a field of a form carries it. */

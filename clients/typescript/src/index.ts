@@ -4,6 +4,8 @@ export { ApexClient, type ClientOptions } from "./client.js";
 export { ApexError, ApiError, ConnectionFailed, JobFailed, WaitTimeout } from "./errors.js";
 export type {
   Batch,
+  BatchFilters,
+  BatchItem,
   BatchOptions,
   Comparison,
   Embedding,
@@ -13,5 +15,6 @@ export type {
   Problem,
   ScoredJob,
   TrackOptions,
+  Usage,
 } from "./types.js";
 export { verifyWebhook, type WebhookEvent, type WebhookHeaders, WebhookVerificationError } from "./webhooks.js";

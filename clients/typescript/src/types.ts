@@ -5,12 +5,13 @@ import type { components } from "./schema.js";
 type Schemas = components["schemas"];
 
 export type Batch = Schemas["Batch"];
+export type BatchItem = Schemas["BatchItem"];
 export type Comparison = Schemas["Comparison"];
 export type Embedding = Schemas["Embedding"];
 export type Job = Schemas["Job"];
-export type JobList = Schemas["JobList"];
 export type ModelCard = Schemas["ModelCard"];
 export type Problem = Schemas["Problem"];
+export type Usage = Schemas["Usage"];
 /** A job that has scores. */
 export type ScoredJob = Job & { result: Schemas["Result"] };
 
@@ -45,6 +46,15 @@ export interface JobFilters {
   status?: Job["status"];
   external_id?: string;
   batch_id?: string;
+  created_after?: string;
+  created_before?: string;
+  metadata?: Record<string, string>;
+}
+
+/** Which batches are listed; times in RFC 3339. */
+export interface BatchFilters {
+  batch_external_id?: string;
+  done?: boolean;
   created_after?: string;
   created_before?: string;
 }

@@ -2,7 +2,7 @@
 
 from apex_client.asynchronous import AsyncApexClient
 from apex_client.errors import ApexError, ApiError, ConnectionFailed, JobFailed, WaitTimeout
-from apex_client.operations import BatchOptions, JobFilters, Track, TrackOptions
+from apex_client.operations import BatchFilters, BatchOptions, JobFilters, Track, TrackOptions, Url
 from apex_client.synchronous import ApexClient
 from apex_client.webhooks import WebhookEvent, WebhookVerificationError, verify_webhook
 
@@ -11,12 +11,14 @@ __all__ = [
     "ApexError",
     "ApiError",
     "AsyncApexClient",
+    "BatchFilters",
     "BatchOptions",
     "ConnectionFailed",
     "JobFailed",
     "JobFilters",
     "Track",
     "TrackOptions",
+    "Url",
     "WaitTimeout",
     "WebhookEvent",
     "WebhookVerificationError",

@@ -11,10 +11,12 @@ import httpx
 
 from apex_client.calls import Call, Pause, Request, Track, send
 from apex_client.errors import JobFailed, WaitTimeout, retry_after_s
-from apex_client.types import Batch, Comparison, Embedding, Job, JobList, ModelCard
+from apex_client.types import Batch, BatchItem, Comparison, Embedding, Job, ModelCard, Usage
 
 __all__ = [
     "Batch",
+    "BatchFilters",
+    "BatchItem",
     "BatchOptions",
     "Comparison",
     "Embedding",
@@ -23,13 +25,20 @@ __all__ = [
     "ModelCard",
     "Track",
     "TrackOptions",
+    "Url",
+    "Usage",
 ]
+
 
 #: What one request waits at most; below what proxies commonly allow.
 LONGEST_WAIT_S = 20
 PAGE = 100
 
 Waited = TypeVar("Waited", Job, Batch)
+
+
+class Url(str):
+    """The address of a track that the service fetches itself, from a host that its operator allows."""
 
 
 class Sending(TypedDict, total=False):
@@ -72,6 +81,16 @@ class JobFilters(TypedDict, total=False):
     batch_id: str
     created_after: str
     created_before: str
+    metadata: Mapping[str, str]
+
+
+class BatchFilters(TypedDict, total=False):
+    """Which batches are listed; times in RFC 3339."""
+
+    batch_external_id: str
+    done: bool
+    created_after: str
+    created_before: str
 
 
 @dataclass(frozen=True)
@@ -80,10 +99,12 @@ class Operations:
 
     max_retries: int
 
-    def score(self, track: Track, options: TrackOptions, *, wait_s: float = 0) -> Call[Job]:
-        return self._submit("/score", [("file", track)], options, wait_s)
+    def score(self, track: Track | Url, options: TrackOptions, *, wait_s: float = 0) -> Call[Job]:
+        if isinstance(track, Url):
+            return self._submit("/score/url", options, wait_s, url=str(track))
+        return self._submit("/score", options, wait_s, tracks=[("file", track)])
 
-    def score_and_wait(self, track: Track, options: TrackOptions, *, timeout_s: float) -> Call[Job]:
+    def score_and_wait(self, track: Track | Url, options: TrackOptions, *, timeout_s: float) -> Call[Job]:
         deadline = time.monotonic() + timeout_s
         job = yield from self.score(track, options, wait_s=min(LONGEST_WAIT_S, timeout_s))
         return (yield from self._scored(job, deadline))
@@ -96,9 +117,9 @@ class Operations:
     def job(self, job_id: str, *, wait_s: float = 0) -> Call[Job]:
         return self._json("GET", f"/jobs/{job_id}", params={"wait": int(wait_s)} if wait_s else {}, wait_s=wait_s)
 
-    def page(self, filters: JobFilters, cursor: str | None) -> Call[JobList]:
-        params = {**filters, "limit": PAGE} | ({"cursor": cursor} if cursor else {})
-        return self._json("GET", "/jobs", params=params)
+    def page(self, path: str, filters: Mapping[str, Any], cursor: str | None) -> Call[Any]:
+        params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
+        return self._json("GET", path, params=params | {name: filter_text(value) for name, value in filters.items()})
 
     def cancel(self, job_id: str) -> Call[Job]:
         return self._json("POST", f"/jobs/{job_id}/cancel")
@@ -110,7 +131,7 @@ class Operations:
         return self._json("GET", f"/jobs/{job_id}/embedding")
 
     def create_batch(self, tracks: Iterable[Track], options: BatchOptions) -> Call[Batch]:
-        return self._submit("/batches", [("files", track) for track in tracks], options, 0)
+        return self._submit("/batches", options, tracks=[("files", track) for track in tracks])
 
     def batch(self, batch_id: str) -> Call[Batch]:
         return self._json("GET", f"/batches/{batch_id}", params={"limit": PAGE})
@@ -126,6 +147,12 @@ class Operations:
             if time.monotonic() + pause_s > deadline:
                 raise TimeoutError(f"{batch_id} is not done")
             yield Pause(pause_s)
+
+    def cancel_batch(self, batch_id: str) -> Call[Batch]:
+        return self._json("POST", f"/batches/{batch_id}/cancel")
+
+    def usage(self, days: int | None) -> Call[Usage]:
+        return self._json("GET", "/usage", params={"days": days} if days else {})
 
     def compare(self, job_ids: Sequence[str], criterion: Mapping[str, float]) -> Call[Comparison]:
         return self._json("POST", "/compare", json={"job_ids": list(job_ids), "criterion": dict(criterion)})
@@ -151,20 +178,38 @@ class Operations:
         return job
 
     def _submit(
-        self, path: str, tracks: Sequence[tuple[str, Track]], options: Mapping[str, Any], wait_s: float
+        self,
+        path: str,
+        options: Mapping[str, Any],
+        wait_s: float = 0,
+        *,
+        tracks: Sequence[tuple[str, Track]] = (),
+        url: str | None = None,
     ) -> Call[Any]:
-        fields = dict(options)
-        headers = {"Idempotency-Key": fields.pop("idempotency_key", None) or str(uuid.uuid4())}
-        if cancel_after := fields.pop("cancel_after", None):
+        """Send tracks with their options as a form, or a URL with them as JSON."""
+        given = {name: value for name, value in options.items() if value is not None}
+        headers = {"Idempotency-Key": given.pop("idempotency_key", None) or str(uuid.uuid4())}
+        if cancel_after := given.pop("cancel_after", None):
             headers["Cancel-After"] = cancel_after
         if wait_s >= 1:
             headers["Prefer"] = f"wait={int(wait_s)}"
-        texts = {name: field_text(value) for name, value in fields.items() if value is not None}
-        return self._json("POST", path, headers=headers, fields=texts, tracks=tracks, wait_s=wait_s)
+        if url is not None:
+            # Lists are texts with commas in JSON, too.
+            body = {
+                name: value if isinstance(value, Mapping | bool) else field_text(value) for name, value in given.items()
+            }
+            return self._json("POST", path, headers=headers, json=body | {"url": url}, wait_s=wait_s)
+        fields = {name: field_text(value) for name, value in given.items()}
+        return self._json("POST", path, headers=headers, fields=fields, tracks=tracks, wait_s=wait_s)
 
     def _json(self, method: str, path: str, **more: Any) -> Call[Any]:
         answer = yield from send(Request(method, path, **more), self.max_retries)
         return answer.json()
+
+
+def filter_text(value: Any) -> str | list[str]:
+    """A filter as a query carries it; metadata as one parameter for each key."""
+    return [f"{key}:{text}" for key, text in value.items()] if isinstance(value, Mapping) else field_text(value)
 
 
 def field_text(value: Any) -> str:

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
 from apex_client.calls import Call, Outcome, Pause, Request
 from apex_client.operations import (
     Batch,
+    BatchFilters,
+    BatchItem,
     BatchOptions,
     Comparison,
     Embedding,
@@ -18,6 +20,8 @@ from apex_client.operations import (
     Operations,
     Track,
     TrackOptions,
+    Url,
+    Usage,
 )
 
 T = TypeVar("T")
@@ -51,11 +55,11 @@ class ApexClient:
         if self._owned:
             self._http.close()
 
-    def score(self, track: Track, *, wait_s: float = 0, **options: Unpack[TrackOptions]) -> Job:
+    def score(self, track: Track | Url, *, wait_s: float = 0, **options: Unpack[TrackOptions]) -> Job:
         """Send a track; its job, finished already if its scores are known, or come within `wait_s`."""
         return self._run(self._operations.score(track, options, wait_s=wait_s))
 
-    def score_and_wait(self, track: Track, *, timeout_s: float = 600, **options: Unpack[TrackOptions]) -> Job:
+    def score_and_wait(self, track: Track | Url, *, timeout_s: float = 600, **options: Unpack[TrackOptions]) -> Job:
         """Send a track, and wait for its scores. Raises `JobFailed` or `WaitTimeout`."""
         return self._run(self._operations.score_and_wait(track, options, timeout_s=timeout_s))
 
@@ -69,13 +73,7 @@ class ApexClient:
 
     def jobs(self, **filters: Unpack[JobFilters]) -> Iterator[Job]:
         """List jobs, newest first, reading them page by page."""
-        cursor: str | None = None
-        while True:
-            page = self._run(self._operations.page(filters, cursor))
-            yield from page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
-                return
+        return self._items("/jobs", filters)
 
     def cancel(self, job_id: str) -> Job:
         """Stop a job: one that waits at once, one that runs before its next segment."""
@@ -101,6 +99,22 @@ class ApexClient:
         """Wait until every job of a batch is over. Raises `TimeoutError`."""
         return self._run(self._operations.wait_for_batch(batch_id, timeout_s=timeout_s))
 
+    def batches(self, **filters: Unpack[BatchFilters]) -> Iterator[Batch]:
+        """List batches, newest first, without their items."""
+        return self._items("/batches", filters)
+
+    def batch_items(self, batch_id: str) -> Iterator[BatchItem]:
+        """All items of a batch, which may have 10,000."""
+        return self._items(f"/batches/{batch_id}", {})
+
+    def cancel_batch(self, batch_id: str) -> Batch:
+        """Stop every job of a batch that is not over."""
+        return self._run(self._operations.cancel_batch(batch_id))
+
+    def usage(self, *, days: int | None = None) -> Usage:
+        """Read what this key and its tenant used by day, and what is left of the key's limits."""
+        return self._run(self._operations.usage(days))
+
     def compare(self, job_ids: Sequence[str], criterion: Mapping[str, float]) -> Comparison:
         """Rank finished jobs by a weighted mean of their scores."""
         return self._run(self._operations.compare(job_ids, criterion))
@@ -108,6 +122,15 @@ class ApexClient:
     def model(self) -> ModelCard:
         """Read which model the workers run, and what its scores mean and do not mean."""
         return self._run(self._operations.model())
+
+    def _items(self, path: str, filters: Mapping[str, Any]) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            page = self._run(self._operations.page(path, filters, cursor))
+            yield from page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
 
     def _run(self, call: Call[T]) -> T:
         outcome: Outcome = None
