@@ -31,8 +31,13 @@ def queued_tasks(data_dir: Path) -> dict[str, str]:
         match command:
             case [b"HSET", key, *fields] if key.startswith(b"rq:job:") and b"data" in fields[::2]:
                 data = fields[fields.index(b"data") + 1]
-                tasks[key.decode().removeprefix("rq:job:")] = json.loads(zlib.decompress(data))[0]
+                tasks[key.decode().removeprefix("rq:job:")] = json.loads(_decompressed(data))[0]
     return tasks
+
+
+def _decompressed(data: bytes) -> bytes:
+    """RQ compresses what it is given in Python, and reads what is plain, too."""
+    return data if data.startswith(b"[") else zlib.decompress(data)
 
 
 def commands(aof: bytes) -> Iterator[Command]:
