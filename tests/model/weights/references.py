@@ -22,7 +22,7 @@ def even_quantiles() -> dict[str, list[float]]:
 
 
 def add_reference(directory: Path, *, quantiles: Mapping[str, list[float]] | None = None, **changes: Any) -> Path:
-    """Write a reference distribution into weights that were converted, and list it in their manifest."""
+    """Write a reference distribution into weights in our own layout, and list it in their manifest."""
     manifest = read_manifest(directory)
     model = {
         "encoder_sha256": manifest.files["mert/model.safetensors"].sha256,

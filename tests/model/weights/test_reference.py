@@ -1,21 +1,21 @@
 """The file of a reference distribution: what it tells, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model.domain import SCORE_RANGES, WeightsError
-from model.weights.directory import convert, verify
+from model.weights.directory import verify
 from model.weights.reference import N_QUANTILES, Reference, read_reference
 from tests.model.weights.references import add_reference, even_quantiles
 
 
 @pytest.fixture
 def weights(tiny_weights: Path, tmp_path: Path) -> Path:
-    convert(tiny_weights, tmp_path / "weights")
-    return tmp_path / "weights"
+    return shutil.copytree(tiny_weights, tmp_path / "weights")
 
 
 def reference(clarity: list[float]) -> Reference:
@@ -60,7 +60,13 @@ def test_a_file_that_is_no_distribution_of_the_scores_is_refused(weights: Path, 
     path = add_reference(weights, **FAULTS[fault])
     with pytest.raises(WeightsError, match=f"reference.json: .*{fault}"):
         read_reference(path, score_names=tuple(SCORE_RANGES))
-    with pytest.raises(WeightsError, match=fault):
+
+
+def test_a_deep_look_at_weights_reads_their_distribution(weights: Path) -> None:
+    add_reference(weights)
+    verify(weights, deep=True)
+    add_reference(weights, n_tracks=0)
+    with pytest.raises(WeightsError, match="n_tracks is not at least 1"):
         verify(weights, deep=True)
 
 
