@@ -13,6 +13,7 @@
 #   contract   Schemathesis at full size: some ten minutes
 #   fuzz       mutated audio of every format against the decoder: some ten minutes
 #   chaos      kill workers, API and Redis at random under load, then look for what was lost: some twenty minutes
+#   fetches    kill fetchers while they fetch tracks by URL, then look for what was lost: some minutes
 #   webhooks   kill dispatchers, Redis and receivers at random while jobs end, then look for lost webhooks: some minutes
 #   hosts      the same on a network of hosts, as root: links cut, Redis failing over, clocks wrong: some thirty minutes
 #   attack     an hour of attacks on a service on this machine, as root: HTTP, Redis, disks, clocks, limits, system calls
