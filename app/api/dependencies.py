@@ -158,6 +158,7 @@ class Services:
                     queue,
                     outbox if settings.webhook_hosts else None,
                     min_replicas=settings.redis_min_replicas,
+                    fetches=bool(settings.audio_url_hosts),
                 ),
                 storage,
                 deployment,

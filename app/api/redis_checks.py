@@ -33,16 +33,27 @@ LOST_AT_A_CRASH = {
 
 
 class RedisChecks:
-    """Asks Redis. `outbox` is that of a service which sends webhooks. Blocking."""
+    """Asks Redis. `outbox` is that of a service which sends webhooks, `fetches` is set for one that takes URLs.
+
+    Blocking.
+    """
 
     def __init__(
-        self, redis: Redis, keys: RedisKeys, queue: ScoreQueue, outbox: Outbox | None = None, *, min_replicas: int = 0
+        self,
+        redis: Redis,
+        keys: RedisKeys,
+        queue: ScoreQueue,
+        outbox: Outbox | None = None,
+        *,
+        min_replicas: int = 0,
+        fetches: bool = False,
     ) -> None:
         self.redis = redis
         self.keys = keys
         self.queue = queue
         self.outbox = outbox
         self.min_replicas = min_replicas
+        self.fetches = fetches
         self._may_read_configuration = True
 
     def run(self) -> dict[str, Check]:
@@ -77,6 +88,7 @@ class RedisChecks:
             "appendfsync": self._appendfsync(),
             "missing_layers": self._missing_layers(),
             "n_dispatchers": self.outbox.n_dispatchers() if self.outbox else None,
+            "has_fetcher": bool(self.redis.exists(self.keys.fetcher)) if self.fetches else None,
         }
 
     def _missing_layers(self) -> Sequence[Sequence[str]]:
@@ -170,6 +182,16 @@ def check_webhooks(info: Info) -> Check:
     return Check(status="ok", detail=f"Processes that send webhooks: {n}.")
 
 
+def check_audio_urls(info: Info) -> Check:
+    """Somebody fetches tracks by URL, if any may be fetched. Nothing is lost meanwhile, so it is a warning."""
+    has_fetcher = info["has_fetcher"]
+    if has_fetcher is None:
+        return Check(status="ok", detail="No host is allowed for tracks by URL (APEX_AUDIO_URL_HOSTS).")
+    if not has_fetcher:
+        return Check(status="warning", detail="No process fetches tracks by URL: they wait until 'apex webhooks' runs.")
+    return Check(status="ok", detail="Tracks by URL are fetched.")
+
+
 CHECKS: Mapping[str, Callable[[Info], Check]] = {
     "redis_version": check_version,
     "memory": check_memory,
@@ -178,5 +200,6 @@ CHECKS: Mapping[str, Callable[[Info], Check]] = {
     "eviction": check_eviction,
     "decoder_sandbox": check_sandbox,
     "webhooks": check_webhooks,
+    "audio_urls": check_audio_urls,
 }
 NAMES = ("redis", *CHECKS)

@@ -39,6 +39,8 @@ from app.egress.setbacks import pause_s, setback
 log = logging.getLogger(__name__)
 
 RENEWALS_PER_LEASE = 3
+#: A fetcher says so often that it is there, and counts as there for so long.
+SIGN_EVERY_S, SIGN_TTL_S = 20.0, 60
 #: How often Redis is asked for work while there is none.
 POLL_S = 0.5
 
@@ -89,6 +91,7 @@ class Fetcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         running, stopping = set[asyncio.Task[None]](), asyncio.create_task(stop.wait())
+        living = asyncio.create_task(self._give_signs_of_life())
         try:
             while not stop.is_set():
                 if len(running) < self.limits.max_fetches and (job := await self._next()):
@@ -98,9 +101,18 @@ class Fetcher:
                 await asyncio.wait(waited_for, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
                 running = {task for task in running if not task.done()}
         finally:
-            for task in (stopping, *running):
+            for task in (stopping, living, *running):
                 task.cancel()
-            await asyncio.wait({stopping, *running})
+            await asyncio.wait({stopping, living, *running})
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            with suppress(RedisError):
+                await to_thread.run_sync(self._give_sign_of_life)
+            await asyncio.sleep(SIGN_EVERY_S)
+
+    def _give_sign_of_life(self) -> None:
+        self.machine.redis.set(self.machine.keys.fetcher, "", ex=SIGN_TTL_S)
 
     async def _next(self) -> Job | None:
         """The next job, its fetch begun; None while there is none, or Redis is away."""

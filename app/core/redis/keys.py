@@ -46,6 +46,11 @@ class RedisKeys:
         return self._key("fetch", "")
 
     @property
+    def fetcher(self) -> str:
+        """A sign of life of whoever fetches."""
+        return self._key("fetcher")
+
+    @property
     def unfetched(self) -> str:
         """Jobs whose track is to be fetched."""
         return f"{self.fetch_prefix}jobs"

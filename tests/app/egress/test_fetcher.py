@@ -98,6 +98,7 @@ def test_a_track_is_stored_and_queued_as_an_upload_is(
     assert (after.audio["bytes"], after.audio["container"]) == (len(WAV), "wav")
     assert after.estimated_s > 0
     assert machine.queue.rq.job_ids == [job.id]
+    assert machine.redis.exists(KEYS.fetcher), "for /readyz"
     sent = tracks_source.headers[0]
     assert (sent["Accept-Encoding"], sent["User-Agent"]) == ("identity", "apex-scoring")
 

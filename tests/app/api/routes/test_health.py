@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 
 CHECKS = {
     *("redis", "redis_version", "storage", "deployment", "memory", "durability", "replicas", "eviction"),
-    *("decoder_sandbox", "webhooks"),
+    *("decoder_sandbox", "webhooks", "audio_urls"),
 }
 SETTINGS = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy")
 

@@ -184,3 +184,13 @@ async def test_a_job_that_is_not_replicated_is_taken_back(
     monkeypatch.setattr(services.machine, "create", unconfirmed)
     assert (await send(client)).json()["code"] == "not_replicated"
     assert services.redis.zcard(KEYS.unfetched) == 0
+
+
+async def test_readiness_warns_while_nobody_fetches(client: httpx.AsyncClient, redis: Redis) -> None:
+    async def said() -> str:
+        status: str = (await client.get("/readyz?verbose")).json()["checks"]["audio_urls"]["status"]
+        return status
+
+    assert await said() == "warning"
+    redis.set(KEYS.fetcher, "")
+    assert await said() == "ok"
