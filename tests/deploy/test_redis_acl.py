@@ -15,6 +15,8 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 from rq import Worker
 from rq.job import Job as RqJob
 
+from app.core.deployment import Deployment
+from app.core.jobs.backlog import BacklogLimits
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.redis.client import connect
 from app.core.settings import ApiSettings
@@ -223,3 +225,40 @@ def test_replicas_and_sentinels_fail_over_with_the_users_of_the_documentation(tm
         until(lambda: any(known["master-link-status"] == "ok" for known in client.sentinel_slaves(MASTER_NAME)))
         master.process.kill()
         until(lambda: client.sentinel_masters()[MASTER_NAME]["port"] == replica.port)
+
+
+def test_a_fetcher_can_do_all_that_it_does_as_the_front_end(guarded: str, data_dir: Path, redis: Redis) -> None:
+    front_end = state_machine(redis)
+    for name in ("job_a", "job_b", "job_c"):
+        front_end.create(Job(id=name, storage_key=name, tenant="a", source={"url": "https://cdn.example/"}))
+    with connect(url_of("api", guarded), max_retries=1) as client:
+        machine, room = state_machine(client), BacklogLimits(1000.0, 0.5)
+        Deployment(client, KEYS, FolderStorage(data_dir / "audio")).check()
+        client.set(KEYS.fetcher, "", ex=60)
+
+        def begin() -> Job:
+            taken = machine.next_fetch(max_fetches=8, lease_s=60, backlog=room)
+            assert taken
+            job = machine.begin_fetch(taken.id, tenant=taken.tenant, max_fetches_of_job=3)
+            assert job
+            return job
+
+        first, second, third = begin(), begin(), begin()
+        assert machine.renew_fetch(first, lease_s=60)
+        assert machine.end_fetch(first, storage_key="job_a-1", estimated_s=1.0)
+        assert machine.succeed_fetch(second, result={})
+        assert machine.fetch_later(third, pause_s=0)
+        assert machine.fail_fetch(begin(), error={"code": "url_status"})
+
+
+def test_a_worker_finds_a_job_whose_place_among_the_fetches_was_lost(
+    guarded: str, data_dir: Path, redis: Redis
+) -> None:
+    state_machine(redis).create(Job(id="job_a", storage_key="job_a", source={"url": "https://cdn.example/"}))
+    redis.delete(*redis.keys(f"{KEYS.fetch_prefix}*"))
+    with connect(url_of("worker", guarded), max_retries=1) as client:
+        storage = FolderStorage(data_dir / "audio")
+        reconciler = Reconciler(machine=state_machine(client), storage=storage, max_attempts=3)
+        for _ in range(3):
+            reconciler.run()
+    assert redis.zscore(KEYS.unfetched, "job_a")
