@@ -74,6 +74,20 @@ async def test_what_was_accepted_is_on_the_replica(client: httpx.AsyncClient, re
     assert f"apex:job:{batch.json()['items'][0]['job']['id']}".encode() in jobs_of(replica)
 
 
+async def test_a_batch_counts_as_canceled_once_the_replica_has_it(
+    client: httpx.AsyncClient, servers: tuple[Server, Server], replica: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [("files", ("a", WAV)), ("files", ("b", WAV + b"b"))]
+    batch = (await client.post("/batches", files=files)).json()
+    with lagging(servers, monkeypatch):
+        answer = await client.post(f"/batches/{batch['id']}/cancel")
+        assert (answer.status_code, answer.json()["code"]) == (503, "not_replicated")
+    again = await client.post(f"/batches/{batch['id']}/cancel")
+    assert (again.status_code, again.json()["counts"]["canceled"]) == (200, 2)
+    statuses = {replica.hget(f"apex:job:{item['job']['id']}", "status") for item in batch["items"]}
+    assert statuses == {b'"canceled"'}
+
+
 async def test_a_refused_track_without_a_key_is_no_job(
     client: httpx.AsyncClient,
     servers: tuple[Server, Server],
