@@ -20,6 +20,8 @@ POLICY = (
 )
 DOCUMENT_HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 FILE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
+#: The stylesheets of every document, in the order in which they count.
+SHEETS = [f"style/{name}.css" for name in ("base", "score", "views", "screens")]
 #: The path of each document, its template, and the module that it runs.
 DOCUMENTS = {"/": ("page.html", "app.js"), "/ops": ("ops.html", "ops.js")}
 
@@ -32,7 +34,9 @@ def install(app: FastAPI) -> None:
 
     def add_document(path: str, template: str, entry: str) -> None:
         base = f"web/{files.digest}"
-        html = templates.get_template(template).render(base=base, entry=entry, modules=files.modules(entry)[1:])
+        html = templates.get_template(template).render(
+            base=base, entry=entry, modules=files.modules(entry)[1:], sheets=SHEETS
+        )
         document_file = PageFile.of(html.encode(), "text/html; charset=utf-8")
 
         async def document(request: Request) -> Response:

@@ -1,14 +1,17 @@
 /** The page: one document with three views, and the words of the model around them. */
+import { Problem } from "./client/problem.js";
 import { showModel } from "./parts/about.js";
 import { wireKey } from "./parts/dialog.js";
 import { byId, fill } from "./parts/dom.js";
-import { meanings } from "./parts/meaning.js";
 import { problemNote } from "./parts/problem.js";
-import { selection } from "./parts/selection.js";
+import { meanings } from "./state/meaning.js";
+import { selection } from "./state/selection.js";
 import { ScoreView } from "./views/score.js";
 
 /** @typedef {"score" | "compare" | "history"} ViewName */
 
+/** Where the link for keyboards leads: to the view that is shown. */
+const SKIP = "#main";
 /** How soon to look again for a model where no worker has started. */
 const NO_MODEL_S = 3;
 /** Each view by its name; those that a first visit does not show are loaded when they are asked for. */
@@ -43,7 +46,16 @@ function addressed() {
   return [Object.hasOwn(VIEWS, name) ? /** @type {ViewName} */ (name) : "score", null];
 }
 
+/** Show a view; one that cannot be loaded any more is of a release that was replaced meanwhile. */
+function navigate() {
+  route().catch(() => {
+    const gone = { title: "This page is older than the service", detail: "Reload it.", retryable: true };
+    fill(byId("trouble", HTMLElement), problemNote(new Problem(gone)));
+  });
+}
+
 async function route() {
+  if (location.hash === SKIP) return;
   const [name, jobId] = addressed();
   for (const each of Object.keys(VIEWS)) byId(each, HTMLElement).hidden = each !== name;
   for (const link of document.querySelectorAll("nav a[data-view]")) {
@@ -70,7 +82,7 @@ wireKey();
 selection.addEventListener("change", () => {
   byId("compare-count", HTMLElement).textContent = selection.size > 0 ? String(selection.size) : "";
 });
-addEventListener("hashchange", route);
+addEventListener("hashchange", navigate);
 VIEWS.score();
-introduce().then(route);
+introduce().then(navigate);
 document.documentElement.dataset.ready = "";

@@ -94,7 +94,7 @@ async def test_the_page_is_there_under_a_path_of_its_host(settings: ApiSettings,
 
 
 def test_the_error_that_the_page_names_is_that_of_the_model_card() -> None:
-    [points] = re.findall(r"POPULARITY_ERROR = (\d+);", (STATIC / "parts/meaning.js").read_text())
+    [points] = re.findall(r"POPULARITY_ERROR = (\d+);", (STATIC / "state/meaning.js").read_text())
     assert any(f"{points} points" in caveat for caveat in CAVEATS)
 
 

@@ -28,8 +28,12 @@ const turns = new Turns(AT_A_TIME);
  * @returns {Promise<Job>}
  */
 export function submit(upload) {
-  const key = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
-  return turns.run(() => sendUntilAccepted(upload, key));
+  return turns.run(() => sendUntilAccepted(upload, idempotencyKey()));
+}
+
+/** Of random bytes: `randomUUID` is not there where a page is not served over TLS. */
+function idempotencyKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**

@@ -1,15 +1,16 @@
 /** The card of a track: from its upload to its scores. */
+
+import { label } from "../state/meaning.js";
+import { selection } from "../state/selection.js";
+import { inCode } from "./code.js";
 import { announce, fill, h, styled } from "./dom.js";
 import { counted, duration, moment, roughly, size } from "./format.js";
-import { label } from "./meaning.js";
 import { Player } from "./player.js";
 import { problemNote } from "./problem.js";
 import { ofScore, scoreboard } from "./scores.js";
 import { segmentChart } from "./segments.js";
-import { selection } from "./selection.js";
-import { codePanel } from "./snippets.js";
 
-/** @typedef {import("./track.js").Track} Track */
+/** @typedef {import("../state/track.js").Track} Track */
 /** @typedef {import("../client/api.js").Job} Job */
 
 const CHANNELS = ["", "mono", "stereo"];
@@ -103,7 +104,7 @@ export class TrackCard {
           waits: true,
         })
       : /** @type {const} */ ({ method: "GET", path: `jobs/${job.id}` });
-    return h("details", { class: "in-code" }, h("summary", {}, "Do this in code"), codePanel(call));
+    return inCode(() => call);
   }
 
   endButtons() {

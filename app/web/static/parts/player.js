@@ -4,7 +4,7 @@ import { duration } from "./format.js";
 import { segmentChart } from "./segments.js";
 import { drawWaveform, waveform } from "./waveform.js";
 
-/** @typedef {import("./track.js").Track} Track */
+/** @typedef {import("../state/track.js").Track} Track */
 
 const STEP_S = 5;
 const LEAP_S = 30;

@@ -1,7 +1,8 @@
 /** The scores of a job: each a bar in its range, with its value, and what it means. */
+
+import { isPopularity, label, meanings, POPULARITY_ERROR } from "../state/meaning.js";
 import { h, styled } from "./dom.js";
 import { scoreText } from "./format.js";
-import { isPopularity, label, meanings, POPULARITY_ERROR } from "./meaning.js";
 
 /** @typedef {import("../client/api.js").Job} Job */
 /** @typedef {NonNullable<Job["result"]>} Result */

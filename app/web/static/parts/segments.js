@@ -1,7 +1,8 @@
 /** One score over the segments of a track, as steps of 30 s. */
+
+import { label, meanings } from "../state/meaning.js";
 import { fill, freshId, h, svg } from "./dom.js";
 import { duration, scoreText } from "./format.js";
-import { label, meanings } from "./meaning.js";
 import { ofScore } from "./scores.js";
 
 /** @typedef {import("../client/api.js").Job} Job */

@@ -1,6 +1,4 @@
 /** Do this in code: what was just done, for a terminal, in Python and in TypeScript. */
-import { freshId, h } from "./dom.js";
-
 /**
  * @typedef {object} Call
  * @property {"GET" | "POST"} method
@@ -12,50 +10,11 @@ import { freshId, h } from "./dom.js";
  */
 
 /** @type {[string, (call: Call, root: string) => string][]} */
-const LANGUAGES = [
+export const LANGUAGES = [
   ["curl", curl],
   ["Python", python],
   ["TypeScript", typescript],
 ];
-
-/** @param {Call} call */
-export function codePanel(call) {
-  const [name, root] = [freshId(), new URL(".", document.baseURI).href.replace(/\/$/, "")];
-  const code = h("code", {});
-  const show = (/** @type {number} */ n) => {
-    code.textContent = LANGUAGES[n]?.[1](call, root) ?? "";
-  };
-  show(0);
-  const copied = h("span", { class: "quiet", role: "status" });
-  const copy = async () => {
-    await navigator.clipboard?.writeText(code.textContent ?? "");
-    copied.textContent = "Copied.";
-  };
-  return h(
-    "div",
-    { class: "code" },
-    h(
-      "div",
-      { class: "code-head" },
-      h(
-        "fieldset",
-        { class: "choices" },
-        h("legend", { class: "hidden" }, "Language"),
-        ...LANGUAGES.map(([language], n) =>
-          h(
-            "label",
-            {},
-            h("input", { type: "radio", name, checked: n === 0, change: () => show(n) }),
-            h("span", {}, language),
-          ),
-        ),
-      ),
-      copied,
-      h("button", { type: "button", class: "plain", click: copy }, "Copy"),
-    ),
-    h("pre", { tabindex: 0, "aria-label": "Code" }, code),
-  );
-}
 
 /** @param {string} text */
 function shell(text) {

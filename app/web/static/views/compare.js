@@ -1,12 +1,12 @@
 /** Two or more tracks beside each other, and ranked by what the person says counts. */
 import { compareJobs } from "../client/api.js";
+import { inCode } from "../parts/code.js";
 import { byId, fill, h, styled } from "../parts/dom.js";
 import { scoreText } from "../parts/format.js";
-import { isPopularity, label, meanings } from "../parts/meaning.js";
 import { problemNote } from "../parts/problem.js";
 import { ofScore } from "../parts/scores.js";
-import { selection } from "../parts/selection.js";
-import { codePanel } from "../parts/snippets.js";
+import { isPopularity, label, meanings } from "../state/meaning.js";
+import { selection } from "../state/selection.js";
 
 /** @typedef {import("../client/api.js").Job} Job */
 /** @typedef {import("../client/api.js").Comparison} Comparison */
@@ -221,12 +221,7 @@ export class CompareView {
         }),
       ),
       h("p", { class: "quiet" }, comparison.basis),
-      h(
-        "details",
-        { class: "in-code" },
-        h("summary", {}, "Do this in code"),
-        codePanel({ method: "POST", path: "compare", json: sent }),
-      ),
+      inCode(() => ({ method: "POST", path: "compare", json: sent })),
     ];
   }
 }

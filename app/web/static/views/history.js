@@ -2,15 +2,15 @@
 import { listJobs, readJob } from "../client/api.js";
 import { BatchList } from "../parts/batches.js";
 import { TrackCard } from "../parts/card.js";
+import { inCode } from "../parts/code.js";
 import { byId, fill, h } from "../parts/dom.js";
 import { csv, download } from "../parts/export.js";
 import { counted, duration, moment, scoreText } from "../parts/format.js";
-import { label, meanings } from "../parts/meaning.js";
-import { nameOf } from "../parts/names.js";
 import { problemNote } from "../parts/problem.js";
 import { ofScore } from "../parts/scores.js";
-import { codePanel } from "../parts/snippets.js";
-import { Track } from "../parts/track.js";
+import { label, meanings } from "../state/meaning.js";
+import { nameOf } from "../state/names.js";
+import { Track } from "../state/track.js";
 
 /** @typedef {import("../client/api.js").Job} Job */
 
@@ -34,7 +34,8 @@ export class HistoryView {
     this.table = byId("jobs", HTMLElement);
     this.more = byId("more-jobs", HTMLButtonElement);
     this.opened = byId("opened", HTMLElement);
-    this.code = byId("history-code", HTMLElement);
+    const read = () => `jobs?${new URLSearchParams({ ...this.filters, limit: PAGE_ROWS })}`;
+    byId("history-code", HTMLElement).append(inCode(() => ({ method: "GET", path: read() })));
     this.count = byId("job-count", HTMLElement);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
@@ -92,7 +93,6 @@ export class HistoryView {
     this.jobs = [...before, ...shown.items];
     this.cursor = shown.next_cursor;
     this.showRows();
-    fill(this.code, codePanel({ method: "GET", path: `jobs?${new URLSearchParams(query)}` }));
   }
 
   showRows() {

@@ -3,8 +3,8 @@
 import { TrackCard } from "../parts/card.js";
 import { announce, byId } from "../parts/dom.js";
 import { counted } from "../parts/format.js";
-import { selection } from "../parts/selection.js";
-import { Track } from "../parts/track.js";
+import { selection } from "../state/selection.js";
+import { Track } from "../state/track.js";
 
 export class ScoreView {
   constructor() {

@@ -3,7 +3,7 @@ import { cancelJob } from "../client/api.js";
 import { follow } from "../client/follow.js";
 import { Problem } from "../client/problem.js";
 import { submit } from "../client/upload.js";
-import { size } from "./format.js";
+import { size } from "../parts/format.js";
 import { meanings } from "./meaning.js";
 import { nameOf, rememberName } from "./names.js";
 
