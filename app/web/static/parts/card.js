@@ -181,6 +181,7 @@ function facts({ file, job }) {
 function stage(track) {
   if (track.cancelRequested) return ["Canceling: it stops before its next segment", null];
   if (track.phase === "waiting") return ["Waiting to be sent", null];
+  if (track.job?.progress.stage === "fetching") return ["Fetching the audio from its address", null];
   if (track.phase === "uploading")
     return [track.sent < 1 ? `Uploading, ${Math.floor(track.sent * 100)} %` : "Uploaded; being stored", track.sent];
   if (track.phase === "queued") return [queued(/** @type {Job} */ (track.job)), null];
