@@ -13,8 +13,8 @@ from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 #: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
 #: means and the head, and PyTorch itself keeps it for sums within a layer.
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: What products of float32 may use internally. By default cuDNN's convolutions use TF32, whose mantissa has ten bits.
-FP32_MODES = {"fp32": "ieee", "tf32": "tf32", "bf16": "ieee", "fp16": "ieee"}
+#: The precision in which products of float32 may use TF32 internally, whose mantissa has ten bits.
+TF32 = "tf32"
 
 #: Numbers of segments in one forward pass, per kind of device. A fixed set, so that each is compiled once.
 #: On a CPU one: more gain under a tenth, and alone a segment's numbers cannot depend on its neighbours.
@@ -37,12 +37,11 @@ class TorchEngine:
     ) -> None:
         self.device, self.precision = device, precision
         kind = torch.device(device).type
-        _require(precision, kind)
+        _require(precision, device)
         self.batches = BATCHES[kind]
         network = PooledMert(fold_weight_norm(encoder.load())).to(device, DTYPES[precision])
-        self._network: Callable[[torch.Tensor], torch.Tensor] = _graphs(network) if compiled else network
-        if kind == "cpu":
-            use_fast_products()
+        self._network: Callable[[torch.Tensor], torch.Tensor] = compiled_graphs(network) if compiled else network
+        self._fast_products = kind == "cpu" and use_fast_products()
 
     def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalised segments (n, 720000) to the time means of four hidden states (n, 4, hidden_size).
@@ -77,22 +76,36 @@ class TorchEngine:
             raise DeviceLost(f"{self.device} failed: {error}") from error
 
     def _states(self, segments: torch.Tensor) -> torch.Tensor:
-        if self.device != "cpu":
-            torch.backends.fp32_precision = FP32_MODES[self.precision]  # type: ignore[attr-defined]  # a late property
+        if self.device == "cpu":
+            _set_cpu_products(fast=self._fast_products)
+        else:
+            set_cuda_products(tf32=self.precision == TF32)
             segments = segments.pin_memory()
-        return self._network(segments.to(self.device, DTYPES[self.precision], non_blocking=True)).float().cpu()
+        # Converted on the device: `to` with a type converts on the CPU, into memory that is not pinned.
+        samples = segments.to(self.device, non_blocking=True).to(DTYPES[self.precision])
+        return self._network(samples).float().cpu()
 
 
-def _require(precision: str, kind: str) -> None:
-    if kind == "cpu" and precision not in ("fp32", "bf16"):
+def _require(precision: str, device: str) -> None:
+    if device == "cpu" and precision not in ("fp32", "bf16"):
         raise PrecisionUnavailable(f"PyTorch computes in fp32 or bf16 on a CPU, not in {precision}")
-    if kind == "cuda" and precision in ("bf16", "tf32") and torch.cuda.get_device_capability() < (8, 0):
+    if device != "cpu" and precision in ("bf16", "tf32") and torch.cuda.get_device_capability(device) < (8, 0):
         raise PrecisionUnavailable(f"this GPU cannot compute in {precision}; GPUs since 2020 can")
 
 
-def _graphs(network: PooledMert) -> Any:
+def compiled_graphs(network: PooledMert) -> Any:
     """Kernels fused by the compiler, launched together as one CUDA graph per batch size."""
     return torch.compile(network, mode="reduce-overhead", fullgraph=True, dynamic=False)
+
+
+def set_cuda_products(*, tf32: bool) -> None:
+    """Whether products and convolutions of float32 on CUDA may use TF32. For the whole process: set before each use.
+
+    By PyTorch's older switches, because all of its parts read them alike. `torch.backends.fp32_precision` does not
+    reach cuDNN's convolutions up to 2.11, of products only the first value holds in 2.13, and the compiler refuses it.
+    """
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def use_fast_products() -> bool:
@@ -103,8 +116,11 @@ def use_fast_products() -> bool:
     """
     left, right = (torch.randn(shape, generator=torch.Generator().manual_seed(0)) for shape in ((256, 768), (768, 768)))
     exact = left.double() @ right.double()
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+    _set_cpu_products(fast=True)
     error = (left @ right - exact).norm() / exact.norm()
-    if error > EXACT:
-        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+    _set_cpu_products(fast=bool(error <= EXACT))
     return bool(error <= EXACT)
+
+
+def _set_cpu_products(*, fast: bool) -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if fast else "ieee"  # type: ignore[attr-defined]

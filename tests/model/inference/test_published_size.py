@@ -10,7 +10,7 @@ from model.inference.scorer import Scorer
 from model.weights.directory import verify, write_stand_in
 from tests.model import reference
 from tests.model.conftest import make_track
-from tests.model.inference.test_scorer import FIDELITY, segments_of
+from tests.model.inference.signals import FIDELITY, segments_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from model.audio.pcm import mono, segments
-from model.audio.resampling import Resampler
 from model.domain import (
     SCORE_RANGES,
     SEGMENT_SAMPLES,
@@ -22,31 +19,18 @@ from model.domain import (
     ModelOutputInvalid,
     WeightsError,
 )
-from model.inference.engines.selection import open_engine
 from model.inference.scorer import Scorer
 from model.networks.head_formats import load_head, save_head
-from model.networks.mert import EncoderSource, load_mert, pooled_states
+from model.networks.mert import load_mert, pooled_states
 from model.weights.directory import FileEntry, read_manifest, write_manifest, write_stand_in
 from tests.model import reference
 from tests.model.conftest import make_track
-
-Samples = NDArray[np.float32]
-
-#: On every score: the promise of the service.
-FIDELITY = 1e-3
+from tests.model.inference.signals import FIDELITY, Samples, segments_of
 
 
 @pytest.fixture(scope="module")
 def scorer(tiny_weights: Path) -> Scorer:
     return Scorer.load(tiny_weights, engine="torch", device="cpu", batch_segments=2)
-
-
-def segments_of(track: Samples, rate_hz: int, block_frames: int = 40_961) -> Iterator[Samples]:
-    """A decoded track on the road that the worker sends it, in blocks."""
-    resampler = Resampler(rate_hz)
-    blocks = (track[start : start + block_frames] for start in range(0, len(track), block_frames))
-    chunks = [resampler.push(mono(block.T)) for block in blocks]
-    return segments([*chunks, resampler.flush()])
 
 
 def noise_segments(n_segments: int) -> list[Samples]:
@@ -273,11 +257,3 @@ def test_tracks_are_taken_only_as_far_as_a_batch_needs_them(scorer: Scorer) -> N
 def test_numbers_that_are_not_finite_fail_only_their_track(scorer: Scorer) -> None:
     broken = Scorer(BrokenEngine(), scorer._head, scorer.card)
     assert [type(outcome) for _, outcome in broken.score_many([noise_segments(1)])] == [ModelOutputInvalid]
-
-
-@pytest.mark.gpu
-def test_cuda_gives_the_numbers_of_the_cpu(tiny_weights: Path) -> None:
-    batch = np.stack(noise_segments(2))
-    encoder = EncoderSource(tiny_weights / "mert", "")
-    on_cpu, on_cuda = (open_engine(encoder, engine="torch", device=device) for device in ("cpu", "cuda"))
-    np.testing.assert_allclose(on_cuda.embed(batch), on_cpu.embed(batch), atol=1e-4)

@@ -140,11 +140,3 @@ def test_in_mode_segment_a_songs_prediction_is_the_mean_of_its_segments(
 def test_a_condition_that_does_not_exist_is_refused(changes: dict[str, object], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         TrainConfig(**changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.gpu
-def test_cuda_trains_to_the_same_losses(splits: dict[str, tuple[Packed, Packed]]) -> None:
-    on_cpu, on_cuda = Trainer(QUICK, *splits["song"]), Trainer(QUICK, *splits["song"], "cuda")
-    for trainer in (on_cpu, on_cuda):
-        trainer.run_epoch()
-    assert on_cuda.history[0]["val_loss"] == pytest.approx(on_cpu.history[0]["val_loss"], rel=0.2)

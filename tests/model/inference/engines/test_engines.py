@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from model.audio.pcm import normalise
 from model.domain import (
     SAMPLE_RATE_HZ,
-    SEGMENT_SAMPLES,
     DeviceError,
     DeviceLost,
     DeviceOutOfMemory,
@@ -24,10 +22,9 @@ from model.domain import (
 from model.inference.engines import selection
 from model.inference.engines.openvino import OpenVinoEngine
 from model.inference.engines.selection import open_engine
-from model.inference.engines.torch import BATCHES, TorchEngine, use_fast_products
+from model.inference.engines.torch import BATCHES, TorchEngine, set_cuda_products, use_fast_products
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm, load_mert
-
-Samples = NDArray[np.float32]
+from tests.model.inference.signals import noise, relative_error
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +40,6 @@ def torch_engine(encoder: EncoderSource) -> TorchEngine:
 @pytest.fixture(scope="module")
 def openvino_engine(encoder: EncoderSource, cache_home: Path) -> OpenVinoEngine:
     return OpenVinoEngine(encoder, cache_dir=cache_home / "engines")
-
-
-def noise(n_segments: int, n_samples: int = SEGMENT_SAMPLES) -> Samples:
-    return np.random.default_rng(3).standard_normal((n_segments, n_samples), np.float32)
-
-
-def relative_error(found: Samples, expected: Samples) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def test_openvino_gives_the_numbers_of_torch(openvino_engine: OpenVinoEngine, torch_engine: TorchEngine) -> None:
@@ -287,15 +276,23 @@ def test_a_device_that_fails_is_told_from_one_that_is_full(
     assert type(raised.value) is error
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize(("precision", "error"), [("fp32", 1e-5), ("tf32", 1e-3), ("bf16", 2e-2), ("fp16", 5e-3)])
-def test_cuda_is_near_the_cpu_in_every_precision(
-    encoder: EncoderSource, torch_engine: TorchEngine, precision: str, error: float, compiled: bool
-) -> None:
-    engine = TorchEngine(encoder, device="cuda", precision=precision, compiled=compiled)
-    for n_segments in (1, 3):
-        assert relative_error(engine.embed(noise(n_segments)), torch_engine.embed(noise(n_segments))) < error
+@pytest.fixture
+def products() -> Iterator[None]:
+    """After the test, the switches for products of float32 are as torch sets them."""
+    yield
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.usefixtures("products")
+@pytest.mark.parametrize("order", [(False, True, False), (True, False, True)])
+def test_engines_of_other_precisions_leave_no_mark_on_the_products_of_one(order: tuple[bool, ...]) -> None:
+    cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    for tf32 in order:
+        use_fast_products()  # what an engine on the CPU of the same process sets
+        set_cuda_products(tf32=tf32)
+        assert [backend.fp32_precision == "tf32" for backend in (cuda, cudnn)] == [tf32, tf32]
+        assert torch.get_float32_matmul_precision() == ("high" if tf32 else "highest")  # the compiler asks for it
 
 
 def test_loading_keeps_the_weight_norm_for_whoever_wants_it(encoder: EncoderSource) -> None:

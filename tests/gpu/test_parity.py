@@ -1,0 +1,78 @@
+"""Every precision against float64 and against the engine of the CPU, in batches of every size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.domain import SCORE_TOLERANCES
+from model.inference.engines.torch import BATCHES, TorchEngine
+from model.inference.scorer import Scorer
+from model.networks.mert import EncoderSource
+from model.training.trainer import TrainConfig, Trainer
+from tests.gpu.conftest import DEVICE
+from tests.model import reference
+from tests.model.catalogue import packed, rows
+from tests.model.conftest import make_track
+from tests.model.inference.signals import FIDELITY, noise, relative_error, segments_of
+
+pytestmark = pytest.mark.gpu
+
+RATE_HZ = 44_100
+#: Largest relative error of the pooled states of noise.
+ERRORS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 2e-2, "fp16": 5e-3}
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+def test_pooled_states_are_near_those_of_the_cpu(encoder: EncoderSource, on_cpu: TorchEngine, precision: str) -> None:
+    engine = TorchEngine(encoder, device=DEVICE, precision=precision)
+    assert relative_error(engine.embed(noise(3)), on_cpu.embed(noise(3))) < ERRORS[precision]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # what the compiler says of torch's own parts
+@pytest.mark.parametrize("precision", ERRORS)
+def test_compiled_graphs_are_near_the_cpu_too(encoder: EncoderSource, on_cpu: TorchEngine, precision: str) -> None:
+    engine = TorchEngine(encoder, device=DEVICE, precision=precision, compiled=True)
+    for _ in range(3):  # compiled, captured, replayed
+        assert relative_error(engine.embed(noise(2)), on_cpu.embed(noise(2))) < ERRORS[precision]
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+def test_fp32_stays_exact_beside_an_engine_of_another_precision(
+    encoder: EncoderSource, on_cpu: TorchEngine, on_cuda: TorchEngine, precision: str
+) -> None:
+    expected = on_cpu.embed(noise(1))
+    for engine in (on_cuda, TorchEngine(encoder, device=DEVICE, precision=precision), on_cuda):
+        found = engine.embed(noise(1))
+    assert relative_error(found, expected) < ERRORS["fp32"]
+
+
+@pytest.mark.parametrize("duration_s", [1.0, 6.0, 36.0])  # the last segment is mostly padding: the hardest
+@pytest.mark.parametrize("precision", ERRORS)
+def test_scores_are_those_of_exact_arithmetic(tiny_weights: Path, precision: str, duration_s: float) -> None:
+    track = make_track(duration_s, RATE_HZ, channels=2)
+    expected = reference.scores(track, RATE_HZ, tiny_weights, torch.float64)
+    scorer = Scorer.load(tiny_weights, device=DEVICE, precision=precision)
+    found = scorer.score(segments_of(track, RATE_HZ))
+    assert scorer.card.precision in (precision, "fp32")  # fp32 where the probe has refused the other
+    for name, score in found.items():
+        allowed = FIDELITY if scorer.card.precision == "fp32" else SCORE_TOLERANCES[name]
+        assert score == pytest.approx(expected[name], abs=allowed), name
+
+
+@pytest.mark.parametrize("n_segments", [*BATCHES["cuda"], 23])
+def test_a_segment_is_the_same_in_a_batch_of_any_size(on_cuda: TorchEngine, n_segments: int) -> None:
+    batch = noise(n_segments)
+    alone = np.concatenate([on_cuda.embed(segment[None]) for segment in batch])
+    assert relative_error(on_cuda.embed(batch), alone) < ERRORS["fp32"]
+
+
+def test_training_comes_to_the_losses_of_the_cpu(tmp_path: Path) -> None:
+    train, val = (packed(tmp_path / name, rows(size, seed=size)) for name, size in {"train": 600, "val": 200}.items())
+    config = TrainConfig(epochs=6, batch_size=64, learning_rate=3e-3)
+    on_cpu, on_cuda = Trainer(config, train, val), Trainer(config, train, val, DEVICE)
+    for trainer in (on_cpu, on_cuda):
+        trainer.run_epoch()
+    assert on_cuda.history[0]["val_loss"] == pytest.approx(on_cpu.history[0]["val_loss"], rel=0.2)
