@@ -14,7 +14,7 @@ Case = schemathesis.Case[Any]
 TRACKS = [tracks.wav(tracks.ramp(seconds * 8_000), 8_000) for seconds in (1, 2)] + [tracks.wav(tracks.ramp(99), 8_000)]
 UPLOADS = ("/score", "/score/raw", "/batches")
 #: Options that must name something that exists, and that made-up values therefore never fit.
-NAMES = ("model_version", "batch_id")
+NAMES = ("model_version", "batch_id", "webhook_url", "webhook_events")
 
 schemathesis.openapi.format("binary", st.sampled_from(TRACKS))
 
