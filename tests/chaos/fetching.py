@@ -157,7 +157,8 @@ class Fetchers:
     def stop(self) -> None:
         for process in self.processes:
             process.send_signal(signal.SIGTERM)
-        assert [process.wait(60) for process in self.processes] == [0] * N_FETCHERS
+        # One that has only just begun does not know the signal yet.
+        assert {process.wait(60) for process in self.processes} <= {0, -signal.SIGTERM}
 
 
 @contextmanager
