@@ -1,7 +1,7 @@
 """Rows of a benchmark as a table on the screen, as files, and as a picture."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.tables import Rows, markdown, text
+
 RESULTS = Path(__file__).parent / "results"
 OURS, OTHERS, RED = "#2a6f97", "#b8b8b8", "#d1495b"
-
-Rows = Sequence[dict[str, Any]]
 
 
 def save(part: str, title: str, rows: Rows, machine: dict[str, Any]) -> None:
@@ -37,19 +37,6 @@ def draw(part: str, title: str, rows: Rows) -> None:
     PICTURES[part](axes, rows)
     figure.savefig(RESULTS / f"{part}.png", dpi=120)
     plt.close(figure)
-
-
-def markdown(rows: Rows) -> str:
-    lines = ["| " + " | ".join(rows[0]) + " |", "| " + " | ".join("---" for _ in rows[0]) + " |"]
-    return "\n".join([*lines, *("| " + " | ".join(map(text, row.values())) + " |" for row in rows)]) + "\n"
-
-
-def text(value: object) -> str:
-    if isinstance(value, dict):
-        return f"{max(value.values()):.1g} at most"
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return str(value)
 
 
 def _table(title: str, rows: Rows) -> Table:

@@ -8,11 +8,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -85,22 +86,24 @@ def score_with_litserve(client: httpx.Client, content: bytes) -> None:
 
 
 @contextmanager
-def apex(weights_dir: Path, n_processes: int) -> Iterator[str]:
+def apex(
+    weights_dir: Path, n_processes: int, *, device: str = "cpu", environment: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
     """`apex up` with so many workers, until the block ends."""
     port = free_port("127.0.0.1")
     with tempfile.TemporaryDirectory() as data_dir:
         command = [sys.executable, "-m", "app.cli", "up", "--port", str(port), "--data-dir", data_dir]
-        flags = ["--weights", str(weights_dir), "--workers", str(n_processes), "--device", "cpu"]
-        env = {"APEX_LOG_LEVEL": "WARNING"}
+        flags = ["--weights", str(weights_dir), "--workers", str(n_processes), "--device", device]
+        env = {"APEX_LOG_LEVEL": "WARNING", **environment}
         with _running([*command, *flags], env, f"http://127.0.0.1:{port}", "/model", '"loaded":{') as url:
             yield url
 
 
 @contextmanager
-def litserve(weights_dir: Path) -> Iterator[str]:
+def litserve(weights_dir: Path, *, device: str = "cpu") -> Iterator[str]:
     """LitServe around the reference's loop, until the block ends."""
     port = free_port("127.0.0.1")
-    command = [sys.executable, "-m", "benchmarks.baselines.litserve_loop", str(port), str(weights_dir)]
+    command = [sys.executable, "-m", "benchmarks.baselines.litserve_loop", str(port), str(weights_dir), device]
     with _running(command, {}, f"http://127.0.0.1:{port}", "/health", "ok") as url:
         yield url
 
@@ -129,7 +132,7 @@ def _wait_for(url: str, ready: str, process: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise SystemExit(f"{url} did not become ready")
+    raise TimeoutError(f"{url} did not become ready")
 
 
 def _tracks() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.baselines.litserve_loop PORT WEIGHTS`: LitServe around the reference's loop."""
+"""`python -m benchmarks.baselines.litserve_loop PORT WEIGHTS DEVICE`: LitServe around the reference's loop."""
 
 import base64
 import sys
@@ -18,13 +18,13 @@ class ApexApi(litserve.LitAPI):  # type: ignore[misc]  # untyped
 
     def setup(self, device: str) -> None:  # noqa: ARG002
         torch.set_num_threads(usable_cores())
-        self.loop = Loop(Path(sys.argv[2]))
+        self.loop = Loop(Path(sys.argv[2]), device=sys.argv[3])
 
     def decode_request(self, request: Request) -> bytes:
         return base64.b64decode(request["content"])
 
     def predict(self, content: bytes) -> dict[str, float]:
-        with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        with tempfile.NamedTemporaryFile(suffix=".audio") as file:
             file.write(content)
             file.flush()
             return self.loop.scores(Path(file.name))
@@ -34,5 +34,5 @@ class ApexApi(litserve.LitAPI):  # type: ignore[misc]  # untyped
 
 
 if __name__ == "__main__":
-    server = litserve.LitServer(ApexApi(), accelerator="cpu", timeout=False)
+    server = litserve.LitServer(ApexApi(), accelerator=sys.argv[3], devices=1, timeout=False)
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="error")

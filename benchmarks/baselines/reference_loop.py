@@ -22,9 +22,10 @@ HIDDEN_STATES = [2, 5, 8, 12]
 class Loop(nn.Module):
     """The reference's way from a file to scores. ``attention`` is "sdpa" or "eager", as transformers calls them."""
 
-    def __init__(self, weights_dir: Path, attention: str = "sdpa") -> None:
+    def __init__(self, weights_dir: Path, attention: str = "sdpa", device: str = "cpu") -> None:
         super().__init__()
-        self.mert = load_mert(weights_dir / "mert")
+        self.device = device
+        self.mert = load_mert(weights_dir / "mert").to(device)
         self.mert.set_attn_implementation(attention)
         self.head = load_head(weights_dir / "apex")
 
@@ -38,8 +39,8 @@ class Loop(nn.Module):
         mean, variance = segment.mean(), segment.var(unbiased=False)
         samples = (segment - mean) / torch.sqrt(variance + 1e-7)
         with torch.inference_mode():
-            states = self.mert(samples[None], output_hidden_states=True).hidden_states
-            pooled = torch.stack([states[index].mean(dim=1) for index in HIDDEN_STATES], dim=1)
+            states = self.mert(samples[None].to(self.device), output_hidden_states=True).hidden_states
+            pooled = torch.stack([states[index].mean(dim=1) for index in HIDDEN_STATES], dim=1).cpu()
         return torch.from_numpy(np.asarray(self.head.layer_mix(pooled.numpy()), np.float32))[0]
 
     def scores_of(self, embedding: torch.Tensor) -> dict[str, float]:

@@ -25,20 +25,21 @@ def program(*arguments: str | Path) -> subprocess.Popen[str]:
 
 def test_a_context_that_a_kernel_broke_is_a_lost_device(tiny_weights: Path) -> None:
     with program("lost", tiny_weights) as process:
-        said, _ = process.communicate(timeout=100)
-    assert said.splitlines() == ["lost"]
+        assert process.communicate()[0].splitlines() == ["lost"]
 
 
 def test_two_processes_on_one_card_get_the_numbers_of_one(
     tiny_weights: Path, tmp_path: Path, on_cpu: TorchEngine
 ) -> None:
     files = [tmp_path / f"{number}.npy" for number in range(2)]
-    processes = [program("share", tiny_weights, file) for file in files]
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.communicate("go\n", timeout=100)
+    with program("share", tiny_weights, files[0]) as one, program("share", tiny_weights, files[1]) as other:
+        for process in (one, other):
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+        for process in (one, other):
+            assert process.stdin
+            process.stdin.write("go\n")
+            process.stdin.flush()
     for file in files:
         assert relative_error(np.load(file), on_cpu.embed(noise(4))) < 1e-5
 
