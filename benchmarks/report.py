@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.tables import Rows, markdown, text
+from benchmarks.gpu.tables import Rows, markdown, text
 
 RESULTS = Path(__file__).parent / "results"
 OURS, OTHERS, RED = "#2a6f97", "#b8b8b8", "#d1495b"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks.gpu.part import Kind, Report, Row
-from benchmarks.tables import markdown
+from benchmarks.gpu.tables import markdown
 
 NOTES = (Kind.REHEARSED, Kind.FAILED, Kind.NO_DEVICE, Kind.NO_PACKAGE, Kind.NO_TIME)
 
