@@ -27,5 +27,6 @@ def guarded(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     keys = directory / "keys.txt"
     keys.write_text(f"tester {hashlib.sha256(key.encode()).hexdigest()}\n")
     limits = {"key_requests_per_minute": NO_LIMIT, "key_jobs_in_flight": NO_LIMIT, "max_queued_audio_s": NO_LIMIT}
-    with running(tiny_weights, directory / "data", key=key, api_keys_file=str(keys), **limits) as service:
+    called = {"audio_url_hosts": "localhost"}
+    with running(tiny_weights, directory / "data", key=key, api_keys_file=str(keys), **limits, **called) as service:
         yield Guarded(service.url, key)

@@ -12,7 +12,9 @@ Case = schemathesis.Case[Any]
 
 #: Short, so that a worker keeps up; one of them fails its job.
 TRACKS = [tracks.wav(tracks.ramp(seconds * 8_000), 8_000) for seconds in (1, 2)] + [tracks.wav(tracks.ramp(99), 8_000)]
-UPLOADS = ("/score", "/score/raw", "/batches")
+UPLOADS = ("/score", "/score/raw", "/score/url", "/batches", "/batches/urls")
+#: Of a host that `conftest.py` allows, whose address is not: its job fails at once.
+ALLOWED_URL = "https://localhost/track"
 #: Options that must name something that exists, and that made-up values therefore never fit.
 NAMES = ("model_version", "batch_id", "webhook_url", "webhook_events")
 
@@ -22,11 +24,19 @@ schemathesis.openapi.format("binary", st.sampled_from(TRACKS))
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """Leave such options to tests that know what exists."""
-    for form in ("TrackForm", "BatchForm"):
+    schemas = raw_schema["components"]["schemas"]
+    for body in ("TrackForm", "BatchForm", "UrlTrack", "UrlBatch"):
         for name in NAMES:
-            raw_schema["components"]["schemas"][form]["properties"].pop(name, None)
-    upload = raw_schema["paths"]["/score/raw"]["post"]
-    upload["parameters"] = [parameter for parameter in upload["parameters"] if parameter["name"] not in NAMES]
+            schemas[body]["properties"].pop(name, None)
+    for body in ("UrlTrack", "UrlItem"):
+        schemas[body]["properties"]["url"]["enum"] = [ALLOWED_URL]
+    _leave_out(raw_schema["paths"]["/score/raw"]["post"], *NAMES)
+    for path in ("/jobs", "/results"):  # where no key of metadata is indexed
+        _leave_out(raw_schema["paths"][path]["get"], "metadata")
+
+
+def _leave_out(operation: dict[str, Any], *names: str) -> None:
+    operation["parameters"] = [parameter for parameter in operation["parameters"] if parameter["name"] not in names]
 
 
 @schemathesis.hook
