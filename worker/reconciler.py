@@ -50,10 +50,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Held:
-    """Ids that RQ holds beside the queue, and its entries of runs that broke off."""
+    """Ids that RQ holds beside the queue, and its entries of runs: of those that broke off, and of any."""
 
     ids: set[str]
     broken_off: Sequence[bytes]
+    runs: Sequence[bytes]
 
 
 @dataclass
@@ -152,8 +153,9 @@ class Reconciler:
         at, _ = self._redis.time()
         taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, SLICE - 1))
         broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, at, start=0, num=SLICE))
+        runs = cast(list[bytes], self._redis.zrange(self._started, 0, SLICE - 1))
         failed = cast(list[bytes], self._redis.zrange(self._failed, 0, SLICE - 1))
-        return Held({text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}, broken_off)
+        return Held({text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}, broken_off, runs)
 
     def _requeue_orphaned(self) -> list[str]:
         requeued, candidates, seen = list[str](), dict[str, Orphan](), set[str]()
@@ -259,8 +261,11 @@ class Reconciler:
         self._forget(held.ids - self.unfinished.among(held.ids))
         for job_id in held.ids & self.search.listed:
             self._redis.lrem(self._intermediate, 0, job_id)
-        if held.broken_off:
-            self._redis.zrem(self._started, *held.broken_off)
+        # RQ's own times are of a worker's clock: what one that was fast has noted would be running for as long.
+        runs = {entry: text(entry).partition(":")[0] for entry in held.runs}
+        unfinished = self.unfinished.among(set(runs.values()))
+        if over := {*held.broken_off, *(entry for entry, job_id in runs.items() if job_id not in unfinished)}:
+            self._redis.zrem(self._started, *over)
         if held.ids:
             self._redis.zrem(self._failed, *held.ids)
         clean_worker_registry(self.queue.rq)

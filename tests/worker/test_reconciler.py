@@ -312,6 +312,17 @@ def test_what_rq_takes_for_failed_is_deleted(reconciler: Reconciler, machine: Jo
     assert machine.redis.zcard(rq.failed_job_registry.key) == 0
 
 
+def test_a_finished_run_that_a_fast_clock_noted_is_not_kept(
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+) -> None:
+    over, running = unqueued(machine, data_dir), unqueued(machine, data_dir)
+    score_track(machine, data_dir)(over.id)
+    started = machine.queue.rq.started_job_registry.key
+    machine.redis.zadd(started, {f"{job.id}:execution": time.time() + 3600 for job in (over, running)})
+    reconciler.run()
+    assert machine.redis.zrange(started, 0, -1) == [f"{running.id}:execution".encode()]
+
+
 def test_what_a_live_run_holds_is_not_stale(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir)
 
