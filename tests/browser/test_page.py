@@ -92,6 +92,23 @@ def test_a_track_is_scored_with_the_keyboard_alone(tab: Visit, served: Service) 
     expect(slider).to_have_attribute("aria-valuetext", "0:30 of 0:40")
 
 
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_track_is_dropped_or_pasted_anywhere(tab: Visit, pair: list[tuple[str, bytes]], event: str) -> None:
+    [(name, body), _] = pair
+    tab.open()
+    tab.page.evaluate(
+        """([event, name, bytes]) => {
+            const held = new DataTransfer();
+            held.items.add(new File([new Uint8Array(bytes)], name));
+            const init = { bubbles: true, cancelable: true, dataTransfer: held, clipboardData: held };
+            const made = event === "drop" ? new DragEvent(event, init) : new ClipboardEvent(event, init);
+            document.querySelector("footer").dispatchEvent(made);
+        }""",
+        [event, name, list(body)],
+    )
+    tab.scored(name)
+
+
 def test_file_names_leave_the_machine_only_when_the_box_is_ticked(tab: Visit, served: Service) -> None:
     sent: list[bytes] = []
     tab.page.on("request", lambda asked: sent.append(asked.post_data_buffer or b"") if asked.method == "POST" else None)
@@ -385,15 +402,17 @@ def test_a_key_is_asked_for_after_a_401_only_and_stays_in_the_tab(tab: Visit, ke
     dialog = tab.page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     assert tab.axe() == []
+    tab.page.get_by_role("button", name="Not now").click()
+    expect(tab.page.locator("#trouble")).to_contain_text("The API key is missing")
+    tab.drop(payload("keyed.wav", melody(16)))
     tab.page.get_by_label("API key").fill("msk_live_wrong")
     tab.page.keyboard.press("Enter")
     expect(dialog).to_contain_text("not accepted")
     tab.page.get_by_label("API key").fill(key)
     tab.page.keyboard.press("Enter")
     expect(dialog).to_be_hidden()
+    expect(tab.scored("keyed.wav")).to_contain_text("How well the parts of the song hold together")
     expect(tab.page.locator("#caveats li")).not_to_have_count(0)
-    tab.drop(payload("keyed.wav", melody(16)))
-    tab.scored("keyed.wav")
     assert not any(key in url for url in asked)
     assert tab.page.evaluate("Object.keys(localStorage).length") == 0
     tab.page.get_by_role("button", name="Forget the key").click()

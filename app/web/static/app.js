@@ -78,7 +78,7 @@ async function introduce() {
   }
 }
 
-wireKey();
+wireKey(() => meanings.card === null && introduce());
 selection.addEventListener("change", () => {
   byId("compare-count", HTMLElement).textContent = selection.size > 0 ? String(selection.size) : "";
 });

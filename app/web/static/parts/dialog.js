@@ -2,8 +2,11 @@
 import { askWith, forgetKey, hasKey } from "../client/keys.js";
 import { byId } from "./dom.js";
 
-/** Have requests that lack a key ask a person for it. */
-export function wireKey() {
+/**
+ * Have requests that lack a key ask a person for it.
+ * @param {() => void} [onKey] called when one was given
+ */
+export function wireKey(onKey) {
   const dialog = byId("key-dialog", HTMLDialogElement);
   const forget = byId("forget-key", HTMLButtonElement);
   byId("key-form", HTMLFormElement).addEventListener("submit", (event) => {
@@ -19,6 +22,7 @@ export function wireKey() {
   askWith(async () => {
     const key = await askForKey(dialog);
     forget.hidden = !(key || hasKey());
+    if (key && onKey) setTimeout(onKey);
     return key;
   });
 }
