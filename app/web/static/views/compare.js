@@ -13,8 +13,9 @@ import { selection } from "../state/selection.js";
 
 const MIN_TRACKS = 2;
 const MAX_WEIGHT = 10;
-/** How much of a line a dot takes, and where dots go that are closer than that. */
-const DOT_SHARE = 0.05;
+/** The width of a dot, the share of the plot that its lines have, and where dots go that are too close. */
+const DOT_PX = 27;
+const LINE_SHARE = 0.6;
 const LEVELS = [0, -1, 1];
 const N_LEVELS = LEVELS.length;
 /** @type {[string, (name: string) => boolean][]} */
@@ -68,6 +69,7 @@ export class CompareView {
 
   /** A line for each score, a dot for each track. */
   dots() {
+    const share = DOT_PX / (LINE_SHARE * Math.max(this.plot.clientWidth, DOT_PX));
     return h(
       "div",
       { class: "dot-plot", "aria-hidden": "true" },
@@ -85,6 +87,7 @@ export class CompareView {
                 const at = ((ofScore(job.result?.scores ?? {}, name) ?? low) - low) / (high - low);
                 return { at, element: styled(dot(mark, n), { at }) };
               }),
+              share,
             ),
           ),
           h("span", { class: "dot-range" }, `${low}–${high}`),
@@ -244,11 +247,12 @@ function verdict({ ranking, trained }, nameOf) {
 /**
  * Dots that would hide each other, one above the other.
  * @param {{ at: number, element: HTMLElement }[]} dots
+ * @param {number} share of the line that a dot takes
  */
-function apart(dots) {
+function apart(dots, share) {
   let [before, level] = [Number.NEGATIVE_INFINITY, 0];
   for (const { at, element } of dots.toSorted((a, b) => a.at - b.at)) {
-    level = at - before < DOT_SHARE ? (level + 1) % N_LEVELS : 0;
+    level = at - before < share ? (level + 1) % N_LEVELS : 0;
     before = at;
     styled(element, { level: LEVELS[level] ?? 0 });
   }
