@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from app.api import ttl_cache
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import ApiSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from tests.conftest import state_machine
 from tests.worker.fakes import accepted, score_track
 from tests.worker.workers import worker

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.opening import open_jobs
 from app.core.redis.client import connect

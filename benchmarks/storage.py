@@ -21,8 +21,8 @@ import typer
 from redis import Redis
 from rich.progress import track
 
-from app.cli.embedded_redis import EmbeddedRedis
-from app.cli.embedded_s3 import BUCKET, embedded_s3
+from app.cli.serving.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_s3 import BUCKET, embedded_s3
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.settings import WorkerSettings

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
-from app.cli.embedded_redis import EmbeddedRedis
-from app.cli.embedded_s3 import embedded_s3
+from app.cli.serving.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_s3 import embedded_s3
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis.keys import RedisKeys

@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
-from app.cli.embedded_redis import find_server
+from app.cli.serving.embedded_redis import find_server
 from app.core.redis.replicas import n_alive
 from tests.ports import free_port
 

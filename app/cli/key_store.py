@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from app.api.auth.api_keys import MARK, KeyStore
-from app.cli.service_redis import NoRedis, service_redis
+from app.cli.serving.service_redis import NoRedis, service_redis
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.created_index import PAGE_SIZE
 from app.core.jobs.store import JobStore

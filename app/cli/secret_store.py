@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.cli.service_redis import NoRedis, service_redis
+from app.cli.serving.service_redis import NoRedis, service_redis
 from app.core.redis.replicas import NotReplicated, Replicas
 from app.core.settings import ServiceSettings, load_settings
 from app.core.webhooks.secrets import WebhookSecrets

@@ -1,6 +1,7 @@
 """Usage: what tenants and their API keys have used, by day in UTC.
 
-Written by the Lua step that ends a job (`count_usage` of `app/core/jobs/lua/common.lua`), so that each job counts once.
+Written by the Lua step that ends a job (`count_usage` of `app/core/jobs/lua/shared/common.lua`), so that each job
+counts once.
 """
 
 from collections import defaultdict

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from tests.attack.campaign import PhaseReport, Plan, Report, run
-from tests.attack.phases import BY_NAME, PHASES
+from tests.attack.phases.table import BY_NAME, PHASES
 from tests.campaigns import end
 
 console = Console()

@@ -10,7 +10,7 @@ from random import Random
 
 import httpx
 
-from tests.attack.floods import crowd, starts
+from tests.attack.phases.floods import crowd, starts
 from tests.attack.target import BYSTANDER, NO_ANSWER, Target
 from tests.chaos.campaign import threads
 from tests.chaos.clients import CannotReach, Clients

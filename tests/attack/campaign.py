@@ -14,8 +14,8 @@ from tests import mounts
 from tests.attack import log
 from tests.attack.bystanders import Bystanders
 from tests.attack.clocks import Clocks
-from tests.attack.disk_faults import DISK_BYTES
 from tests.attack.phase import Attack, Phase
+from tests.attack.phases.disk_faults import DISK_BYTES
 from tests.attack.service import CLOCKS_VAR, PROGRAM
 from tests.attack.target import BYSTANDER, TENANTS, Target
 from tests.attack.vitals import MAX_MEMORY_RATIO, Vitals, complaints, memory_ratios, vitals

@@ -5,7 +5,7 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.cli.service import service
+from app.cli.serving.service import service
 from tests.attack import process
 from tests.attack.clocks import KINDS, Clocks
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.attack.campaign import Plan, run
 from tests.attack.log import incidents
-from tests.attack.phases import PHASES
+from tests.attack.phases.table import PHASES
 from tests.attack.vitals import SPARE_DESCRIPTORS, Vitals, complaints
 
 #: Of a machine whose cores have other work.

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from tests import mounts
-from tests.attack.redis_contents import write_other_type
+from tests.attack.phases.redis_contents import write_other_type
 
 
 @pytest.mark.skipif(not mounts.may_mount(), reason="the right to mount a file system")

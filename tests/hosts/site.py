@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from app.cli import embedded_s3
+from app.cli.serving import embedded_s3
 from app.core.settings import DEFAULT_NAMESPACE, ServiceSettings
 from tests.attack.clocks import Clocks
 from tests.chaos import campaign as chaos

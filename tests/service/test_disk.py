@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from redis import Redis
 
 from app.api import ttl_cache
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.jobs.unfinished import UnfinishedJobs
 from app.core.settings import ApiSettings
 from app.core.storage.folder import FolderStorage

@@ -15,7 +15,7 @@ from pathlib import Path
 from redis import Redis
 
 from app.api.batches.store import Batch, BatchStore, new_batch_id
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.models import Job, JobExists, JobState, new_job_id
 from app.core.jobs.state_machine import JobStateMachine

@@ -15,7 +15,7 @@ from redis import Redis
 
 from app.api.auth.rate_limits import DAY_S, MINUTE_S, Quotas
 from app.api.submissions.idempotency import Claim, IdempotencyKeys
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.callers import Caller, Limits
 from app.core.jobs.models import Job, JobState
 from app.core.jobs.queue import HEARTBEAT_AT

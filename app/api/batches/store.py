@@ -79,7 +79,7 @@ class BatchStore:
         self.redis = redis
         self.keys = keys
         self.result_ttl_s = result_ttl_s
-        shared = [OUTBOX_LUA, "core/jobs/lua/batch.lua"]
+        shared = [OUTBOX_LUA, "core/jobs/lua/shared/batch.lua"]
         self._reject = LuaScript(redis, *shared, "api/batches/lua/reject.lua")
         self._count = LuaScript(redis, *shared, "api/batches/lua/count.lua")
         self._seal = LuaScript(redis, *shared, "api/batches/lua/seal.lua")

@@ -27,6 +27,6 @@ def api(
     """Run the HTTP front end alone, beside a Redis and workers that run elsewhere."""
     export(host=host, port=port, api_processes=processes, data_dir=data_dir, redis_url=redis_url)
     export(allow_unauthenticated=allow_unauthenticated)
-    from app.cli.http_server import serve
+    from app.cli.serving.http_server import serve
 
     serve(inherited)

@@ -80,7 +80,7 @@ def storing_in(storage: DemoStorage, data_dir: Path) -> Iterator[None]:
     if storage is DemoStorage.FOLDER:
         yield
         return
-    from app.cli.embedded_s3 import BUCKET, embedded_s3
+    from app.cli.serving.embedded_s3 import BUCKET, embedded_s3
 
     with ExitStack() as stopping:
         with console.status("starting an S3 server"):
@@ -95,7 +95,7 @@ def running_service() -> Iterator["httpx.Client"]:
     """A client of a service that runs in the background until the block ends."""
     import httpx
 
-    from app.cli.service import service
+    from app.cli.serving.service import service
 
     with service() as (supervisor, url):
         thread = threading.Thread(target=supervisor.run, name="supervisor")

@@ -19,7 +19,7 @@ def adopt(data_dir: DataDirFlag = None, redis_url: RedisUrlFlag = None) -> None:
     Audio of jobs that the Redis does not know is deleted from the storage, an hour after it was uploaded.
     """
     export(data_dir=data_dir, redis_url=redis_url)
-    from app.cli.service_redis import service_redis
+    from app.cli.serving.service_redis import service_redis
     from app.cli.terminal import note
     from app.core.deployment import Deployment
     from app.core.misconfiguration import named_by_settings

@@ -37,7 +37,7 @@ def up(
     """Run everything on this machine: a private Redis, the API and the workers. Ctrl-C stops all."""
     export(host=host, port=port, workers=workers, data_dir=data_dir, weights_dir=weights, device=device)
     export(allow_unauthenticated=allow_unauthenticated, api_processes=processes)
-    from app.cli.service import service
+    from app.cli.serving.service import service
     from app.core.settings import WorkerSettings, load_settings
 
     if or_stand_in:

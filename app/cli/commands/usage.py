@@ -18,7 +18,7 @@ def usage(
 ) -> None:
     """Print what was used by day, tenant and API key, as CSV. A job counts once, at its end; days are in UTC."""
     export(data_dir=data_dir, redis_url=redis_url)
-    from app.cli.service_redis import service_redis
+    from app.cli.serving.service_redis import service_redis
     from app.core.callers import account_of, is_live
     from app.core.csv_lines import csv_line
     from app.core.settings import ServiceSettings, load_settings

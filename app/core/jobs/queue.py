@@ -74,7 +74,7 @@ class ScoreQueue:
         }
 
     def job_fields(self, job_id: str) -> dict[str, str]:
-        """The hash that RQ keeps of a queued job, less what is empty. `queue.lua` writes it with the list."""
+        """The hash that RQ keeps of a queued job, less what is empty. `shared/queue.lua` writes it with the list."""
         now = utcformat(datetime.now(UTC))
         return {
             "status": JobStatus.QUEUED,

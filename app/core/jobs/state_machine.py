@@ -79,11 +79,11 @@ STEPS = (
     "purge",
     "forget",
     "check_counts",
-    "next_fetch",
-    "begin_fetch",
-    "renew_fetch",
-    "fetch_later",
-    "end_fetch",
+    "fetches/next",
+    "fetches/begin",
+    "fetches/renew",
+    "fetches/later",
+    "fetches/end",
 )
 
 #: What clients are told of, or what lets audio be deleted: it counts once enough replicas have it.
@@ -115,7 +115,7 @@ class JobStateMachine:
         self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
         self.replicas = replicas or Replicas(redis, keys)
-        shared = [OUTBOX_LUA, *(f"core/jobs/lua/{name}.lua" for name in ("batch", "common", "queue", "fetch"))]
+        shared = [OUTBOX_LUA, *(f"core/jobs/lua/shared/{name}.lua" for name in ("batch", "common", "queue", "fetch"))]
         self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
 
     def create(
@@ -259,7 +259,7 @@ class JobStateMachine:
         It is begun by `begin_fetch`; one of which nothing can be read is left to the reconciler.
         """
         found = self._run(
-            "next_fetch",
+            "fetches/next",
             NO_JOB,
             max_fetches=max_fetches,
             lease_s=lease_s,
@@ -278,28 +278,28 @@ class JobStateMachine:
         if job is None:
             self.forget(job_id, tenant=tenant)
             return None
-        answer, *record = self._run("begin_fetch", job, max_fetches_of_job=max_fetches_of_job)
+        answer, *record = self._run("fetches/begin", job, max_fetches_of_job=max_fetches_of_job)
         if text(answer) == "fetches_exhausted":
             raise FetchesExhausted(job_id)
         return Job.from_fields(dict(zip(record[::2], record[1::2], strict=True))) if record else None
 
     def renew_fetch(self, job: Job, *, lease_s: float) -> bool:
         """Keep a fetch's job for another `lease_s`; False when the fetch has lost its job."""
-        return bool(self._run("renew_fetch", job, fetch=job.fetch, lease_s=lease_s))
+        return bool(self._run("fetches/renew", job, fetch=job.fetch, lease_s=lease_s))
 
     def fetch_later(self, job: Job, *, pause_s: float, counted: bool = True) -> bool:
         """Give up a fetch, and have another one begin after a pause; False when the fetch has lost its job.
 
         One that is not `counted` leaves the job as many fetches as before.
         """
-        return bool(self._run("fetch_later", job, fetch=job.fetch, pause_s=pause_s, counted=counted))
+        return bool(self._run("fetches/later", job, fetch=job.fetch, pause_s=pause_s, counted=counted))
 
     def end_fetch(self, job: Job, **changes: Any) -> bool:
         """Queue a job whose track was fetched to a `storage_key` of its own; False when the fetch has lost its job."""
         fields, rq_fields = stored_fields(changes), self.queue.job_fields(job.id)
         prefix = self.keys.record("")
         return bool(
-            self._run("end_fetch", job, fetch=job.fetch, fields=fields, rq_fields=rq_fields, record_prefix=prefix)
+            self._run("fetches/end", job, fetch=job.fetch, fields=fields, rq_fields=rq_fields, record_prefix=prefix)
         )
 
     def fail_fetch(self, job: Job, *, error: Json) -> bool:
@@ -398,7 +398,7 @@ def _created(job: Job, answer: Sequence[Any]) -> tuple[Job, QueuePosition | None
 
 
 def job_keys(keys: RedisKeys, job: Job) -> list[str]:
-    """What a step may touch, in the order of `common.lua`. The batch of a job without one is a name of nothing."""
+    """What a step may touch, in the order of `shared/common.lua`. A job without a batch has the name of none."""
     shared = indexes(keys, livemode=job.livemode)
     return [
         keys.record(job.id),

@@ -1,4 +1,4 @@
--- Count the items of a batch by state. `core/jobs/lua/batch.lua` precedes.
+-- Count the items of a batch by state. `core/jobs/lua/shared/batch.lua` precedes.
 --
 -- KEYS: the batch's record, its items, its unfinished jobs, the states of its jobs.
 -- Arguments: record_prefix, what stands before a job's id in the name of its record; ttl_s.

@@ -1,4 +1,4 @@
--- Add an item that came to no job. `core/jobs/lua/batch.lua` precedes.
+-- Add an item that came to no job. `core/jobs/lua/shared/batch.lua` precedes.
 --
 -- KEYS: the batch's record, its items, its unfinished jobs, the states of its jobs.
 -- Arguments: problem (JSON text), ttl_s.

@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError
 
 from app.api.jobs.notifications import JobNotifications, TenantTooManyListeners, TooManyListeners
-from app.cli.embedded_redis import EmbeddedRedis
+from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.core.callers import Caller
 from app.core.jobs.models import PROGRESS
 from app.core.redis.client import connect_for_notifications

@@ -5,7 +5,7 @@ import pytest
 
 from app.api.dependencies import Services
 from model.domain import SCORE_RANGES
-from tests.app.api.routes.test_jobs import IDENTITY
+from tests.app.api.routes.jobs.test_reading import IDENTITY
 
 pytestmark = pytest.mark.anyio
 

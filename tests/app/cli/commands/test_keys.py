@@ -12,7 +12,7 @@ from redis import Redis
 from app.api.auth.api_keys import MARK, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.cli.commands.keys import LIMITS
-from app.cli.embedded_redis import EmbeddedRedis, running_url
+from app.cli.serving.embedded_redis import EmbeddedRedis, running_url
 from app.core.callers import Caller, Limits
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import queued

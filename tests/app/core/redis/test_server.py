@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from app.cli.service_redis import service_redis
+from app.cli.serving.service_redis import service_redis
 from app.core.redis import server as module
 from app.core.redis.failure import explained
 from app.core.redis.server import UnusableRedis, check_at_start, fault_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from app.cli.embedded_s3 import HOST, free_ports
+from app.cli.serving.embedded_s3 import HOST, free_ports
 from tests.clients.npm import MODULES, NODE
 
 #: The account that every azurite has.

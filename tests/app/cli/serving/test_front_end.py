@@ -16,7 +16,7 @@ import pytest
 from redis import Redis
 
 from app.api.auth.api_keys import KeyStore
-from app.cli.front_end import EXIT_NOT_STARTED, listen, port_of
+from app.cli.serving.front_end import EXIT_NOT_STARTED, listen, port_of
 from app.core.callers import Limits
 from app.core.storage.room import Reservations
 from tests.app.api.asgi import RAW, WAV

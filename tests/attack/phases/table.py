@@ -1,17 +1,17 @@
 """The table of phases, in the order in which they are run."""
 
-from tests.attack.disk_faults import disk_faults, lacks_mounts
-from tests.attack.floods import floods
-from tests.attack.killed_calls import killed_calls, lacks_strace
-from tests.attack.many_tenants import many_tenants
-from tests.attack.multipart_abuse import multipart_abuse
 from tests.attack.phase import Phase
-from tests.attack.raw_http import raw_http
-from tests.attack.redis_contents import TENANT as DAMAGED
-from tests.attack.redis_contents import redis_contents
-from tests.attack.refused_forks import refused_forks
-from tests.attack.slow_clients import slow_clients
-from tests.attack.wrong_clocks import lacks_faketime, wrong_clocks
+from tests.attack.phases.disk_faults import disk_faults, lacks_mounts
+from tests.attack.phases.floods import floods
+from tests.attack.phases.killed_calls import killed_calls, lacks_strace
+from tests.attack.phases.many_tenants import many_tenants
+from tests.attack.phases.multipart_abuse import multipart_abuse
+from tests.attack.phases.raw_http import raw_http
+from tests.attack.phases.redis_contents import TENANT as DAMAGED
+from tests.attack.phases.redis_contents import redis_contents
+from tests.attack.phases.refused_forks import refused_forks
+from tests.attack.phases.slow_clients import slow_clients
+from tests.attack.phases.wrong_clocks import lacks_faketime, wrong_clocks
 
 PHASES = (
     Phase("raw HTTP", raw_http),

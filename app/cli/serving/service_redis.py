@@ -7,7 +7,7 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
+from app.cli.serving.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.core.redis.client import connect
 from app.core.redis.failure import explained
 from app.core.redis.replicas import NotReplicated

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 
 from tests.attack import clocks
 from tests.attack.phase import Attack
-from tests.attack.refused_forks import kill
+from tests.attack.phases.refused_forks import kill
 from tests.attack.target import ATTACKERS, NO_ANSWER
 from tests.chaos.scripted import Script
 

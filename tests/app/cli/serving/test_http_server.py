@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.cli.http_server import MIN_CONNECTIONS, OTHER_DESCRIPTORS, make_room, tune_gc
+from app.cli.serving.http_server import MIN_CONNECTIONS, OTHER_DESCRIPTORS, make_room, tune_gc
 from app.core.settings import ApiSettings
 from tests.app.api.asgi import RAW, WAV
 from tests.app.api.live import eventually
@@ -22,7 +22,7 @@ from tests.ports import free_port
 SERVE = """
 import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-from app.cli.http_server import serve
+from app.cli.serving.http_server import serve
 serve()
 """
 

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
-from app.cli.front_end import FrontEnd
+from app.cli.serving.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from app.cli.serving.front_end import FrontEnd
 from app.cli.weights_dir import CannotStart, require_weights
 from app.core.logging import configure_logging
 from app.core.misconfiguration import named_by_settings

@@ -14,7 +14,7 @@ from app.api.auth.api_keys import ApiKeysError
 from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
 from app.api.server.server import Server
 from app.api.uploads.multipart import BATCH_FORM
-from app.cli.front_end import EXIT_NOT_STARTED, Inherited, listen, port_of, supervise
+from app.cli.serving.front_end import EXIT_NOT_STARTED, Inherited, listen, port_of, supervise
 from app.core.logging import configure_logging
 from app.core.misconfiguration import Misconfigured
 from app.core.redis.server import check_at_start

@@ -13,8 +13,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from app.cli import embedded_redis
-from app.cli.embedded_redis import EmbeddedRedis, EmbeddedRedisError
+from app.cli.serving import embedded_redis
+from app.cli.serving.embedded_redis import EmbeddedRedis, EmbeddedRedisError
 from app.core.jobs.models import Job, new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
@@ -143,7 +143,7 @@ def test_a_full_disk_is_named_though_the_servers_log_is_on_it(tmp_path: Path, ca
 
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from app.cli.embedded_redis import EmbeddedRedis;"
+        "import sys, time; from pathlib import Path; from app.cli.serving.embedded_redis import EmbeddedRedis;"
         "server = EmbeddedRedis(Path(sys.argv[1])).__enter__(); print('ready', flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE)
@@ -164,7 +164,7 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
 
 def test_the_socket_folder_of_a_killed_service_is_deleted_by_the_next(tmp_path: Path) -> None:
     program = (
-        "import sys, os; from pathlib import Path; from app.cli.embedded_redis import EmbeddedRedis;"
+        "import sys, os; from pathlib import Path; from app.cli.serving.embedded_redis import EmbeddedRedis;"
         "server = EmbeddedRedis(Path(sys.argv[1])).__enter__(); print(server.url, flush=True); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run(

@@ -1,0 +1,1 @@
+"""The phases of an attack, one module each."""

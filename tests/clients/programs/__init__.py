@@ -1,0 +1,1 @@
+"""Programs as users of clients write them; tests run them."""
