@@ -139,8 +139,8 @@ class ServiceSettings(BaseSettings):
     """A run that takes longer than this fails as `timed_out`."""
 
     stop_grace_s: float = Field(30.0, ge=1, le=3600)
-    """How long a stop may take: what has not ended by then is killed. Uploads must end 5 s earlier, and a run has 10 s
-    less before its job is given back; where the time is short, a sixth and a third of it less."""
+    """How long a stop may take: what has not ended by then is killed. Uploads must end 5 s earlier, or a sixth of the
+    time earlier where that is less. A run must end 10 s earlier, or a third; else its job is given back."""
 
     webhook_hosts: Annotated[tuple[HostPattern, ...], NoDecode] = ()
     """Hosts that webhooks may go to, such as `hooks.example.com,*.example.net`; `*` is every host of the Internet. None
@@ -150,8 +150,8 @@ class ServiceSettings(BaseSettings):
     """Ports of other services that this one may call; several with commas. See [Egress](docs/security.md#egress)."""
 
     egress_networks: Annotated[tuple[Network, ...], NoDecode] = ()
-    """Networks beside the Internet that this service may call, such as `10.20.0.0/16`; several with commas. It is
-    `127.0.0.0/8,::1/128` to call this machine."""
+    """Networks beside the Internet that this service may call, such as `10.20.0.0/16`; several with commas. This
+    machine itself is `127.0.0.0/8,::1/128`."""
 
     egress_ca_file: Path | None = None
     """Certificates of authorities that are trusted beside the public ones when this service calls another."""

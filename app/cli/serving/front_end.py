@@ -38,7 +38,7 @@ class Inherited:
 
     @classmethod
     def parse(cls, argument: str) -> Self:
-        """Of what `str` gives."""
+        """The arguments that `str` has written."""
         index, counts, *listeners = map(int, argument.split(","))
         return cls(tuple(listeners), counts, index)
 
