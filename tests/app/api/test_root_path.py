@@ -33,7 +33,8 @@ async def test_every_path_of_an_answer_leads_back(
     sent = await proxied.post(f"{passed_on}/score", content=WAV, headers=RAW)
     job = sent.json()
     assert sent.headers["location"] == job["links"]["self"] == f"/music/apex/jobs/{job['id']}"
-    assert {path.removeprefix(job["links"]["self"]) for path in job["links"].values()} == {"", "/cancel", "/events"}
+    links = filter(None, job["links"].values())
+    assert {path.removeprefix(job["links"]["self"]) for path in links} == {"", "/cancel", "/events"}
     run = machine.start(job["id"], max_attempts=3, lease_s=60)
     assert run
     machine.fail(run, error=problem_object("audio_silent", "x"))

@@ -83,7 +83,7 @@ async def test_a_foreign_and_an_unknown_batch_are_the_same_404(client: httpx.Asy
     assert plain[0] == plain[1]
 
 
-@pytest.mark.parametrize("batch_id", ["..", "a:b", "x" * 5000, "%00", "ü"])
+@pytest.mark.parametrize("batch_id", ["%2e%2e", "a:b", "x" * 5000, "%00", "ü"])
 async def test_a_malformed_id_is_an_unknown_one(client: httpx.AsyncClient, batch_id: str) -> None:
     assert (await client.get(f"/batches/{batch_id}")).status_code == 404
 
