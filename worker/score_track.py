@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 from rq.timeouts import JobTimeoutException
 
 from app.core.deployment import Deployment
-from app.core.jobs.models import AttemptsExhausted, Job, ModelUnavailable, RunSignal
+from app.core.jobs.models import AttemptsExhausted, Job, ModelUnavailable, Overdue, RunSignal
 from app.core.jobs.queue_status import QueueStatus
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.logging import logged_as
@@ -117,6 +117,10 @@ class ScoreTrack:
             return
         except ModelUnavailable:
             self._give_up(job_id, "model_unavailable", "No worker of the model that it asks for came to it for a day.")
+            return
+        except Overdue:
+            if overdue := self.machine.store.get(job_id):
+                self._stop(overdue, RunSignal.DEADLINE_EXCEEDED)
             return
         except Unreadable as error:
             set_aside(job_id, str(error))

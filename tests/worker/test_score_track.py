@@ -352,7 +352,9 @@ def test_a_run_stops_when_its_deadline_passes(machine: JobStateMachine, data_dir
 def test_an_overdue_job_is_not_run(machine: JobStateMachine, data_dir: Path) -> None:
     job = accepted(machine, data_dir, deadline=time.time() - 1)
     score_track(machine, data_dir, on_decode=lambda: pytest.fail("it ran"))(job.id)
-    assert outcome(machine, job).status_reason == "deadline_exceeded"
+    over = outcome(machine, job)
+    assert (over.status, over.status_reason) == (JobState.CANCELED, "deadline_exceeded")
+    assert stored(data_dir) == []
 
 
 def test_the_rate_of_the_worker_is_measured(machine: JobStateMachine, data_dir: Path) -> None:

@@ -51,10 +51,10 @@ Timestamp = Annotated[
 
 
 def _flag(value: object) -> object:
-    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
-#: A boolean that a form or a query carries as `true` or `false`, and JSON as itself.
+#: A boolean that a form or a query carries as `true` or `false` in any case, and JSON as itself.
 Flag = Annotated[bool, Field(strict=True), BeforeValidator(_flag)]
 
 

@@ -22,7 +22,7 @@ from app.api.test_mode.outcomes import (
 )
 from app.core import stored
 from app.core.callers import ANONYMOUS_TENANT, data_owner
-from app.core.jobs.models import Job, JobState, RunSignal
+from app.core.jobs.models import Job, JobState, Overdue, RunSignal
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import slices
 from app.core.json_types import Json
@@ -119,9 +119,12 @@ class JobSimulator:
         return IDLE_S
 
     def _begin(self, job: Job) -> Job | None:
-        return self.machine.start(
-            job.id, max_attempts=1, lease_s=LEASE_S, worker="test", model_version=job.model_version or ""
-        )
+        version = job.model_version or ""
+        try:
+            return self.machine.start(job.id, max_attempts=1, lease_s=LEASE_S, worker="test", model_version=version)
+        except Overdue:
+            self.machine.stop(job, reason=RunSignal.DEADLINE_EXCEEDED)
+            return None
 
     def _end(self, run: Job, outcome: Outcome, signal: RunSignal) -> None:
         timings = run.timings | {

@@ -187,6 +187,10 @@ class AttemptsExhausted(Exception):
     """The job has been started as often as it may be; every run died before its end."""
 
 
+class Overdue(Exception):
+    """The job's deadline passed before a run began."""
+
+
 class FetchesExhausted(Exception):
     """The job's track has been fetched as often as it may be."""
 

@@ -34,6 +34,7 @@ from app.core.jobs.models import (
     JobState,
     ModelUnavailable,
     Orphan,
+    Overdue,
     QueueFull,
     QueuePosition,
     QueueShareExceeded,
@@ -61,10 +62,11 @@ CREATE_ERRORS: Mapping[str, type[Exception]] = {
     "exists": JobExists,
 }
 
-#: Why `start.lua` began no run, where that ends the job.
+#: Why `start.lua` began no run, where that is the end of the job: who asked ends it, and deletes its audio.
 START_ERRORS: Mapping[str, type[Exception]] = {
     "attempts_exhausted": AttemptsExhausted,
     "model_unavailable": ModelUnavailable,
+    "overdue": Overdue,
 }
 
 STEPS = (
@@ -191,12 +193,12 @@ class JobStateMachine:
     ) -> Job | None:
         """Begin a run: the next attempt's record, or None when there is nothing to do.
 
-        Nothing is to do for a job that is finished, unknown, overdue or run by a live worker. A running job whose lease
+        Nothing is to do for a job that is finished, unknown or run by a live worker. A running job whose lease
         is over is started again; the older run, should it still live, then loses every write. A `worker` that runs the
         job already is given the same run again.
         A job that asks for another model than `model_version` is left to the workers of that one.
         Raises `AttemptsExhausted` when `max_attempts` runs that count were begun already, `ModelUnavailable` for a job
-        that no worker of its model took within a day.
+        that no worker of its model took within a day, `Overdue` for one whose deadline has passed.
         """
         job = self.store.get(job_id)
         if job is None:

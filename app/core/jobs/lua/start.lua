@@ -1,9 +1,9 @@
 -- Begin a run: queued -> running, or running -> running when the lease of the run before is over.
 --
 -- Arguments: fields (worker, as JSON text), max_attempts, lease_s; model_version, of the worker's model.
--- Returns {'started', name, value, ...} with the fields of the record; {'attempts_exhausted'}; {'model_unavailable'}
--- when the job has waited for too long for a worker of its model; or {'nothing'} when the job is finished, unknown,
--- overdue, run by another worker, or for another model. An overdue job is canceled without a run.
+-- Returns {'started', name, value, ...} with the fields of the record; {'attempts_exhausted'}; {'overdue'};
+-- {'model_unavailable'} when the job has waited for too long for a worker of its model; or {'nothing'} when the job is
+-- finished, unknown, run by another worker, or for another model.
 local function started() return {'started', unpack(redis.call('HGETALL', record))} end
 
 -- How long a job may ask for a model that none of the workers runs which come to it.
@@ -29,11 +29,7 @@ if status == '"running"' and is_leased() then
   return is_own and started() or {'nothing'}
 end
 local deadline = number('deadline')
-if deadline and deadline <= now() then
-  redis.call('HSET', record, 'status_reason', '"deadline_exceeded"')
-  finish('canceled')
-  return {'nothing'}
-end
+if deadline and deadline <= now() then return {'overdue'} end
 local version = model_version()
 if version and version ~= args.model_version then
   if now() - to_number(field('created_at')) > MODEL_WAIT_S then return {'model_unavailable'} end

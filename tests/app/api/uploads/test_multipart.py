@@ -126,4 +126,5 @@ def test_a_batch_has_fields_of_its_own() -> None:
     with pytest.raises(Problem, match="validation_error") as refused:
         read_files(part("external_id", b"x"), part("files", b"x"))
     [error] = refused.value.extensions["errors"]
-    assert error["detail"] == "Unknown field; there are files, batch_external_id, metadata, model_version."
+    fields = "files, webhook_url, batch_external_id, metadata, model_version, segments, embedding, webhook_events"
+    assert error["detail"] == f"Unknown field; there are {fields}."

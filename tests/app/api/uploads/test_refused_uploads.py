@@ -28,7 +28,7 @@ REFUSED_FORMS: dict[str, tuple[bytes, int, str]] = {
     "a thousand and one files": (form(*[part("file", WAV)] * 1001), 400, "too_many_files"),
     "a thousand and one fields": (form(*[part("external_id", b"x")] * 1001), 422, "validation_error"),
     "a file under another name": (form(part("audio", WAV, filename="a.wav")), 422, "validation_error"),
-    "a field that does not exist": (form(part("webhook_url", b"x"), part("file", WAV)), 422, "validation_error"),
+    "a field that does not exist": (form(part("callback_url", b"x"), part("file", WAV)), 422, "validation_error"),
     "a name that is a secret": (form(part(f"{SECRET} !", b"x"), part("file", WAV)), 422, "validation_error"),
     "a name of 10 kB": (form(part("file", WAV, filename="x" * 10_000)), 400, "malformed_multipart"),
     "a header of 1 MB": (form(part("file" + "x" * 1_000_000, WAV)), 400, "malformed_multipart"),
@@ -67,7 +67,7 @@ async def test_a_form_needs_a_usable_boundary(client: httpx.AsyncClient, content
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed_multipart")
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/mixed", "nonsense"])
+@pytest.mark.parametrize("content_type", ["application/xml", "text/plain", "multipart/mixed", "nonsense"])
 async def test_a_body_of_another_type_is_refused(client: httpx.AsyncClient, content_type: str) -> None:
     answer = await client.post("/score", content=WAV, headers={"Content-Type": content_type})
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")

@@ -56,8 +56,8 @@ async def test_an_option_is_given_once_wherever_it_is_given(client: httpx.AsyncC
 
 
 async def test_an_unknown_query_parameter_is_refused(client: httpx.AsyncClient) -> None:
-    answer = await client.post(f"/score?webhook_url={SECRET}", content=WAV, headers=RAW)
-    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/webhook_url")
+    answer = await client.post(f"/score?callback_url={SECRET}", content=WAV, headers=RAW)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/callback_url")
 
 
 async def test_empty_options_count_as_absent(client: httpx.AsyncClient) -> None:
