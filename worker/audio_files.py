@@ -66,23 +66,23 @@ class ScratchCopies:
     scratch_dir: Path
     next_job: Callable[[], Job | None]
     on_progress: Callable[[], object]
-    _ahead: "CopyAhead | None" = field(default=None, init=False)
+    _prefetch: "Prefetch | None" = field(default=None, init=False)
 
     def open(self, job: Job) -> BinaryIO:
-        ahead, self._ahead = self._ahead, None
-        if ahead and (copy := ahead.take(job, self.on_progress)):
+        prefetch, self._prefetch = self._prefetch, None
+        if prefetch and (copy := prefetch.take(job, self.on_progress)):
             return copy
         return self._copy(job, self.on_progress)
 
     def look_ahead(self) -> None:
-        if self._ahead is None:
-            self._ahead = CopyAhead(self.next_job, lambda job: self._copy(job, lambda: None))
+        if self._prefetch is None:
+            self._prefetch = Prefetch(self.next_job, lambda job: self._copy(job, lambda: None))
 
     def close(self) -> None:
         """Drop the copy that was made ahead."""
-        ahead, self._ahead = self._ahead, None
-        if ahead:
-            ahead.drop()
+        prefetch, self._prefetch = self._prefetch, None
+        if prefetch:
+            prefetch.drop()
 
     def _copy(self, job: Job, on_block: Callable[[], object]) -> BinaryIO:
         digest = hashlib.sha256()
@@ -99,7 +99,7 @@ class ScratchCopies:
         return copy
 
 
-class CopyAhead:
+class Prefetch:
     """One copy that is being made on a thread, for whichever job is next."""
 
     def __init__(self, next_job: Callable[[], Job | None], copy: Callable[[Job], BinaryIO]) -> None:

@@ -19,7 +19,7 @@ from app.core.storage.store_errors import StoreUnavailable
 from tests.app.core.storage.conftest import object_storage
 from tests.app.core.storage.faults import BUSY, FaultyProxy, faulty_proxy
 from tests.worker.fakes import nothing, outcome, score_track
-from worker.audio_files import CopyAhead, ScratchCopies, StoredFiles, WrongBytes
+from worker.audio_files import Prefetch, ScratchCopies, StoredFiles, WrongBytes
 from worker.machine_faults import is_machine_fault
 from worker.process import audio_files, next_job
 from worker.reconciler import Reconciler
@@ -64,8 +64,8 @@ def fetched(proxy: FaultyProxy, job: Job) -> int:
 
 def settled(copies: ScratchCopies) -> None:
     """Wait until what is fetched ahead has come."""
-    assert isinstance(copies._ahead, CopyAhead)
-    copies._ahead._made.result(30)
+    assert isinstance(copies._prefetch, Prefetch)
+    copies._prefetch._made.result(30)
 
 
 def test_a_copy_is_a_file_without_a_name_and_the_same_bytes(
@@ -121,7 +121,7 @@ def test_a_copy_of_a_job_that_another_worker_took_is_dropped(
     other = accepted(storage, machine, b"other")
     copies.look_ahead()
     settled(copies)
-    ahead = copies._ahead
+    ahead = copies._prefetch
     with copies.open(other) as file:
         assert file.read() == b"other"
     assert ahead
@@ -160,10 +160,10 @@ def test_one_copy_ahead_is_made_at_a_time_and_waited_for(
         return copy(of)
 
     copies.next_job = slow
-    copies._ahead = CopyAhead(slow, partial(wait_for_the_word, partial(copies._copy, on_block=nothing)))  # type: ignore[arg-type]
+    copies._prefetch = Prefetch(slow, partial(wait_for_the_word, partial(copies._copy, on_block=nothing)))  # type: ignore[arg-type]
     copies.look_ahead()
     copies.on_progress = go_on.set
-    while copies._ahead._key is None:
+    while copies._prefetch._key is None:
         pass
     with copies.open(job) as file:
         assert file.read() == AUDIO

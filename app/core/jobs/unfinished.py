@@ -109,7 +109,7 @@ class UnfinishedJobs:
         (seconds, _), n_left = self.redis.time(), 0
         while ids := self._members(self.keys.deadlines, 0, seconds, byscore=True, offset=n_left, num=SLICE):
             yield from (job for job in self.store.get_many(ids) if job and job.status is JobState.QUEUED)
-            n_left += len(self._scored(self.keys.deadlines, ids))
+            n_left += len(self._present(self.keys.deadlines, ids))
 
     def counts(self, queue: ScoreQueue) -> Counts:
         """How many ids there are, in one round trip."""
@@ -146,19 +146,19 @@ class UnfinishedJobs:
             return []
         running = stored.read(self.redis.hmget, self.keys.running, job_ids) or [None] * len(job_ids)
         idle = [job_id for job_id, run in zip(job_ids, running, strict=True) if run is None]
-        known = self._scored(self.keys.waiting, idle)
-        known |= self._scored(self.keys.unfetched, [job_id for job_id in idle if job_id not in known])
+        known = self._present(self.keys.waiting, idle)
+        known |= self._present(self.keys.unfetched, [job_id for job_id in idle if job_id not in known])
         return [job_id for job_id in idle if job_id not in known]
 
     def among(self, job_ids: Collection[str]) -> set[str]:
         """Those of some ids that are of unfinished jobs."""
-        return self._scored(self.keys.unfinished, job_ids) | self._scored(self.keys.waiting, job_ids)
+        return self._present(self.keys.unfinished, job_ids) | self._present(self.keys.waiting, job_ids)
 
     def standings(self, ids: Sequence[str], queue: ScoreQueue) -> Standings:
         """Which of some unfinished jobs nobody runs; in a few round trips."""
         now, found = redis_now_s(self.redis), Standings()
         records, enqueued_at = self.store.get_fields(ids, FIELDS), queue.enqueued_at(ids)
-        unfetched = self._scored(
+        unfetched = self._present(
             self.keys.unfetched, [job_id for job_id, of in zip(ids, records, strict=True) if _source(of)]
         )
         for job_id, fields, at in zip(ids, records, enqueued_at, strict=True):
@@ -180,7 +180,7 @@ class UnfinishedJobs:
     def _members(self, index: str, first: int, last: int, **options: Any) -> list[str]:
         return _texts(stored.read(self.redis.zrange, index, first, last, **options))
 
-    def _scored(self, index: str, job_ids: Collection[str]) -> set[str]:
+    def _present(self, index: str, job_ids: Collection[str]) -> set[str]:
         """Those of some ids that an index has."""
         with self.redis.pipeline(transaction=False) as pipe:
             for job_id in job_ids:

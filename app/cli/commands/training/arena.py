@@ -54,13 +54,13 @@ def arena(
     read = read_battles(battles, scores)
     if warning := spelling_warning("system_a, system_b", chain(*read.systems)):
         warn(warning)
-    with progress() as bars:
-        bar = bars.add_task("folds", total=None)
+    with progress() as progress_bars:
+        bar = progress_bars.add_task("folds", total=None)
         result = experiment.run(
             read,
             n_resamples=resamples,
             min_votes=min_votes,
-            on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            on_progress=lambda done, total: progress_bars.update(bar, completed=done, total=total),
         )
     report.write(result, out)
     note(f"{report.headline(result.fitted)} See {out / 'report.html'}")
@@ -87,8 +87,12 @@ def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, h
         note(UNTRAINED, "bold red")
     scored = keep_scored(path, scorer.card.version)
     todo = [clip for clip in clips if clip not in scored]
-    with temporary_decoder(settings) as decoder, scoring_progress() as bars, path.open("a", encoding="utf-8") as file:
-        outcomes = score_files([clip_file(audio, clip) for clip in todo], decoder, scorer, bars)
+    with (
+        temporary_decoder(settings) as decoder,
+        scoring_progress() as progress_bars,
+        path.open("a", encoding="utf-8") as file,
+    ):
+        outcomes = score_files([clip_file(audio, clip) for clip in todo], decoder, scorer, progress_bars)
         for clip, outcome in zip(todo, outcomes, strict=True):
             if "error" in outcome:
                 raise DataError(f"{audio / clip}: {outcome['error']['detail']}")

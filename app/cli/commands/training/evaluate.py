@@ -34,8 +34,8 @@ def evaluate(
     from model.training.tables import spelling_warning
 
     train = train_data or _sibling_split(data, "train")
-    with progress() as bars:
-        bar = bars.add_task("measures", total=None)
+    with progress() as progress_bars:
+        bar = progress_bars.add_task("measures", total=None)
         result = evaluation.evaluate(
             run,
             data,
@@ -43,7 +43,7 @@ def evaluate(
             val=_sibling_split(data, "val") or train,
             device=resolve_device(device),
             n_resamples=resamples,
-            on_progress=lambda done, total: bars.update(bar, completed=done, total=total),
+            on_progress=lambda done, total: progress_bars.update(bar, completed=done, total=total),
         )
     evaluation.write(result, out)
     _show(result)

@@ -44,11 +44,11 @@ def extract(
     config = extraction.ExtractConfig(
         weights.resolve(), device=device, actors=actors, batch_segments=batch_segments, shard_songs=shard_songs
     )
-    with progress() as bars:
-        bar = bars.add_task("songs", total=None)
+    with progress() as progress_bars:
+        bar = progress_bars.add_task("songs", total=None)
 
         def show(now: "Progress") -> None:
-            bars.update(bar, completed=now.done, total=now.total, description=f"songs, {now.failed} failed")
+            progress_bars.update(bar, completed=now.done, total=now.total, description=f"songs, {now.failed} failed")
 
         end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
     note(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")

@@ -46,11 +46,11 @@ def sweep(
     if unknown := set(tasks) - TASK_SCORES.keys():
         raise DataError(f"task is {unknown.pop()!r}, not one of {', '.join(TASK_SCORES)}")
     base = TrainConfig(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience, seed=seed)
-    with progress() as bars:
-        bar = bars.add_task("conditions", total=None)
+    with progress() as progress_bars:
+        bar = progress_bars.add_task("conditions", total=None)
 
         def show(name: str, done: int, total: int) -> None:
-            bars.update(bar, completed=done, total=total, description=f"conditions, last {name}")
+            progress_bars.update(bar, completed=done, total=total, description=f"conditions, last {name}")
 
         results = sweeping.sweep(data, out, base, device=resolve_device(device), tasks=tasks, on_progress=show)
     header, rows = sweeping.table(results)

@@ -64,8 +64,8 @@ def train(
         patience=patience,
         seed=seed,
     )
-    with progress() as bars:
-        show = _EpochBars(bars, config.epochs)
+    with progress() as progress_bars:
+        show = _EpochBars(progress_bars, config.epochs)
         result = run.train(data, out, config, device=resolve_device(device), on_progress=show)
     Console(stderr=True).print(_table(result))
     note(f"best epoch {result['best_epoch']} of {result['epochs']}; the head is {out / HEAD_FILE}")
@@ -74,10 +74,10 @@ def train(
 class _EpochBars:
     """One bar for the epochs, one for the batches of the epoch."""
 
-    def __init__(self, bars: Progress, n_epochs: int) -> None:
-        self._bars = bars
-        self._epochs: TaskID = bars.add_task("epochs", total=n_epochs)
-        self._batches: TaskID = bars.add_task("batches", total=None)
+    def __init__(self, progress_bars: Progress, n_epochs: int) -> None:
+        self._bars = progress_bars
+        self._epochs: TaskID = progress_bars.add_task("epochs", total=n_epochs)
+        self._batches: TaskID = progress_bars.add_task("batches", total=None)
 
     def __call__(self, epoch: int, done: int, total: int, record: "Record | None") -> None:
         self._bars.update(self._batches, completed=done, total=total)
