@@ -39,6 +39,7 @@ _USERINFO = re.compile(r"[^/]*//[^/?#]*@")
 _NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 #: What resolvers may take for an IPv4 address in decimal, octal or hexadecimal digits.
 _ENDS_IN_NUMBER = re.compile(r"(.*\.)?([0-9]+|0x[0-9a-f]*)")
+MAX_PORT = 65_535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -96,7 +97,10 @@ class EgressRules:
         scheme, host = match["scheme"].lower(), _checked_host(match["host"].lower())
         if not any(_matches(host, pattern) for pattern in self.hosts):
             raise EgressForbidden(Reason.HOST)
-        self._check_service(scheme, host, int(match["port"] or _DEFAULT_PORTS[scheme]))
+        port = int(match["port"] or _DEFAULT_PORTS[scheme])
+        if port > MAX_PORT:
+            raise EgressForbidden(Reason.MALFORMED)
+        self._check_service(scheme, host, port)
         if (literal := _literal(host)) is not None:
             self.check_addresses([literal], host)
         return host

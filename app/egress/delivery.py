@@ -6,8 +6,6 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 
 import httpx
@@ -19,6 +17,7 @@ from app.core.webhooks.models import TEST_EVENT, Attempt, DeliveryStatus, Event
 from app.core.webhooks.outbox import Outbox
 from app.core.webhooks.secrets import WebhookSecrets
 from app.egress.messages import Messages, signed_headers
+from app.egress.retry_after import retry_after_s
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +27,6 @@ RESPONSE_BYTES = 1024
 #: Seconds before each attempt, from the one before: some 31 hours in all.
 SCHEDULE_S = (0.0, 5.0, 5 * 60.0, 30 * 60.0, 2 * 3600.0, 5 * 3600.0, 10 * 3600.0, 14 * 3600.0)
 JITTER = 0.2
-#: The longest wait that a receiver's `Retry-After` can ask for.
-MAX_RETRY_AFTER_S = 24 * 3600.0
 
 FAILURES: Sequence[tuple[type[Exception], str]] = (
     (EgressForbidden, "forbidden"),
@@ -42,6 +39,8 @@ FAILURES: Sequence[tuple[type[Exception], str]] = (
 ASKED_FOR = "The test job's external_id asked for this answer; the receiver was not called."
 #: Errors after which the receiver counts as down.
 DOWN = ("timeout", "unreachable")
+#: A proxy's answers for a server that is away. Another error is about one event, or one of the receiver's paths.
+DOWN_STATUSES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Answer:
     def is_down(self) -> bool | None:
         """Whether the receiver is out of order; None where it was not called."""
         if self.status_code is not None:
-            return self.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            return self.status_code in DOWN_STATUSES
         return True if self.error in DOWN else None
 
 
@@ -136,7 +135,9 @@ async def call(client: httpx.AsyncClient, url: str, body: bytes, headers: Mappin
         for kind, name in FAILURES:
             if isinstance(error, kind):
                 return Answer(error=name)
-        raise
+        # An attempt like any other: one that is not noted would be made again and again.
+        log.warning("an answer of a receiver could not be read: %s", type(error).__name__)
+        return Answer(error="unreachable")
 
 
 async def _beginning(response: httpx.Response) -> str:
@@ -147,17 +148,3 @@ async def _beginning(response: httpx.Response) -> str:
         if len(read) >= RESPONSE_BYTES:
             break
     return read[:RESPONSE_BYTES].decode(errors="replace")
-
-
-def retry_after_s(value: str | None, *, now: datetime | None = None) -> float | None:
-    """The seconds that a `Retry-After` asks for, as a number or as a date; None for none, and for what is neither."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdigit():
-        return min(float(value), MAX_RETRY_AFTER_S)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    left_s = (at - (now or datetime.now(at.tzinfo or UTC).replace(tzinfo=at.tzinfo))).total_seconds()
-    return min(max(left_s, 0.0), MAX_RETRY_AFTER_S)

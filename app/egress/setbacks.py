@@ -9,6 +9,7 @@ import httpx
 from app.core.egress_rules import EgressForbidden
 from app.core.problems import Problem
 from app.egress.download import UnexpectedStatus
+from app.egress.retry_after import retry_after_s
 
 #: A host may ask for a longer pause, up to this.
 MAX_PAUSE_S = 600.0
@@ -70,9 +71,8 @@ def pause_s(pauses_s: Sequence[float], n_fetches: int, back: Setback) -> float:
 
 def _status(error: UnexpectedStatus) -> Setback:
     problem = Problem("url_status", f"The host answered with {error.status}.", status_received=error.status)
-    asked = error.retry_after or ""
     return Setback(
         problem,
         is_final=error.status not in _TRANSIENT,
-        pause_s=min(float(asked), MAX_PAUSE_S) if asked.isascii() and asked.isdigit() else 0.0,
+        pause_s=min(retry_after_s(error.retry_after) or 0.0, MAX_PAUSE_S),
     )

@@ -206,6 +206,12 @@ def test_a_webhook_is_verified_with_either_secret_while_one_is_replaced() -> Non
         assert verify_webhook(EVENT.encode(), signed(secret), *SECRETS)["data"] == SUCCEEDED
 
 
+@pytest.mark.parametrize("job_id", ["", "..", "job_x/../../usage", "job_x?wait=1"])
+def test_an_id_leads_to_no_other_path(use: Any, job_id: str) -> None:
+    with pytest.raises(ValueError, match="not an id"):
+        use(Server(), lambda apex: apex.job(job_id))
+
+
 @pytest.mark.parametrize(
     ("body", "headers", "secrets"),
     [
@@ -214,9 +220,12 @@ def test_a_webhook_is_verified_with_either_secret_while_one_is_replaced() -> Non
         (EVENT, signed(SECRETS[0]), []),
         (EVENT, signed(SECRETS[0], age_s=3600), SECRETS),
         (EVENT, {}, SECRETS),
+        (EVENT, signed(SECRETS[0]) | {"webhook-signature": "garbage"}, SECRETS),
+        (EVENT, signed(SECRETS[0]) | {"webhook-signature": "v1,\u00e9"}, SECRETS),
+        (b"\xff", signed(SECRETS[0]), SECRETS),
     ],
 )
-def test_what_is_not_signed_is_refused(body: str, headers: dict[str, str], secrets: Iterable[str]) -> None:
+def test_what_is_not_signed_is_refused(body: str | bytes, headers: dict[str, str], secrets: Iterable[str]) -> None:
     with pytest.raises(WebhookVerificationError):
         verify_webhook(body, headers, *secrets)
 

@@ -85,6 +85,9 @@ def _create_batch(submission: Submission, upload: BatchUpload, claim: Claim | No
     Returns what came of the files that this request has dealt with, too.
     """
     submission.services.webhook_targets.check(upload.options.webhook_url, submission.caller.tenant)
+    n_urls = sum(isinstance(file.outcome, UrlItem) for file in upload.files)
+    if n_urls and not (claim and claim.taken_over):  # else some of its jobs are in flight already
+        submission.services.admission.check_in_flight(submission.caller, n_urls)
     batch = _begin_batch(submission, upload, claim)
     options = upload.options.for_track(batch.id)
     with submission.services.machine.replicas.confirmed() as client:

@@ -41,7 +41,7 @@ async def submit_manifest(submission: Submission) -> Response:
 
 
 @asynccontextmanager
-async def _receive(submission: Submission, kind: str, claim: Claim | None) -> AsyncIterator[BatchUpload]:
+async def _receive(submission: Submission, kind: str, _claim: Claim | None) -> AsyncIterator[BatchUpload]:
     body = HashingRequest(submission.request, submission.headers.content_sha256)
     fields = query_fields(submission.request, Fields(BATCH_FORM))
     if kind == JSON_TYPE and fields:
@@ -49,8 +49,6 @@ async def _receive(submission: Submission, kind: str, claim: Claim | None) -> As
     content = await read_body(body.request, max_bytes=MAX_MANIFEST_BYTES, timeout_s=TIMEOUT_S)
     body.check()
     upload = await run_in_threadpool(_from_json if kind == JSON_TYPE else _from_lines, content, fields)
-    if not (claim and claim.taken_over):  # else some of its jobs are in flight already
-        await run_in_threadpool(submission.services.admission.check_in_flight, submission.caller, len(upload.files))
     yield upload
 
 

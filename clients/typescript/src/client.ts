@@ -76,7 +76,7 @@ export class ApexClient {
   /** Read a job, once it is over or after `waitSeconds`. */
   async job(jobId: string, waitSeconds = 0): Promise<Job> {
     const query: Record<string, number> = waitSeconds >= 1 ? { wait: Math.floor(waitSeconds) } : {};
-    return this.#json("GET", `/jobs/${jobId}`, { query, waitSeconds });
+    return this.#json("GET", `/jobs/${idOf(jobId)}`, { query, waitSeconds });
   }
 
   /** List jobs, newest first, reading them page by page. */
@@ -86,17 +86,17 @@ export class ApexClient {
 
   /** Stop a job: one that waits at once, one that runs before its next segment. */
   async cancel(jobId: string): Promise<Job> {
-    return this.#json("POST", `/jobs/${jobId}/cancel`);
+    return this.#json("POST", `/jobs/${idOf(jobId)}/cancel`);
   }
 
   /** Delete a job with its audio, scores and events. */
   async delete(jobId: string): Promise<void> {
-    await this.#send("DELETE", `/jobs/${jobId}`);
+    await this.#send("DELETE", `/jobs/${idOf(jobId)}`);
   }
 
   /** Read the embedding of a track that was sent with `embedding: true`. */
   async embedding(jobId: string): Promise<Embedding> {
-    return this.#json("GET", `/jobs/${jobId}/embedding`);
+    return this.#json("GET", `/jobs/${idOf(jobId)}/embedding`);
   }
 
   /** Send up to 20 tracks. Items are in the order of the tracks, each with a job or a problem. */
@@ -106,14 +106,14 @@ export class ApexClient {
 
   /** Read a batch: its counts and its first 100 items. */
   async batch(batchId: string): Promise<Batch> {
-    return this.#json("GET", `/batches/${batchId}`, { query: { limit: PAGE } });
+    return this.#json("GET", `/batches/${idOf(batchId)}`, { query: { limit: PAGE } });
   }
 
   /** Wait until every job of a batch is over. Throws `ApexError` when that takes longer. */
   async waitForBatch(batchId: string, timeoutSeconds = 3600): Promise<Batch> {
     const deadline = now() + timeoutSeconds;
     for (;;) {
-      const answer = await this.#send("GET", `/batches/${batchId}`, { query: { limit: PAGE } });
+      const answer = await this.#send("GET", `/batches/${idOf(batchId)}`, { query: { limit: PAGE } });
       const batch: Batch = await answer.json();
       if (batch.done) return batch;
       const pauseSeconds = retryAfterSeconds(answer) ?? 1;
@@ -129,12 +129,12 @@ export class ApexClient {
 
   /** All items of a batch, which may have 10,000. */
   batchItems(batchId: string): AsyncGenerator<BatchItem> {
-    return this.#items(`/batches/${batchId}`, {});
+    return this.#items(`/batches/${idOf(batchId)}`, {});
   }
 
   /** Stop every job of a batch that is not over. */
   async cancelBatch(batchId: string): Promise<Batch> {
-    return this.#json("POST", `/batches/${batchId}/cancel`);
+    return this.#json("POST", `/batches/${idOf(batchId)}/cancel`);
   }
 
   /** Read what this key and its tenant used by day, and what is left of the key's limits. */
@@ -171,7 +171,7 @@ export class ApexClient {
       if (leftSeconds <= 0) throw new WaitTimeout(job);
       const waitSeconds = Math.max(1, Math.floor(Math.min(LONGEST_WAIT_S, leftSeconds)));
       const askedAt = now();
-      const answer = await this.#send("GET", `/jobs/${job.id}`, { query: { wait: waitSeconds }, waitSeconds });
+      const answer = await this.#send("GET", `/jobs/${idOf(job.id)}`, { query: { wait: waitSeconds }, waitSeconds });
       job = (await answer.json()) as Job;
       // A service that lets nobody wait says how soon to come again.
       if (!job.done && now() - askedAt < waitSeconds / 2) {
@@ -267,4 +267,10 @@ function now(): number {
 
 function pause(seconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+}
+
+/** An id as a part of a path. Throws for a text that could lead to another path. */
+function idOf(text: string): string {
+  if (!/^[A-Za-z0-9_-]+$/.test(text)) throw new TypeError(`not an id: ${JSON.stringify(text)}`);
+  return text;
 }

@@ -93,7 +93,7 @@ def test_ordinary_urls_are_called(url: str) -> None:
         ("https://cdn.example:22/", Reason.PORT),
         ("https://cdn.example:80/", Reason.PORT),
         ("https://cdn.example:0/", Reason.PORT),
-        ("https://cdn.example:65979/", Reason.PORT),
+        ("https://cdn.example:65979/", Reason.MALFORMED),
         # plain addresses
         ("https://127.0.0.1/", Reason.ADDRESS),
         ("https://[::1]/", Reason.ADDRESS),
@@ -182,6 +182,10 @@ def test_no_allowed_network_opens_metadata_services() -> None:
 def test_this_machine_is_called_at_any_port_and_without_tls_where_it_is_allowed(url: str) -> None:
     ON_THIS_MACHINE.check_url(url)
     assert refusal(ANY_HOST, url) in (Reason.SCHEME, Reason.PORT)
+
+
+def test_a_port_is_one_that_there_is() -> None:
+    assert refusal(ON_THIS_MACHINE, "http://localhost:65536/") == Reason.MALFORMED
 
 
 def test_plain_http_reaches_no_other_machine() -> None:

@@ -35,13 +35,12 @@ def test_a_success_counts_its_audio_and_its_bytes_once(machine: JobStateMachine,
     assert used(usage) == {KEY: Counts(jobs=1, succeeded=1, audio_ms=12_500, bytes=1000)}
 
 
-def test_every_other_end_counts_no_audio(machine: JobStateMachine, usage: UsageStore, redis: Redis) -> None:
+def test_every_other_end_counts_no_audio(machine: JobStateMachine, usage: UsageStore) -> None:
     machine.fail(running(machine, **SENT), error={})
     machine.stop(running(machine, **SENT), reason=RunSignal.BY_CLIENT)
     machine.cancel(queued(machine, **SENT))
     overdue = queued(machine, **SENT)
-    redis.hset(KEYS.record(overdue.id), "deadline", "1")
-    machine.start(overdue.id, max_attempts=3, lease_s=60)
+    machine.stop(overdue, reason=RunSignal.DEADLINE_EXCEEDED)
     machine.purge(running(machine, **SENT))
     assert used(usage) == {KEY: Counts(jobs=5, failed=1, canceled=4, bytes=5000)}
 

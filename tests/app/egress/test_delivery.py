@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from unittest.mock import Mock
 
 import pytest
 from redis import Redis
@@ -22,9 +23,10 @@ from app.core.webhooks.outbox import Outbox
 from app.core.webhooks.secrets import WebhookSecrets
 from app.egress import delivery
 from app.egress.client import guarded_client
-from app.egress.delivery import Sender, retry_after_s
+from app.egress.delivery import Sender
 from app.egress.dispatcher import Dispatcher
 from app.egress.messages import Messages
+from app.egress.retry_after import retry_after_s
 from tests.app import records
 from tests.app.egress.hooks import Hook, Received, Reply, hook, types
 from tests.conftest import KEYS
@@ -188,10 +190,33 @@ def test_a_receiver_says_when_it_wants_to_be_called(machine: JobStateMachine, ou
 @pytest.mark.parametrize(
     ("value", "seconds"),
     [(None, None), ("7", 7.0), ("soon", None), ("-1", None), ("9999999999", 86_400.0),
-     ("Fri, 27 Nov 2026 12:00:30 GMT", 30.0), ("Fri, 27 Nov 2020 12:00:30 GMT", 0.0), ("²", None)],
+     ("Fri, 27 Nov 2026 12:00:30 GMT", 30.0), ("Fri, 27 Nov 2020 12:00:30 GMT", 0.0), ("²", None),
+     ("Mon, 01 Jan 2027 00:00:00 +99999999999999999999", None)],
 )  # fmt: skip
 def test_a_wait_is_given_as_seconds_or_as_a_date(value: str | None, seconds: float | None) -> None:
     assert retry_after_s(value, now=datetime(2026, 11, 27, 12, tzinfo=UTC)) == seconds
+
+
+def test_an_attempt_that_fails_in_an_unexpected_way_is_noted_like_any_other(
+    machine: JobStateMachine, outbox: Outbox, secret: str, receiver: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would be made again at each end of its lease, for ever."""
+    monkeypatch.setattr(delivery, "retry_after_s", Mock(side_effect=OverflowError))
+    job = told(machine, receiver)
+    dispatch(outbox, lambda: status(outbox, job)[1], schedule_s=(0.0, 3600.0))
+    [attempt] = status(outbox, job)[1]
+    assert attempt.error == "unreachable"
+
+
+def test_an_error_of_one_path_keeps_no_event_of_another_back(
+    machine: JobStateMachine, outbox: Outbox, secret: str, receiver: Hook
+) -> None:
+    receiver.reply = lambda received: Reply(500 if received.path.endswith("/broken") else 200)
+    for _ in range(10):
+        records.succeeded(machine, webhook_url=f"{receiver.url}/broken", webhook_events=["job.succeeded"])
+    good = told(machine, receiver)
+    dispatch(outbox, settled(outbox, good), schedule_s=(0.0, 3600.0))
+    assert len(receiver.received) == 11
 
 
 def test_of_an_answer_only_the_beginning_is_read(machine: JobStateMachine, outbox: Outbox, secret: str) -> None:

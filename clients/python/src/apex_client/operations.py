@@ -1,6 +1,7 @@
 """What the service can be asked for, as calls that either client carries out."""
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,16 @@ __all__ = [
 LONGEST_WAIT_S = 20
 PAGE = 100
 
+_ID = re.compile(r"[A-Za-z0-9_-]+")
+
 Waited = TypeVar("Waited", Job, Batch)
+
+
+def id_of(text: str) -> str:
+    """An id as a part of a path. Raises ValueError for a text that could lead to another path."""
+    if not _ID.fullmatch(text):
+        raise ValueError(f"not an id: {text!r}")
+    return text
 
 
 class Url(str):
@@ -115,31 +125,35 @@ class Operations:
         return (yield from self._scored(job, deadline))
 
     def job(self, job_id: str, *, wait_s: float = 0) -> Call[Job]:
-        return self._json("GET", f"/jobs/{job_id}", params={"wait": int(wait_s)} if wait_s else {}, wait_s=wait_s)
+        return self._json(
+            "GET", f"/jobs/{id_of(job_id)}", params={"wait": int(wait_s)} if wait_s else {}, wait_s=wait_s
+        )
 
     def page(self, path: str, filters: Mapping[str, Any], cursor: str | None) -> Call[Any]:
         params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
         return self._json("GET", path, params=params | {name: filter_text(value) for name, value in filters.items()})
 
     def cancel(self, job_id: str) -> Call[Job]:
-        return self._json("POST", f"/jobs/{job_id}/cancel")
+        return self._json("POST", f"/jobs/{id_of(job_id)}/cancel")
 
     def delete(self, job_id: str) -> Call[httpx.Response]:
-        return send(Request("DELETE", f"/jobs/{job_id}"), self.max_retries)
+        return send(Request("DELETE", f"/jobs/{id_of(job_id)}"), self.max_retries)
 
     def embedding(self, job_id: str) -> Call[Embedding]:
-        return self._json("GET", f"/jobs/{job_id}/embedding")
+        return self._json("GET", f"/jobs/{id_of(job_id)}/embedding")
 
     def create_batch(self, tracks: Iterable[Track], options: BatchOptions) -> Call[Batch]:
         return self._submit("/batches", options, tracks=[("files", track) for track in tracks])
 
     def batch(self, batch_id: str) -> Call[Batch]:
-        return self._json("GET", f"/batches/{batch_id}", params={"limit": PAGE})
+        return self._json("GET", f"/batches/{id_of(batch_id)}", params={"limit": PAGE})
 
     def wait_for_batch(self, batch_id: str, *, timeout_s: float) -> Call[Batch]:
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = yield from send(Request("GET", f"/batches/{batch_id}", params={"limit": PAGE}), self.max_retries)
+            answer = yield from send(
+                Request("GET", f"/batches/{id_of(batch_id)}", params={"limit": PAGE}), self.max_retries
+            )
             batch = cast(Batch, answer.json())
             if batch["done"]:
                 return batch
@@ -149,7 +163,7 @@ class Operations:
             yield Pause(pause_s)
 
     def cancel_batch(self, batch_id: str) -> Call[Batch]:
-        return self._json("POST", f"/batches/{batch_id}/cancel")
+        return self._json("POST", f"/batches/{id_of(batch_id)}/cancel")
 
     def usage(self, days: int | None) -> Call[Usage]:
         return self._json("GET", "/usage", params={"days": days} if days else {})
@@ -167,7 +181,7 @@ class Operations:
             if left_s <= 0:
                 raise WaitTimeout(job)
             wait_s, asked_at = max(min(LONGEST_WAIT_S, left_s), 1), time.monotonic()
-            path = f"/jobs/{job['id']}"
+            path = f"/jobs/{id_of(job['id'])}"
             request = Request("GET", path, params={"wait": int(wait_s)}, wait_s=wait_s)
             answer = yield from send(request, self.max_retries)
             job = answer.json()

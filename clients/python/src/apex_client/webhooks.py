@@ -30,4 +30,6 @@ def verify_webhook(body: bytes | str, headers: Mapping[str, str], *secrets: str)
             return cast(WebhookEvent, Webhook(secret).verify(body, lower))
         except WebhookVerificationError as error:
             refusal = error
+        except ValueError:  # no base64, no UTF-8 or no JSON, which a stranger may send
+            refusal = WebhookVerificationError("the webhook cannot be read")
     raise refusal

@@ -56,7 +56,7 @@ ENDS: dict[str, tuple[str, Callable[[JobStateMachine], object]]] = {
     "a cancel in the queue": ("job.canceled", lambda jobs: jobs.cancel(records.queued(jobs, **WANTED))),
     "a deadline that a worker met": (
         "job.canceled",
-        lambda jobs: jobs.start(records.queued(jobs, **WANTED, deadline=1.0).id, max_attempts=3, lease_s=60),
+        lambda jobs: jobs.stop(records.queued(jobs, **WANTED), reason=RunSignal.DEADLINE_EXCEEDED),
     ),
     "lost attempts": ("job.failed", lambda jobs: jobs.fail(records.queued(jobs, **WANTED), error={"code": "x"})),
     "known scores": (
