@@ -72,6 +72,7 @@ class Reconciler:
     ended: Mapping[str, bool] = field(default_factory=dict)
     budget_s: float = BUDGET_S
     _candidates: dict[str, Orphan] = field(default_factory=dict, init=False)
+    _finished: set[bytes] = field(default_factory=set, init=False)
     _sweep: Iterator[str] | None = field(default=None, init=False)
     _next_sweep: float = field(default=float("-inf"), init=False)
     _skipped: dict[str, str] = field(default_factory=dict, init=False)
@@ -264,7 +265,10 @@ class Reconciler:
         # RQ's own times are of a worker's clock: what one that was fast has noted would be running for as long.
         runs = {entry: text(entry).partition(":")[0] for entry in held.runs}
         unfinished = self.unfinished.among(set(runs.values()))
-        if over := {*held.broken_off, *(entry for entry, job_id in runs.items() if job_id not in unfinished)}:
+        finished = {entry for entry, job_id in runs.items() if job_id not in unfinished}
+        seen_twice, self._finished = finished & self._finished, finished  # its worker may be about to drop it
+        self._forget({runs[entry] for entry in seen_twice})
+        if over := {*held.broken_off, *seen_twice}:
             self._redis.zrem(self._started, *over)
         if held.ids:
             self._redis.zrem(self._failed, *held.ids)

@@ -253,7 +253,7 @@ def test_a_dead_receiver_delays_nobody_else(
 def late(seconds: float) -> Callable[[Received], Reply]:
     def reply(_: Received) -> Reply:
         time.sleep(seconds)
-        return Reply(500)
+        return Reply(503)
 
     return reply
 
