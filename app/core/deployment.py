@@ -34,7 +34,7 @@ RETRY_S = 0.5
 #: Unfinished jobs whose audio is looked for before a storage is marked.
 SAMPLE = 10
 
-#: What is wrong with a storage, by the verdict of the script.
+#: What is wrong with a storage, by what the script returns.
 FAULTS = {
     "unmarked": "it lacks the marker of this deployment, as a folder does that is not mounted",
     "foreign": "it is the storage of another deployment than Redis is of",
@@ -45,11 +45,11 @@ REMEDY = "put that right, or run 'apex storage adopt' if this Redis and this sto
 
 
 class NotOurStorage(OSError):
-    """The storage is another deployment's, or none. `verdict` is one of FAULTS."""
+    """The storage is another deployment's, or none. `fault` is one of FAULTS."""
 
-    def __init__(self, verdict: str) -> None:
-        super().__init__(FAULTS[verdict])
-        self.verdict = verdict
+    def __init__(self, fault: str) -> None:
+        super().__init__(FAULTS[fault])
+        self.fault = fault
 
 
 class Deployment:
@@ -106,7 +106,7 @@ class Deployment:
             except RedisError as error:
                 return log.warning("Redis and storage are not compared yet: %s", explained(error))
             except NotOurStorage as error:
-                if error.verdict != "unknown" or time.monotonic() > deadline:
+                if error.fault != "unknown" or time.monotonic() > deadline:
                     raise Misconfigured(f"the storage {self._storage} is refused: {error}; {REMEDY}") from error
             except OSError as error:
                 if error.errno == errno.EIO:
@@ -126,16 +126,16 @@ class Deployment:
 
     def _step(self, marker: str | None) -> str:
         """What the storage holds after one comparison: the same as before, unless it was marked meanwhile."""
-        verdict, deployment_id = self._run(marker)
-        if verdict == "same":
+        found, deployment_id = self._run(marker)
+        if found == "same":
             return deployment_id
-        if verdict == "mark":
+        if found == "mark":
             if self._wary:
                 self._look_for_audio()
             return self._storage.create_marker(deployment_id)
         now = self._storage.marker()
         if now is None or now == marker:
-            raise NotOurStorage(verdict)
+            raise NotOurStorage(found)
         return now
 
     def _run(self, marker: str | None) -> tuple[str, str]:

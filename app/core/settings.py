@@ -223,7 +223,7 @@ class ServiceSettings(BaseSettings):
         return self.data_dir if self._has_old_names else self.data_dir / "namespaces" / self.namespace
 
     @property
-    def drain_s(self) -> float:
+    def drain_timeout_s(self) -> float:
         """How long requests may go on after a stop was asked for."""
         return self.stop_grace_s - min(5.0, self.stop_grace_s / 6)
 

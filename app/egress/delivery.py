@@ -44,7 +44,7 @@ DOWN_STATUSES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPSta
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """What came of a call: a status, or an error in its place."""
 
     status_code: int | None = None
@@ -80,7 +80,7 @@ class Sender:
         answer = await self._attempt(event, now)
         duration_ms = round(1000 * (time.monotonic() - begun))
         attempt = Attempt(now, duration_ms, answer.status_code, answer.error, answer.response)
-        status, delay_s = self._verdict(event, answer)
+        status, delay_s = self._next_status(event, answer)
         await to_thread.run_sync(
             lambda: self.outbox.settle(event, attempt, status, is_down=answer.is_down, delay_s=delay_s)
         )
@@ -93,23 +93,23 @@ class Sender:
         }
         log.info("webhook %s", status, extra=said | {"duration_ms": duration_ms})
 
-    async def _attempt(self, event: Event, now: float) -> Answer:
+    async def _attempt(self, event: Event, now: float) -> CallResult:
         try:
             message, keys = await to_thread.run_sync(
                 lambda: (self.messages.message(event), self.secrets.valid(event.tenant))
             )
         except Unreadable as error:  # by this version: one that can may be running by the next attempt
             set_aside(event.id, str(error))
-            return Answer(error="unreadable")
+            return CallResult(error="unreadable")
         if message is None:
-            return Answer(error="expired")
+            return CallResult(error="expired")
         if message.test_status and not event.tries:
-            return Answer(message.test_status, response=ASKED_FOR)
+            return CallResult(message.test_status, response=ASKED_FOR)
         if not keys:
-            return Answer(error="no_secret")
+            return CallResult(error="no_secret")
         return await call(self.client, event.url, message.body, signed_headers(event.id, message.body, keys, now))
 
-    def _verdict(self, event: Event, answer: Answer) -> tuple[DeliveryStatus, float | None]:
+    def _next_status(self, event: Event, answer: CallResult) -> tuple[DeliveryStatus, float | None]:
         """What the event is from here on, and in how many seconds it is tried again."""
         if answer.is_delivered:
             return DeliveryStatus.DELIVERED, None
@@ -122,7 +122,7 @@ class Sender:
         return DeliveryStatus.PENDING, max(delay_s, answer.retry_after_s or 0.0)
 
 
-async def call(client: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+async def call(client: httpx.AsyncClient, url: str, body: bytes, headers: Mapping[str, str]) -> CallResult:
     """Send a body, and read the beginning of the answer."""
     try:
         async with (
@@ -130,14 +130,14 @@ async def call(client: httpx.AsyncClient, url: str, body: bytes, headers: Mappin
             client.stream("POST", url, content=body, headers=headers) as response,
         ):
             beginning = await _beginning(response)
-            return Answer(response.status_code, None, beginning, retry_after_s(response.headers.get("retry-after")))
+            return CallResult(response.status_code, None, beginning, retry_after_s(response.headers.get("retry-after")))
     except Exception as error:
         for kind, name in FAILURES:
             if isinstance(error, kind):
-                return Answer(error=name)
+                return CallResult(error=name)
         # An attempt like any other: one that is not noted would be made again and again.
         log.warning("an answer of a receiver could not be read: %s", type(error).__name__)
-        return Answer(error="unreachable")
+        return CallResult(error="unreachable")
 
 
 async def _beginning(response: httpx.Response) -> str:

@@ -72,7 +72,7 @@ async def serve(settings: ServiceSettings, pace: Pace) -> None:
     running = asyncio.create_task(run(settings, pace, stop))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
-    await asyncio.wait([running], timeout=settings.drain_s)
+    await asyncio.wait([running], timeout=settings.drain_timeout_s)
     if running.done():
         running.result()
     running.cancel()

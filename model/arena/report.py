@@ -125,7 +125,7 @@ def _auc(fitted: Sequence[PredictorResult]) -> Figure:
         for name in FEATURE_SETS
         if (by_case := _by_case(fitted, name))
     }
-    figure = plots.bars([f"{predictor}, {folds}" for predictor, folds in cases], groups, "AUC, overall")
+    figure = plots.interval_chart([f"{predictor}, {folds}" for predictor, folds in cases], groups, "AUC, overall")
     return plots.reference_line(figure, AUC_OF_CHANCE)
 
 
@@ -142,7 +142,7 @@ def _leaderboard(boards: Mapping[str, list[Rating]]) -> Figure:
     for kind, ratings in boards.items():
         found = {rating.system: (rating.rating, rating.low, rating.high) for rating in ratings}
         groups[kind] = [found.get(name) for name in names]
-    return plots.bars(names, groups, "Bradley-Terry rating")
+    return plots.interval_chart(names, groups, "Bradley-Terry rating")
 
 
 def _add_leaderboard(page: Report, subset: str, boards: Mapping[str, list[Rating]]) -> None:

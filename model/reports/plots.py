@@ -86,7 +86,7 @@ def curves(axes: Axes, epochs: Sequence[int], lines: Mapping[str, Sequence[float
     axes.legend(fontsize=7, frameon=False)
 
 
-def bars(
+def interval_chart(
     names: Sequence[str], groups: Mapping[str, Sequence[tuple[float, float, float] | None]], xlabel: str
 ) -> Figure:
     """Values with intervals: a row a name, a colour a group. Each value is (value, low, high), or None."""

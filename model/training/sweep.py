@@ -154,6 +154,6 @@ def _figure(results: Mapping[str, Result]) -> Figure:
     names = [str(row[0]) for row in table(results)[1]]
     popularity = TASK_SCORES["popularity"]
     groups = {"popularity": popularity, "aesthetics": TASK_SCORES["full"][len(popularity) :]}
-    return plots.bars(
+    return plots.interval_chart(
         names, {group: [_triple(results[name], tasks) for name in names] for group, tasks in groups.items()}, "Spearman"
     )

@@ -77,8 +77,8 @@ def table(report: Report) -> Table:
     for phase in report.phases:
         found.add_row(*(row(phase) if not phase.lacks else [phase.name, f"not run: lacks {phase.lacks}"]))
     for service in report.services:
-        sets = {name: len(members) for name, members in service.verdict.sets.items()}
-        sets["residue"] = service.verdict.n_residue
+        sets = {name: len(members) for name, members in service.result.sets.items()}
+        sets["residue"] = service.result.n_residue
         text = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in sets.items())
         found.caption = f"{found.caption or ''}{service.n_accepted} jobs accepted: {text}\n"
     return found
@@ -109,9 +109,9 @@ def findings(report: Report) -> Iterator[tuple[str, str]]:
         yield from ((phase.name, text) for text in phase.findings)
     for service in report.services:
         yield from (("end", text) for text in service.findings)
-        yield from (("end", f"{name}: {sorted(ids)[:5]}") for name, ids in service.verdict.sets.items() if ids)
+        yield from (("end", f"{name}: {sorted(ids)[:5]}") for name, ids in service.result.sets.items() if ids)
         yield from (
-            ("end", f"left over: {name}: {found[:5]}") for name, found in service.verdict.residue.items() if found
+            ("end", f"left over: {name}: {found[:5]}") for name, found in service.result.residue.items() if found
         )
 
 

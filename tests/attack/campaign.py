@@ -22,7 +22,7 @@ from tests.attack.vitals import MAX_MEMORY_RATIO, Vitals, complaints, memory_rat
 from tests.chaos.campaign import redis_url, settle
 from tests.chaos.clients import http_client
 from tests.chaos.faults import Family
-from tests.chaos.history import Json, Verdict, judge
+from tests.chaos.history import CheckResult, Json, check
 from tests.chaos.service import Running, running
 
 #: All is served again so soon after a phase.
@@ -72,12 +72,12 @@ class ServiceReport:
     """What a service held at the end of its phases, compared with what it had promised."""
 
     n_accepted: int
-    verdict: Verdict
+    result: CheckResult
     findings: Sequence[str]
 
     @property
     def holds(self) -> bool:
-        return self.verdict.holds and not self.findings
+        return self.result.holds and not self.findings
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Report:
             {
                 "accepted": service.n_accepted,
                 "findings": list(service.findings),
-                **{name: sorted(members) for name, members in service.verdict.sets.items()},
-                "residue": dict(service.verdict.residue),
+                **{name: sorted(members) for name, members in service.result.sets.items()},
+                "residue": dict(service.result.residue),
             }
             for service in self.services
         ]
@@ -216,8 +216,8 @@ class ServiceUnderAttack:
         """Wait until nothing is left to do, and compare what the service holds with what it promised."""
         jobs, residue = settle(self.service, self.bystanders.clients, tenant=BYSTANDER)
         history = self.bystanders.history
-        verdict = judge(history, jobs, residue)
-        return ServiceReport(len(history.acknowledged), verdict, list(Counter(self.bystanders.failures)))
+        result = check(history, jobs, residue)
+        return ServiceReport(len(history.acknowledged), result, list(Counter(self.bystanders.failures)))
 
     def _not_in_time(self, served_again_s: float, caught_up_s: float) -> list[str]:
         late = [f"served again only after {served_again_s:.1f} s"] if served_again_s > self.plan.recovery_s else []

@@ -43,7 +43,7 @@ def observed(plan: Plan) -> Report:
     console.print(f"seed {plan.seed}, logs in {directory}")
     with progressing(plan.n_jobs, plan.n_faults, console) as show:
         report = run(plan, directory, show)
-    for name, members in report.verdict.sets.items():
+    for name, members in report.result.sets.items():
         if members:
             console.print(f"[red]{name}[/red]: {sorted(members)[:10]}")
     return report
@@ -70,8 +70,8 @@ def row(report: Report) -> dict[str, object]:
         "jobs accepted": report.n_accepted,
         "faults": report.n_faults,
         "of these, Redis killed": redis_kills,
-        **{name.replace("_", " "): len(members) for name, members in report.verdict.sets.items()},
-        "residue": report.verdict.n_residue,
+        **{name.replace("_", " "): len(members) for name, members in report.result.sets.items()},
+        "residue": report.result.n_residue,
         "runs begun again": report.n_runs_again,
         "answers that were no yes": report.n_refusals,
         "slowest job, s": report.slowest_s,

@@ -19,7 +19,7 @@ from app.core.callers import ANONYMOUS_TENANT
 from app.core.settings import ServiceSettings
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector
-from tests.chaos.history import History, Json, Verdict, judge
+from tests.chaos.history import CheckResult, History, Json, check
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running
@@ -60,7 +60,7 @@ class Report:
     """What a run found."""
 
     plan: Plan
-    verdict: Verdict
+    result: CheckResult
     faults: dict[str, int]
     n_accepted: int
     n_runs_again: int
@@ -75,11 +75,11 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        return self.verdict.holds and self.n_accepted == self.plan.n_jobs and self.n_runs_again <= self.n_faults
+        return self.result.holds and self.n_accepted == self.plan.n_jobs and self.n_runs_again <= self.n_faults
 
     def json(self) -> Json:
-        found = {name: sorted(members) for name, members in self.verdict.sets.items()}
-        return asdict(self) | {"verdict": found | {"residue": dict(self.verdict.residue)}, "holds": self.holds}
+        found = {name: sorted(members) for name, members in self.result.sets.items()}
+        return asdict(self) | {"result": found | {"residue": dict(self.result.residue)}, "holds": self.holds}
 
 
 #: Told now and then how many tracks were accepted, how many jobs are over, and how many faults were dealt.
@@ -107,10 +107,10 @@ def run(plan: Plan, directory: Path, on_progress: OnProgress) -> Report:
         quiet_at = time.monotonic()
         jobs, residue = settle(service, clients)
         settled_s = time.monotonic() - quiet_at
-        verdict = judge(history, jobs, residue)
+        result = check(history, jobs, residue)
     return Report(
         plan=plan,
-        verdict=verdict,
+        result=result,
         faults=dict(injector.struck),
         n_accepted=len(history.acknowledged),
         n_runs_again=sum(max(job["attempt"] - 1, 0) for job in jobs.values()),

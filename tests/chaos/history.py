@@ -67,7 +67,7 @@ def sound(script: Script, job: Json) -> bool:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """The five sets, by job id or track name, and the names of what was left over."""
 
     lost: set[str]
@@ -90,13 +90,13 @@ class Verdict:
         return not any(self.sets.values()) and not self.n_residue
 
 
-def judge(history: History, jobs: Mapping[str, Json], residue: Mapping[str, Sequence[str]]) -> Verdict:
+def check(history: History, jobs: Mapping[str, Json], residue: Mapping[str, Sequence[str]]) -> CheckResult:
     """Compare the clients' history with all the jobs that the service holds, as JSON by id."""
     made = defaultdict(set)
     for job_id, job in jobs.items():
         made[job["external_id"]].add(job_id)
     over = {job_id: job for job_id, job in jobs.items() if job["done"]}
-    return Verdict(
+    return CheckResult(
         lost=history.job_ids() - set(jobs),
         unexpected={
             job_id

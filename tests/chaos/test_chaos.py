@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.campaign import Plan, run
-from tests.chaos.history import History, Json, judge
+from tests.chaos.history import History, Json, check
 from tests.chaos.scripted import Script, scores
 
 
@@ -47,15 +47,15 @@ def history_of(*job_ids: str) -> History:
 
 
 def test_the_checker_is_content_when_all_is_well() -> None:
-    assert judge(history_of("a"), {"a": DONE}, {"queue": []}).holds
+    assert check(history_of("a"), {"a": DONE}, {"queue": []}).holds
 
 
 def test_the_checker_sees_a_lost_job() -> None:
-    assert judge(history_of("a"), {}, {}).lost == {"a"}
+    assert check(history_of("a"), {}, {}).lost == {"a"}
 
 
 def test_the_checker_sees_a_stuck_job() -> None:
-    assert judge(history_of("a"), {"a": DONE | {"done": False, "status": "running"}}, {}).stuck == {"a"}
+    assert check(history_of("a"), {"a": DONE | {"done": False, "status": "running"}}, {}).stuck == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -68,22 +68,22 @@ def test_the_checker_sees_a_stuck_job() -> None:
     ],
 )
 def test_the_checker_sees_an_unexpected_end(change: Json) -> None:
-    assert judge(history_of("a"), {"a": DONE | change}, {}).unexpected == {"a"}
+    assert check(history_of("a"), {"a": DONE | change}, {}).unexpected == {"a"}
 
 
 def test_the_checker_sees_a_track_that_became_two_jobs() -> None:
-    assert judge(history_of("a"), {"a": DONE, "b": DONE}, {}).seen_twice == {"one"}
-    assert judge(history_of("a", "b"), {"a": DONE}, {}).seen_twice == {"one"}
+    assert check(history_of("a"), {"a": DONE, "b": DONE}, {}).seen_twice == {"one"}
+    assert check(history_of("a", "b"), {"a": DONE}, {}).seen_twice == {"one"}
 
 
 def test_the_checker_sees_an_end_that_changed() -> None:
     history = history_of("a")
     history.ended("a", b"1")
     history.ended("a", b"1")
-    assert judge(history, {"a": DONE}, {}).holds
+    assert check(history, {"a": DONE}, {}).holds
     history.ended("a", b"2")
-    assert judge(history, {"a": DONE}, {}).flipped == {"a"}
+    assert check(history, {"a": DONE}, {}).flipped == {"a"}
 
 
 def test_the_checker_sees_what_was_left_over() -> None:
-    assert not judge(history_of("a"), {"a": DONE}, {"audio": ["a file"]}).holds
+    assert not check(history_of("a"), {"a": DONE}, {"audio": ["a file"]}).holds

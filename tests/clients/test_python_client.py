@@ -38,7 +38,7 @@ PROGRAM = PROGRAMS / "score_with_apex_client.py"
 BROKEN = httpx.ConnectError("broken")
 ROUND_ANSWER = httpx.Response(200, json=SUCCEEDED)
 
-Answer = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.TransportError
 #: A client's method, called on either client.
 Use = Callable[[Any], Any]
 
@@ -51,7 +51,7 @@ def problem(status: int, code: str, *, retryable: bool, **headers: str) -> httpx
 class Server:
     """Gives its answers one after the other, and notes what it is sent and how long clients pause."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Outcome) -> None:
         self.answers = list(answers)
         self.requests: list[httpx.Request] = []
         self.pauses_s: list[float] = []
@@ -143,7 +143,7 @@ def test_a_refusal_is_told_at_once_with_its_problem(use: Any) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"), [(BROKEN, ConnectionFailed), (httpx.Response(502, text="<html>"), ApiError)]
 )
-def test_it_gives_up_after_so_many_retries(use: Any, answer: Answer, error: type[Exception]) -> None:
+def test_it_gives_up_after_so_many_retries(use: Any, answer: Outcome, error: type[Exception]) -> None:
     server = Server(*[answer] * 3)
     with pytest.raises(error):
         use(server, lambda apex: apex.job("job_1"), max_retries=2)

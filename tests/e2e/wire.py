@@ -19,7 +19,7 @@ BOUNDARY = "b0undary"
 
 
 @dataclass
-class Answer:
+class Response:
     """What came back for an upload."""
 
     status: int
@@ -63,14 +63,14 @@ class Upload:
             self._connection.sendall(BLOCK)
         self._n_left -= n_blocks
 
-    def finish(self) -> Answer:
+    def finish(self) -> Response:
         """Send the rest; what is answered."""
         with self._connection:
             self._send_blocks(self._n_left)
             self._connection.sendall(self._after)
             response = http.client.HTTPResponse(self._connection)
             response.begin()
-            return Answer(response.status, json.loads(response.read()))
+            return Response(response.status, json.loads(response.read()))
 
 
 def cut_upload(url: str, body: bytes, at: int, *, reset: bool) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from app.core.redis.client import connect
 from app.core.settings import DEFAULT_NAMESPACE
 from tests.chaos.campaign import OnProgress, Pace, reporting, settled, threads
-from tests.chaos.history import Json, Verdict, judge
+from tests.chaos.history import CheckResult, Json, check
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
 from tests.hosts.clients import Followers
@@ -55,7 +55,7 @@ class ServiceReport:
     n_accepted: int
     n_runs_again: int
     n_refusals: int
-    verdict: Verdict
+    result: CheckResult
     changes: list[tuple[bytes, bytes]]
 
 
@@ -71,14 +71,14 @@ class Report:
     @property
     def holds(self) -> bool:
         return not self.findings and all(
-            service.verdict.holds and service.n_accepted == len(self.plan.scripts(namespace))
+            service.result.holds and service.n_accepted == len(self.plan.scripts(namespace))
             for namespace, service in self.services.items()
         )
 
     def json(self) -> Json:
         verdicts = {
-            namespace: {name: sorted(members) for name, members in service.verdict.sets.items()}
-            | {"residue": dict(service.verdict.residue), "changes": service.changes}
+            namespace: {name: sorted(members) for name, members in service.result.sets.items()}
+            | {"residue": dict(service.result.residue), "changes": service.changes}
             for namespace, service in self.services.items()
         }
         return {**asdict(self), "services": verdicts, "holds": self.holds}
@@ -146,6 +146,6 @@ def service_report(site: Site, namespace: str, followers: Followers) -> ServiceR
         n_accepted=len(followers.history.acknowledged),
         n_runs_again=sum(max(job["attempt"] - 1, 0) for job in jobs.values()),
         n_refusals=followers.refusals,
-        verdict=judge(followers.history, jobs, residue),
+        result=check(followers.history, jobs, residue),
         changes=followers.history.changes,
     )

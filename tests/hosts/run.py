@@ -42,7 +42,7 @@ def observed(plan: Plan) -> Report:
     for finding in report.findings:
         console.print(f"[red]{finding}[/red]")
     for namespace, service in report.services.items():
-        for name, members in {**service.verdict.sets, **service.verdict.residue}.items():
+        for name, members in {**service.result.sets, **service.result.residue}.items():
             if members:
                 console.print(f"[red]{namespace}, {name}[/red]: {sorted(members)[:10]}")
         for first, later in service.changes:
@@ -53,7 +53,7 @@ def observed(plan: Plan) -> Report:
 def row(report: Report) -> dict[str, object]:
     services = report.services.values()
     sets = {
-        name: sum(len(service.verdict.sets[name]) for service in services)
+        name: sum(len(service.result.sets[name]) for service in services)
         for name in ("lost", "unexpected", "flipped", "seen_twice", "stuck")
     }
     return {
@@ -61,7 +61,7 @@ def row(report: Report) -> dict[str, object]:
         "faults": sum(report.faults.values()),
         **{f"of these, {lane.name}": sum(report.faults.get(kind.name, 0) for kind in lane.kinds) for lane in LANES},
         **{name.replace("_", " "): n for name, n in sets.items()},
-        "residue": sum(service.verdict.n_residue for service in services),
+        "residue": sum(service.result.n_residue for service in services),
         "findings": len(report.findings),
         "runs begun again": sum(service.n_runs_again for service in services),
         "answers that were no yes": sum(service.n_refusals for service in services),

@@ -29,7 +29,7 @@ CUT_S = 0.5
 class Server(uvicorn.Server):
     """Serves the application within the limits. Further options are uvicorn's.
 
-    lame_duck_s, drain_s : how long the steps of a stop take at most
+    lame_duck_s, drain_timeout_s : how long the steps of a stop take at most
     hurry_signals : what ends a step of the stop once it has begun
     """
 
@@ -39,7 +39,7 @@ class Server(uvicorn.Server):
         limits: ConnectionLimits,
         *,
         lame_duck_s: float = 0.0,
-        drain_s: float | None = None,
+        drain_timeout_s: float | None = None,
         hurry_signals: Collection[int] = STOP_SIGNALS,
         **options: Any,
     ) -> None:
@@ -50,7 +50,7 @@ class Server(uvicorn.Server):
                 app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False, **options
             )
         )
-        self.drain_s = drain_s
+        self.drain_timeout_s = drain_timeout_s
         self.notifications = app.state.services.notifications
         self.readiness = app.state.services.readiness
         self._lame_duck_s = lame_duck_s
@@ -94,7 +94,7 @@ class Server(uvicorn.Server):
 
     async def _end_drain(self) -> None:
         """Cut what goes on for too long, or when the stop is hurried: its requests are answered with an error."""
-        deadline = None if self.drain_s is None else time.monotonic() + self.drain_s
+        deadline = None if self.drain_timeout_s is None else time.monotonic() + self.drain_timeout_s
         while not self._hurried and (deadline is None or time.monotonic() < deadline):
             await asyncio.sleep(POLL_S)
         for request in list(self.server_state.tasks):

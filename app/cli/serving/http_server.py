@@ -89,7 +89,7 @@ def _server(app: FastAPI, settings: ApiSettings) -> Server:
         app,
         connection_limits(settings),
         lame_duck_s=settings.lame_duck_s,
-        drain_s=settings.drain_s,
+        drain_timeout_s=settings.drain_timeout_s,
         hurry_signals=hurry_signals(),
     )
 

@@ -6,7 +6,7 @@
 --   marker ?     the id that the storage holds
 --   known ?      the id that the caller has seen both have: a Redis that has lost it is given it back
 --   candidate    the caller's own id, for a deployment that is founded now
--- Returns the verdict and an id:
+-- Returns what was found, and an id:
 --   same         the storage is this deployment's
 --   mark         nobody's storage was seen yet: this one is to hold the id
 --   unmarked     the storage holds none, and another one did

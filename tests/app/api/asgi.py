@@ -72,7 +72,7 @@ def check_problem(status: int, content_type: str, body: dict[str, Any]) -> None:
 
 
 @dataclass
-class Answer:
+class AsgiResponse:
     """What an application sent back, message by message."""
 
     messages: list[Message] = field(default_factory=list)
@@ -105,8 +105,8 @@ class Client:
         self.messages = iter(messages)
         self.asked = 0
 
-    async def post(self, path: str, headers: dict[str, str]) -> Answer:
-        answer = Answer()
+    async def post(self, path: str, headers: dict[str, str]) -> AsgiResponse:
+        answer = AsgiResponse()
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},

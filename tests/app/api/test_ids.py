@@ -16,7 +16,7 @@ from tests.conftest import KEYS
 
 pytestmark = pytest.mark.anyio
 
-Place = tuple[str, str, str, str]
+Parameter = tuple[str, str, str, str]
 
 MADE_UP = [
     "{batch}:items", "{batch}:open", "{job}:x", ":", "*", "..", "%2e%2e", "a\nb", "\0", "ü", "\ud7ff\U0001f600", "-",
@@ -29,7 +29,7 @@ def settings(settings: ApiSettings) -> ApiSettings:
     return settings.model_copy(update={"max_wait_s": 0})  # one of the values is a long time to wait for a job
 
 
-def places(app: FastAPI) -> Iterator[Place]:
+def places(app: FastAPI) -> Iterator[Parameter]:
     """Every parameter in a path or a query, as method, path, name and where it is."""
     document = app.openapi()
     for path, item in document["paths"].items():
@@ -40,7 +40,7 @@ def places(app: FastAPI) -> Iterator[Place]:
                 yield method, path, parameter["name"], parameter["in"]
 
 
-async def ask(client: httpx.AsyncClient, place: Place, value: str, job_id: str) -> httpx.Response:
+async def ask(client: httpx.AsyncClient, place: Parameter, value: str, job_id: str) -> httpx.Response:
     method, path, name, where = place
     in_path = where == "path"
     url = path.replace(f"{{{name}}}", quote(value, safe="")).replace("{id}", job_id)

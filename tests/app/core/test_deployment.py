@@ -40,7 +40,7 @@ def known_to(redis: Redis) -> dict[bytes, bytes]:
 def refused(deployment: Deployment) -> str:
     with pytest.raises(NotOurStorage) as refusal:
         deployment.check()
-    return refusal.value.verdict
+    return refusal.value.fault
 
 
 def test_the_first_start_marks_the_storage(redis: Redis, tmp_path: Path) -> None:

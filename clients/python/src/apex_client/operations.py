@@ -117,12 +117,12 @@ class Operations:
     def score_and_wait(self, track: Track | Url, options: TrackOptions, *, timeout_s: float) -> Call[Job]:
         deadline = time.monotonic() + timeout_s
         job = yield from self.score(track, options, wait_s=min(LONGEST_WAIT_S, timeout_s))
-        return (yield from self._scored(job, deadline))
+        return (yield from self._wait_until_scored(job, deadline))
 
     def wait(self, job_id: str, *, timeout_s: float) -> Call[Job]:
         deadline = time.monotonic() + timeout_s
         job = yield from self.job(job_id)
-        return (yield from self._scored(job, deadline))
+        return (yield from self._wait_until_scored(job, deadline))
 
     def job(self, job_id: str, *, wait_s: float = 0) -> Call[Job]:
         return self._json(
@@ -174,7 +174,7 @@ class Operations:
     def model(self) -> Call[ModelCard]:
         return self._json("GET", "/model")
 
-    def _scored(self, job: Job, deadline: float) -> Call[Job]:
+    def _wait_until_scored(self, job: Job, deadline: float) -> Call[Job]:
         """The job once it has scores. Raises `JobFailed` when it gets none, `WaitTimeout` at the deadline."""
         while not job["done"]:
             left_s = deadline - time.monotonic()

@@ -54,7 +54,7 @@ def test_without_that_time_the_port_is_closed_at_once(app: FastAPI) -> None:
 
 
 def test_an_upload_that_a_hurried_stop_cuts_is_answered(app: FastAPI) -> None:
-    with live(app, drain_s=LONG_S) as served, upload(served) as connection:
+    with live(app, drain_timeout_s=LONG_S) as served, upload(served) as connection:
         stop(served)
         eventually(lambda: refuses(served))
         stop(served)
@@ -62,7 +62,7 @@ def test_an_upload_that_a_hurried_stop_cuts_is_answered(app: FastAPI) -> None:
 
 
 def test_an_upload_may_go_on_for_a_time(app: FastAPI) -> None:
-    with live(app, drain_s=0.5) as served, upload(served) as connection:
+    with live(app, drain_timeout_s=0.5) as served, upload(served) as connection:
         stop(served)
         assert statuses(connection.recv(65536)) == [503]
         served.thread.join(60)

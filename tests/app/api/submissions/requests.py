@@ -13,7 +13,7 @@ from app.core.json_types import Json
 from tests.app.api.asgi import (
     RAW,
     WAV,
-    Answer,
+    AsgiResponse,
     Client,
     body_messages,
 )
@@ -45,7 +45,7 @@ def jobs_of(services: Services, tenant: str = "open") -> list[str]:
     return [job_id for _, job_id in services.jobs.list_by_created(tenant)]
 
 
-async def asked(app: FastAPI, headers: dict[str, str], body: bytes = WAV) -> tuple[Answer, int]:
+async def asked(app: FastAPI, headers: dict[str, str], body: bytes = WAV) -> tuple[AsgiResponse, int]:
     """An answer, and how often the application asked for more of the body."""
     client = Client(app, body_messages([body]))
     return await client.post("/score", headers), client.asked

@@ -12,7 +12,7 @@ from app.core.callers import Limits
 from tests.app.api.asgi import (
     RAW,
     WAV,
-    Answer,
+    AsgiResponse,
     Client,
     body_messages,
     check_problem,
@@ -35,7 +35,7 @@ def key_with(redis: Redis, tenant: str = "acme", **limits: int) -> dict[str, str
     return {"X-API-Key": KeyStore(redis, KEYS).create(tenant=tenant, limits=Limits(**limits))[1]}
 
 
-def check_limited(answer: Answer, policy: str, n_asked: int) -> None:
+def check_limited(answer: AsgiResponse, policy: str, n_asked: int) -> None:
     check_problem(429, answer.headers["content-type"], answer.json())
     assert (answer.json()["code"], answer.json()["violated_policies"]) == ("quota_exceeded", [policy])
     assert int(answer.headers["retry-after"]) >= 1

@@ -19,7 +19,18 @@ from app.core.settings import ApiSettings
 from app.core.storage.folder import PartialFile
 from app.main import create_app
 from model.audio.containers import HEAD_BYTES
-from tests.app.api.asgi import FORM, RAW, WAV, Answer, Client, body_messages, check_problem, form, part, track_form
+from tests.app.api.asgi import (
+    FORM,
+    RAW,
+    WAV,
+    AsgiResponse,
+    Client,
+    body_messages,
+    check_problem,
+    form,
+    part,
+    track_form,
+)
 from tests.conftest import KEYS, audio_files
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +44,7 @@ def hasty(settings: ApiSettings, redis: Redis) -> FastAPI:
     return create_app(settings.model_copy(update=limits), redis=redis)
 
 
-def check_refused(answer: Answer, status: int, code: str) -> None:
+def check_refused(answer: AsgiResponse, status: int, code: str) -> None:
     check_problem(status, answer.headers["content-type"], answer.json())
     assert answer.json()["code"] == code
 
