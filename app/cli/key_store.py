@@ -6,11 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 from app.api.auth.api_keys import MARK, KeyStore
-from app.cli.serving.service_redis import NoRedis, service_redis
+from app.cli.serving.service_redis import service_replicas
 from app.core.callers import ANONYMOUS_TENANT
 from app.core.created_index import PAGE_SIZE
 from app.core.jobs.store import JobStore
-from app.core.redis.replicas import NotReplicated, Replicas
 from app.core.settings import ServiceSettings, load_settings
 
 
@@ -18,13 +17,8 @@ from app.core.settings import ServiceSettings, load_settings
 def key_store() -> Iterator[KeyStore]:
     """The keys of the Redis that was named, else of the private Redis in the data folder."""
     settings = load_settings(ServiceSettings)
-    keys = settings.redis_keys
-    try:
-        with service_redis(settings) as redis:
-            replicas = Replicas(redis, keys, needed=settings.redis_min_replicas)
-            yield KeyStore(redis, keys, mark=_mark(settings), replicas=replicas)
-    except NotReplicated as error:
-        raise NoRedis("it was done, but too few replicas of Redis confirmed it: do it again") from error
+    with service_replicas(settings, remedy="do it again") as replicas:
+        yield KeyStore(replicas.redis, replicas.keys, mark=_mark(settings), replicas=replicas)
 
 
 def _mark(settings: ServiceSettings) -> Path | None:

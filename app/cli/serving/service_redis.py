@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from app.cli.serving.embedded_redis import EmbeddedRedis, EmbeddedRedisError, running_url
 from app.core.redis.client import connect
 from app.core.redis.failure import explained
-from app.core.redis.replicas import NotReplicated
+from app.core.redis.replicas import NotReplicated, Replicas
 from app.core.redis.server import check
 from app.core.settings import ServiceSettings
 from model.domain import ApexError
@@ -32,12 +32,20 @@ def service_redis(settings: ServiceSettings) -> Iterator[Redis]:
         with _named_or_private(settings) as url, connect(url, max_retries=1, timeout_s=TIMEOUT_S) as redis:
             check(redis.info("server"))
             yield redis
-    except NotReplicated:
-        raise
     except EmbeddedRedisError as error:
         raise NoRedis(f"the service's Redis cannot be reached: {error}") from error
     except RedisError as error:
         raise NoRedis(f"the service's Redis cannot be reached: {explained(error)}") from error
+
+
+@contextmanager
+def service_replicas(settings: ServiceSettings, *, remedy: str) -> Iterator[Replicas]:
+    """The same Redis, for changes that outlive it. Raises `NoRedis` with the remedy if too few replicas confirm."""
+    try:
+        with service_redis(settings) as redis:
+            yield Replicas(redis, settings.redis_keys, needed=settings.redis_min_replicas)
+    except NotReplicated as error:
+        raise NoRedis(f"it was done, but too few replicas of Redis confirmed it: {remedy}") from error
 
 
 @contextmanager
