@@ -1,6 +1,7 @@
 """uvicorn's HTTP protocol, in which every phase of a connection has a deadline and a limit of bytes.
 
-It ignores offers of an upgrade, drops trailers, and reads a few requests ahead of the one that is answered.
+It ignores offers of an upgrade, drops trailers, and reads a few requests ahead of the one that is answered. A client
+that is answered before it has sent everything has time to read that answer.
 """
 
 import json
@@ -14,6 +15,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.api.server.connections import Connections, Phase
+from app.api.server.transport import StagedTransport
 from app.core.problems import MEDIA_TYPE, PROBLEMS, problem_object, under
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ MAX_PIPELINED = 32
 PARSED_BYTES = 512
 #: With so much kept nothing more is read, though a request that is answered waits for its client.
 MAX_UNPARSED_BYTES = 256 * 1024
+#: So much is read and dropped behind what was refused and is no body: what may be under way between two hosts.
+MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
 
 class RequestRefused(Exception):
@@ -72,11 +76,13 @@ class Protocol(HttpToolsProtocol):
         self._framing_bytes = 0
         self._unparsed = memoryview(b"")
         self._stopped_reading = False
+        #: How much is read and dropped before the connection is closed; None until its last answer is there.
+        self._bytes_to_discard: int | None = None
 
     # The connection
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
+        super().connection_made(cast(Any, StagedTransport(transport, self._close)))
         if self.open_connections.admit(self):
             self._begin(Phase.HEAD)
         else:
@@ -86,13 +92,14 @@ class Protocol(HttpToolsProtocol):
         self.open_connections.forget(self)
         self._deadlines.clear()
         super().connection_lost(exc)
+        self._end_requests()
+        cast(StagedTransport, self.transport).release()
+
+    def _end_requests(self) -> None:
+        """Tell the request that is being answered, and let go of others: each would keep this connection in memory."""
         if self._answered and not self._answered.response_complete:  # uvicorn tells the request that it read last
             self._answered.disconnected = True
             self._answered.message_event.set()
-        self._forget_requests()
-
-    def _forget_requests(self) -> None:
-        """Let go of what was read and will not be answered: each such request would keep this connection in memory."""
         self.pipeline.clear()
         self.cycle = cast(RequestResponseCycle, self._answered)
         self._unparsed = memoryview(b"")
@@ -121,6 +128,9 @@ class Protocol(HttpToolsProtocol):
             self._hang_up()
         elif phase is Phase.ANSWER and self._answer_begun():
             self._end(phase)
+        elif phase is Phase.LINGERING:
+            self._end(phase)
+            cast(StagedTransport, self.transport).close_fully()
         else:
             if phase is Phase.ANSWER:
                 log.warning("request cut: no answer for %g s", self.limits.timeouts_s[phase])
@@ -129,6 +139,9 @@ class Protocol(HttpToolsProtocol):
     # What is read
 
     def data_received(self, data: bytes) -> None:
+        if self._bytes_to_discard is not None:
+            self._discard(len(data))
+            return
         if self._stopped_reading:
             self.flow.pause_reading()
             return
@@ -137,6 +150,12 @@ class Protocol(HttpToolsProtocol):
             return
         self._unparsed = memoryview(bytes(self._unparsed) + data)
         self._parse()
+
+    def _discard(self, n_bytes: int) -> None:
+        self._begin(Phase.LINGERING)
+        self._bytes_to_discard = cast(int, self._bytes_to_discard) - n_bytes
+        if self._bytes_to_discard < 0:
+            self.transport.abort()
 
     def _parse(self) -> None:
         """Parse what was read, as far as requests may wait."""
@@ -221,6 +240,8 @@ class Protocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._end(Phase.ANSWER)
         super().on_response_complete()
+        if self._bytes_to_discard is not None:
+            return
         self._parse()
         if self.pipeline or self._stopped_reading:
             self.flow.pause_reading()  # uvicorn would read on, and pile up requests, at each answer
@@ -255,7 +276,30 @@ class Protocol(HttpToolsProtocol):
         if code and not self.transport.is_closing() and not self._answer_begun():
             app = cast(FastAPI, self.config.app)
             self.transport.write(problem_message(code, detail, root_path=app.state.root_path))
-        self.transport.close()
+            self._linger(MAX_DISCARDED_BYTES)
+        else:
+            self.transport.close()
+
+    def _close(self) -> None:
+        """End the connection: in two steps where the client may still be sending, else at once."""
+        if self.cycle and self.cycle.more_body:
+            self._linger(self.limits.max_body_bytes)
+        elif self._stopped_reading or self.pipeline or self._unparsed:
+            self._linger(MAX_DISCARDED_BYTES)
+        else:
+            cast(StagedTransport, self.transport).close_fully()
+
+    def _linger(self, n_bytes: int) -> None:
+        """End the server's side, and drop what comes, so many bytes at most, until the client ends the other."""
+        self._bytes_to_discard = n_bytes
+        self._end_requests()
+        self.flow.resume_writing()  # for a request that waits until its client reads
+        self._deadlines.clear()
+        self._begin(Phase.CLOSING)
+        self._begin(Phase.LINGERING)
+        self.open_connections.linger(self)
+        self.flow.resume_reading()
+        cast(StagedTransport, self.transport).half_close()
 
     def _owes_answers(self) -> bool:
         answered = self._answered
