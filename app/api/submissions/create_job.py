@@ -40,12 +40,13 @@ from app.core.jobs.store import JobStore
 from app.core.json_types import Json
 from app.core.logging import REQUEST_ID, TRACE_ID
 from app.core.problems import Problem, invalid_field
+from app.core.redis.failure import never_connected
 from app.core.redis.replicas import NotReplicated
 from app.core.storage.partial_upload import storage_problems
 from app.core.storage.protocol import Storage
 
-#: Errors after which the record may exist and need the audio: a reply was lost, or the id is taken. Where there is no
-#: record, the reconciler deletes the audio later.
+#: Errors after which the record may exist and need the audio, if Redis was reached: a reply was lost, or the id is
+#: taken. Where there is no record, the reconciler deletes the audio later.
 RECORD_MAY_EXIST = (ConnectionError, TimeoutError, JobExists, NotReplicated)
 #: An upload is kept only where storage and Redis were found to be of one deployment less than this ago.
 COMPARED_S = 1.0
@@ -266,9 +267,9 @@ class JobCreator:
                 embedding=embedding,
                 **limits,
             )
-        except RECORD_MAY_EXIST:
-            raise
         except BaseException as error:
+            if isinstance(error, RECORD_MAY_EXIST) and not never_connected(error):
+                raise
             if not job.source:
                 self.storage.delete(job.storage_key)
             if problem := self._refusal(error, caller):

@@ -36,6 +36,8 @@ CLUSTER = (
     "This is a Redis Cluster, which is not supported, because the keys of a job must be on one server: "
     "run a master with replicas, and Sentinels or a service that fails over."
 )
+#: Errors of a connection that never came about.
+NEVER_CONNECTED = (ConnectionRefusedError, FileNotFoundError, PermissionError, socket.gaierror)
 #: What Redis says where it does not have the database of the URL, by what its refusal begins with.
 NO_DATABASE = {
     "DB index": "Redis has no database with the number in its URL.",
@@ -62,6 +64,11 @@ def no_database(error: BaseException) -> str | None:
     """A sentence about a server without the database of the URL, which no waiting mends; None for another error."""
     said = str(error).removeprefix("ERR ")
     return next((sentence for refused, sentence in NO_DATABASE.items() if said.startswith(refused)), None)
+
+
+def never_connected(error: BaseException) -> bool:
+    """Whether no connection came about, so that nothing was sent. For a client that does not retry."""
+    return isinstance(next(_causes(error)), NEVER_CONNECTED)
 
 
 def refusal(error: BaseException) -> str:

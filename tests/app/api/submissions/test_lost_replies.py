@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError
 from app.api.dependencies import Services
 from app.api.submissions.idempotency import IdempotencyKeys
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.redis.client import connect
 from tests.app.api.asgi import (
     RAW,
     WAV,
@@ -54,6 +55,15 @@ async def test_a_job_whose_reply_was_lost_is_found_by_the_retry(
     assert answer.status_code == 202
     assert jobs_of(services) == files(services) == [answer.json()["id"]]
     assert code(await repeat(client, OTHER_WAV)) == (422, "idempotency_key_reused")
+
+
+async def test_the_audio_of_a_job_for_which_redis_was_not_reached_is_deleted_at_once(
+    client: httpx.AsyncClient, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect("redis://127.0.0.1:1", max_retries=0) as nowhere:
+        monkeypatch.setattr(JobStateMachine, "create", lambda *_, **__: nowhere.ping())
+        assert code(await client.post("/score", content=WAV, headers=RAW)) == (503, "redis_unavailable")
+    assert files(services) == []
 
 
 async def test_another_track_after_a_lost_reply_is_refused(

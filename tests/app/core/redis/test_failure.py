@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.core.redis.client import connect, connect_for_notifications
-from app.core.redis.failure import brief, explained
+from app.core.redis.failure import brief, explained, never_connected
 from tests.redis_servers import Server, server
 from tests.tls import Certificates, make_certificates, tls_in_front_of
 
@@ -52,6 +52,17 @@ def test_an_address_where_no_redis_is_is_named(tmp_path: Path) -> None:
     assert "Nothing listens" in said_of(f"redis://:{SECRET}@127.0.0.1:1")
     assert "no socket" in said_of(f"unix://{tmp_path}/none.sock")
     assert "No Sentinel" in said_of(f"redis+sentinel://:{SECRET}@127.0.0.1:1/m?sentinel_password={SECRET}")
+
+
+def test_a_connection_that_never_came_about_is_told_from_one_that_was_lost(tmp_path: Path, guarded: Server) -> None:
+    for url in ("redis://127.0.0.1:1", "redis://no-such.invalid", f"unix://{tmp_path}/none.sock"):
+        with connect(url, max_retries=0) as redis, pytest.raises(RedisError) as failed:
+            redis.ping()
+        assert never_connected(failed.value)
+    with connect(guarded.url.replace("//", f"//:{SECRET}@"), max_retries=0) as redis:
+        with pytest.raises(RedisError) as failed:
+            redis.pipeline().client_kill_filter(skipme=False, _type="normal").ping().execute()
+        assert not never_connected(failed.value)
 
 
 def test_each_failure_of_tls_is_named(tls_port: int, guarded: Server, certificates: Certificates) -> None:
