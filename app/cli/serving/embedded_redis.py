@@ -83,20 +83,28 @@ def _version(path: str) -> str:
 
 
 def running_url(directory: Path) -> str | None:
-    """Where the private Redis of a folder answers, None when it does not run.
+    """Where the private Redis of a folder answers, None when no service runs on the folder, or another one does.
 
     A copy of a running service's folder names that service's socket. So what a folder says is believed only while its
     own lock is held, by a server that works in this folder: a copy made of hard links shares the lock.
+    Raises `EmbeddedRedisError` for a service that runs, and whose Redis cannot be reached.
     """
+    if not _is_locked(directory):
+        return None
     try:
-        if not _is_locked(directory):
-            return None
         url = (directory / URL_FILE).read_text()
         with connect(url, max_retries=0) as redis:
             works_in = redis.config_get("dir")["dir"]
         return url if os.path.samefile(works_in, directory) else None
-    except (OSError, ValueError, KeyError, RedisError):
-        return None
+    except (OSError, ValueError) as error:
+        raise EmbeddedRedisError(
+            f"a service runs on {directory}, and its file {URL_FILE!r} there does not say where its Redis answers: "
+            "if that lasts, start the service again"
+        ) from error
+    except (KeyError, RedisError) as error:
+        raise EmbeddedRedisError(
+            f"a service runs on {directory}, and its Redis does not answer: see {LOG_FILE} there"
+        ) from error
 
 
 class EmbeddedRedis:
@@ -208,11 +216,13 @@ class EmbeddedRedis:
 
 
 def _is_locked(directory: Path) -> bool:
-    with (directory / "lock").open() as lock:
-        try:
+    try:
+        with (directory / "lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
     return False
 
 

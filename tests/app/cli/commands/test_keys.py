@@ -139,6 +139,20 @@ def test_the_private_redis_of_a_service_is_found_while_it_runs_and_started_when_
         assert all(KeyStore(redis, KEYS).find(key) for key in (first, second))
 
 
+def test_a_service_whose_redis_cannot_be_reached_is_not_taken_for_another(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        assert server.process
+        server.process.kill()
+        server.process.wait()
+        silent = apex_keys("list", "--data-dir", str(tmp_path))
+        (tmp_path / "redis" / "url").unlink()
+        unknown = apex_keys("list", "--data-dir", str(tmp_path))
+    for done, said in ((silent, "its Redis does not answer"), (unknown, "does not say where its Redis answers")):
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert said in done.stderr
+        assert "another" not in done.stderr
+
+
 def test_the_first_key_is_noted_in_the_data_folder_of_the_service(tmp_path: Path, redis: Redis, redis_url: str) -> None:
     with EmbeddedRedis(tmp_path / "redis"):
         created("--tenant", "acme", "--data-dir", str(tmp_path))
