@@ -55,9 +55,14 @@ async def on_problem(request: Request, error: Exception) -> Response:
 
 
 def log_failure(problem: Problem) -> None:
-    """Log a problem of ours, and nothing for one of the client's: in a line where something is away, else as a bug."""
+    """Log a problem of ours, and nothing for one of the client's: in a line where something is away, else as a bug.
+
+    A refusal by a limit is no error: it was meant to be made.
+    """
     cause = problem.__cause__
-    if problem.kind.status == 500:
+    if problem.kind.is_limit:
+        log.info("%s", problem)
+    elif problem.kind.status == 500:
         log.error("%s", problem, exc_info=cause)
     elif problem.kind.status > 500:
         log.error("%s", f"{problem}: {cause}" if cause else problem)

@@ -16,7 +16,10 @@ MEDIA_TYPE = "application/problem+json"
 
 @dataclass(frozen=True)
 class ProblemKind:
-    """One row of the table: what is always the same about a problem."""
+    """One row of the table: what is always the same about a problem.
+
+    `is_limit` says of one with a status of 500 or more that the server only keeps to a limit: nothing is wrong with it.
+    """
 
     code: str
     status: int
@@ -25,6 +28,7 @@ class ProblemKind:
     remedy: str
     retryable: bool = False
     retry_after_s: int | None = None
+    is_limit: bool = False
 
     @property
     def slug(self) -> str:
@@ -346,6 +350,7 @@ _KINDS = (
         "Try again after the time in `Retry-After`, which follows from how fast the queue drains.",
         retryable=True,
         retry_after_s=30,
+        is_limit=True,
     ),
     ProblemKind(
         "too_many_connections",
@@ -355,6 +360,7 @@ _KINDS = (
         "Try again after the time in `Retry-After`; send several requests over one connection.",
         retryable=True,
         retry_after_s=1,
+        is_limit=True,
     ),
     ProblemKind(
         "overloaded",
@@ -373,6 +379,7 @@ _KINDS = (
         "Poll the job instead, or try again after the time in `Retry-After`.",
         retryable=True,
         retry_after_s=5,
+        is_limit=True,
     ),
     ProblemKind(
         "redis_unavailable",

@@ -1,5 +1,6 @@
 """What a test key gets: made-up scores, the outcome that was asked for, and nothing of a model or a queue."""
 
+import logging
 from collections.abc import Mapping
 
 import httpx
@@ -88,11 +89,14 @@ async def test_a_failure_is_asked_for(
     assert (job["status"], job["error"]["code"]) == ("failed", code)  # type: ignore[index]
 
 
-async def test_a_full_queue_is_asked_for(client: httpx.AsyncClient, services: Services, key: Headers) -> None:
+async def test_a_full_queue_is_asked_for(
+    client: httpx.AsyncClient, key: Headers, caplog: pytest.LogCaptureFixture
+) -> None:
     answer = await sent(client, key, "test_queue_full")
     assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
     assert answer.headers["Retry-After"]
     assert (await client.get("/jobs", headers=key)).json()["items"] == []
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_slow_job_is_asked_for_and_can_be_canceled(
