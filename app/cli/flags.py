@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from app.core.callers import account_name
 
 # Of the service and of `apex score`: each sets the setting of its name.
 HostFlag = Annotated[str | None, typer.Option(help="Address to listen on. Default 127.0.0.1.")]
@@ -22,6 +24,12 @@ RedisUrlFlag = Annotated[str | None, typer.Option(help="Redis to use. Default re
 AllowUnauthenticatedFlag = Annotated[
     bool | None, typer.Option("--allow-unauthenticated", help="Serve without API keys where others can reach it.")
 ]
+
+
+def tenant_option(help: str) -> Any:
+    """The option of a tenant's name, which is refused where no tenant can have it."""
+    return typer.Option("--tenant", parser=account_name, metavar="TENANT", help=help)
+
 
 # Of the training commands, which read no settings.
 OutFlag = Annotated[Path, typer.Option("--out", help="Folder for the results; made if it is not there.")]

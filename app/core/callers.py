@@ -1,6 +1,9 @@
 """Callers: which tenant sends a request, with which scopes and limits. Knows nothing of API keys."""
 
+import re
 from dataclasses import asdict, dataclass, field, replace
+
+from model.domain import ApexError
 
 #: What an API key may be allowed to do.
 SCOPES = ("score:write", "jobs:read", "jobs:delete", "embeddings:read")
@@ -16,6 +19,14 @@ FORMER_SCOPES = ("ops:read",)
 ANONYMOUS_TENANT = "open"
 #: What the name of a tenant's test data ends with. No name of a tenant has the slash.
 _TEST_DATA = "/test"
+_ACCOUNT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+def account_name(name: str) -> str:
+    """The name of a tenant, as it is given to commands. Raises `ApexError` for one that no tenant can have."""
+    if not _ACCOUNT.fullmatch(name):
+        raise ApexError("a tenant's name is 1 to 64 letters, digits, '_', '.' and '-'")
+    return name
 
 
 def data_owner(account: str, *, livemode: bool) -> str:

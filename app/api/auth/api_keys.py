@@ -20,7 +20,7 @@ from typing import Protocol
 from redis import Redis
 
 from app.core import stored
-from app.core.callers import DEFAULT_SCOPES, FORMER_SCOPES, SCOPES, Limits
+from app.core.callers import DEFAULT_SCOPES, FORMER_SCOPES, SCOPES, Limits, account_name
 from app.core.printable import printable
 from app.core.redis.client import redis_now_s, text
 from app.core.redis.keys import RedisKeys
@@ -39,7 +39,6 @@ ID_CHARS = 12
 #: 43 characters of 62 kinds hold 256 bits.
 SECRET_CHARS = 43
 
-TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ALPHABET = string.ascii_letters + string.digits
 _KEY = re.compile(
     rf"(?P<prefix>{LIVE_PREFIX}|{TEST_PREFIX})_(?P<id>[A-Za-z0-9]{{1,64}})_(?P<secret>[A-Za-z0-9]{{1,256}})"
@@ -107,13 +106,13 @@ class KeyStore:
     ) -> tuple[ApiKey, str]:
         """Create a live or a test key; returns its record, and the key itself, which is not stored.
 
-        Raises `ApiKeysError` for an invalid tenant or scope, `NotReplicated` for a key that may be lost again.
+        Raises `ApexError` for an invalid tenant or scope, `NotReplicated` for a key that may be lost again.
         """
         key_id, secret = _random(ID_CHARS), _random(SECRET_CHARS)
         presented = f"{LIVE_PREFIX if livemode else TEST_PREFIX}_{key_id}_{secret}"
         key = ApiKey(
             id=key_id,
-            tenant=_checked_tenant(tenant),
+            tenant=account_name(tenant),
             sha256=_sha256(secret if livemode else presented),
             name=name,
             scopes=checked_scopes(scopes),
@@ -234,12 +233,6 @@ def checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     return tuple(scope for scope in SCOPES if scope in chosen)
 
 
-def _checked_tenant(tenant: str) -> str:
-    if not TENANT.fullmatch(tenant):
-        raise ApiKeysError("a tenant's name is 1 to 64 letters, digits, '_', '.' and '-'")
-    return tenant
-
-
 def _key(key_id: bytes | str, raw: bytes | str) -> ApiKey | None:
     return stored.value_of(ApiKey, f"API key {printable(text(key_id))}", raw)
 
@@ -262,9 +255,9 @@ def _parse(path: Path, number: int, line: str) -> ApiKey:
     try:
         if not match:
             raise ApiKeysError("expected 'tenant sha256-of-key [scopes]' (64 hexadecimal digits)")
-        tenant, digest = _checked_tenant(match["tenant"]), match["digest"].lower()
+        tenant, digest = account_name(match["tenant"]), match["digest"].lower()
         scopes = checked_scopes(match["scopes"].split(",")) if match["scopes"] else DEFAULT_SCOPES
-    except ApiKeysError as error:
+    except ApexError as error:
         # The line is not shown: it may hold the key itself by mistake.
         raise ApiKeysError(f"{path}, line {number}: {error}") from None
     return ApiKey(id=f"file-{digest[:8]}", tenant=tenant, sha256=digest, scopes=scopes)

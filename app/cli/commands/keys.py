@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from app.cli.flags import DataDirFlag, RedisUrlFlag, export
+from app.cli.flags import DataDirFlag, RedisUrlFlag, export, tenant_option
 from app.cli.terminal import literal, note, warn
 from app.core.callers import DEFAULT_SCOPES, SCOPES
 from app.core.printable import printable
@@ -30,7 +30,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys of 
 
 @app.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose key it is: jobs belong to tenants.")],
+    tenant: Annotated[str, tenant_option("Whose key it is: jobs belong to tenants.")],
     name: Annotated[str, typer.Option(help="A note for yourself.")] = "",
     scopes: Annotated[str, typer.Option(help="What it may do, separated by commas.")] = ",".join(DEFAULT_SCOPES),
     requests_per_minute: LimitFlag = None,

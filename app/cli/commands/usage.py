@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from app.cli.flags import DataDirFlag, RedisUrlFlag, export
+from app.cli.flags import DataDirFlag, RedisUrlFlag, export, tenant_option
 
 COLUMNS = ("date", "tenant", "mode", "key_id", "jobs", "succeeded", "failed", "canceled", "audio_seconds", "bytes")
 
 
 def usage(
     days: Annotated[int, typer.Option(min=1, max=400, help="Of how many days, today among them.")] = 30,
-    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    tenant: Annotated[str | None, tenant_option("Of this tenant alone.")] = None,
     data_dir: DataDirFlag = None,
     redis_url: RedisUrlFlag = None,
 ) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.flags import DataDirFlag, RedisUrlFlag, export
+from app.cli.flags import DataDirFlag, RedisUrlFlag, export, tenant_option
 from app.cli.terminal import note
 from app.core.callers import ANONYMOUS_TENANT, data_owner
 from app.core.printable import printable
@@ -13,7 +13,7 @@ COLUMNS = ("tenant", "created", "signs until")
 HOUR_S = 60 * 60
 
 TenantFlag = Annotated[
-    str, typer.Option(help=f"Whose webhooks it signs; a service without keys has the tenant {ANONYMOUS_TENANT}.")
+    str, tenant_option(f"Whose webhooks it signs; a service without keys has the tenant {ANONYMOUS_TENANT}.")
 ]
 
 TestFlag = Annotated[bool, typer.Option("--test", help="Of what the tenant's test keys make, which has its own.")]

@@ -3,10 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from app.cli.main import app
 from tests.redis_servers import cluster
 
 #: Every program that reads settings.
@@ -62,6 +66,25 @@ def test_a_redis_that_cannot_be_used_is_one_line_too(program: str, tmp_path: Pat
         done = run(program, REDIS_URL=started.url, DATA_DIR=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (78, "", 1)
     assert "Redis Cluster" in done.stderr
+
+
+def commands(group: Any, *path: str) -> Iterator[tuple[str, Any]]:
+    """Every command below a group, by the words that call it."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, *path, name)
+    yield " ".join(path), group
+
+
+OF_A_TENANT = [
+    words for words, command in commands(get_command(app)) if any(each.name == "tenant" for each in command.params)
+]
+
+
+@pytest.mark.parametrize("command", OF_A_TENANT)
+def test_a_tenant_that_cannot_exist_is_refused_in_one_line(command: str) -> None:
+    done = run(f"app.cli {command} --tenant a/b", REDIS_URL="redis://127.0.0.1:1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "a tenant's name" in done.stderr
 
 
 SECRET = "SEKRET"
