@@ -17,6 +17,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from app.api.auth.api_keys import ApiKey, KeyLookup, KeyStore
 from app.api.auth.rate_limits import Quotas
+from app.api.query import check_query
 from app.api.request_context import RequestContext
 from app.core.callers import CHANGING_SCOPES, EMBEDDINGS_SCOPE, Limits, data_owner
 from app.core.callers import Caller as Caller
@@ -79,7 +80,8 @@ class Authenticator:
 class RequireScope(SecurityBase):
     """A dependency that authenticates the caller and counts the request. A service without keys accepts everybody.
 
-    Raises `unauthorized` without a valid key, `quota_exceeded`, and `forbidden_scope` for a key without the scope.
+    Raises `unauthorized` without a valid key, `quota_exceeded`, `forbidden_scope` for a key without the scope, and
+    `validation_error` for a parameter in the query that the operation does not know.
     One dependency rather than one for each step, because FastAPI takes longer to resolve one than a step takes.
     """
 
@@ -93,6 +95,7 @@ class RequireScope(SecurityBase):
         if self.scope is not None:
             check_scope(caller, self.scope)
             RequestContext.of(request).is_change = self.scope in CHANGING_SCOPES
+        check_query(request)
         return caller
 
 

@@ -110,7 +110,7 @@ def _complete_operation(operation: Json, path: str) -> None:
     }
     if operation.setdefault("security", []):
         operation["security"] = [{name: []} for name in SCHEMES]
-        _add_limits(operation)
+        _add_common_refusals(operation)
     for parameter in operation.get("parameters", []):
         _correct_parameter(parameter)
     for content in _contents(operation):
@@ -125,9 +125,10 @@ def _is_from_fastapi(response: Json) -> bool:
     return any(_schema_name(content) in FRAMEWORK_SCHEMAS for content in response.get("content", {}).values())
 
 
-def _add_limits(operation: Json) -> None:
-    """Document the limits of API keys on an operation that takes one."""
+def _add_common_refusals(operation: Json) -> None:
+    """Document on an operation that takes an API key what `RequireScope` refuses, and the limits of keys."""
     responses = operation["responses"]
+    responses.setdefault("422", problems("validation_error")[422])
     responses.setdefault("429", problems("quota_exceeded")[429])
     operation["responses"] = dict(sorted(responses.items()))
     for status, response in operation["responses"].items():

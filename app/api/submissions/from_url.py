@@ -7,6 +7,7 @@ from python_multipart.multipart import parse_options_header
 
 from app.api.concurrency import run_to_completion
 from app.api.json_body import MAX_JSON_BYTES, parse, read_body
+from app.api.query import refuse_query
 from app.api.schemas.options import TrackOptions, UrlTrack
 from app.api.submissions.create_job import url_fingerprint
 from app.api.submissions.headers import HashingRequest
@@ -43,6 +44,7 @@ async def _run(submission: Submission, claim: Claim | None) -> StoredResponse:
 
 
 async def _read(submission: Submission) -> UrlTrack:
+    refuse_query(submission.request, "The fields of a track at a URL are in the body.")
     body = HashingRequest(submission.request, submission.headers.content_sha256)
     content = await read_body(body.request, max_bytes=MAX_JSON_BYTES)
     body.check()

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from app.api.errors import invalid_request
 from app.api.json_body import parse, read_body
+from app.api.query import refuse_query
 from app.api.schemas.options import BatchOptions, UrlBatch, UrlItem
 from app.api.submissions.batch import submit_received
 from app.api.submissions.from_url import JSON_BODY, JSON_TYPE, media_type
@@ -43,9 +44,9 @@ async def submit_manifest(submission: Submission) -> Response:
 @asynccontextmanager
 async def _receive(submission: Submission, kind: str, _claim: Claim | None) -> AsyncIterator[BatchUpload]:
     body = HashingRequest(submission.request, submission.headers.content_sha256)
+    if kind == JSON_TYPE:
+        refuse_query(submission.request, "The fields of a batch of JSON are in the body.")
     fields = query_fields(submission.request, Fields(BATCH_FORM))
-    if kind == JSON_TYPE and fields:
-        raise invalid_field(next(iter(fields)), "The fields of a batch of JSON are in the body.")
     content = await read_body(body.request, max_bytes=MAX_MANIFEST_BYTES, timeout_s=TIMEOUT_S)
     body.check()
     upload = await run_in_threadpool(_from_json if kind == JSON_TYPE else _from_lines, content, fields)

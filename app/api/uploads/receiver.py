@@ -20,11 +20,12 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from app.api.errors import invalid_request
+from app.api.query import refuse_query
 from app.api.schemas.options import BatchOptions, TrackOptions, UrlItem
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.multipart import BATCH_FORM, FRAMING_BYTES, Fields, MultipartReader, Sink
 from app.core.jobs.models import new_job_id
-from app.core.problems import Problem, invalid_field
+from app.core.problems import Problem
 from app.core.storage.partial_upload import PartialUpload, storage_problems
 from app.core.storage.protocol import Storage
 from app.core.storage.room import Reservation, Reservations
@@ -124,8 +125,7 @@ class UploadReceiver:
         boundary = form_boundary(request)
         if boundary is None:
             raise Problem("unsupported_media_type", "A batch is sent as a form.", accepted=[FORM_TYPE])
-        for name in request.query_params:
-            raise invalid_field(name, "A batch has its fields in the form.")
+        refuse_query(request, "A batch has its fields in the form.")
         check_body_headers(request, self.max_batch_bytes, framing_bytes=FRAMING_BYTES)
         return UploadMetadata(boundary, TrackOptions())
 

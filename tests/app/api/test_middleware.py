@@ -95,7 +95,7 @@ async def test_each_line_of_a_service_without_keys_names_its_tenant(
 async def test_each_request_is_one_line_with_its_id(client: httpx.AsyncClient, log: pytest.LogCaptureFixture) -> None:
     await client.get(f"/jobs/job_1?token={SECRET}", headers={"X-Request-Id": "r-1"})
     (line,) = requests(log)
-    assert (line["request_id"], line["method"], line["status"]) == ("r-1", "GET", 404)
+    assert (line["request_id"], line["method"], line["status"]) == ("r-1", "GET", 422)
     assert line["route"] == "/jobs/{id}"
     assert line["duration_ms"] >= 0
 
