@@ -80,7 +80,13 @@ def _progress(job: JobRecord) -> Json:
     # A job that waits to run again starts from nothing, whatever its last run had done.
     done = 0 if job.status is JobState.QUEUED else job.progress["segments_done"]
     total = job.progress["segments_total"]
-    waits_for = "fetching" if job.source else "queued"
-    stage = waits_for if job.status is JobState.QUEUED else job.progress["stage"]
     ratio = round(done / total, 3) if total else 0.0
-    return {"stage": stage, "segments_done": done, "segments_total": total, "ratio": ratio}
+    return {"stage": _stage(job), "segments_done": done, "segments_total": total, "ratio": ratio}
+
+
+def _stage(job: JobRecord) -> str:
+    """Where the job is, or how far it came. One that ended without audio waited for that, and has no URL any more."""
+    if job.status is JobState.QUEUED:
+        return "fetching" if job.source else "queued"
+    stage: str = job.progress["stage"]
+    return "fetching" if stage == "queued" and not job.audio else stage

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.api.auth.rate_limits import Quotas
+from app.api.jobs.views import job_view
 from app.api.uploads.receiver import UploadLimits
 from app.core.callers import Caller, Limits
 from app.core.deployment import Deployment
@@ -128,6 +129,7 @@ def test_a_track_that_cannot_be_had_ends_its_job(
     after = found(machine, job)
     assert after.error
     assert (after.status, after.error["code"], after.error["attempts"]) == (JobState.FAILED, code, n_calls)
+    assert job_view(after, result_ttl_s=60).progress.stage == "fetching"
     assert tracks_source.calls == {path: n_calls}
     assert audio_files(storage.directory) == []
     assert machine.queue.rq.job_ids == []

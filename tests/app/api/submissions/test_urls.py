@@ -52,6 +52,12 @@ async def test_a_url_makes_a_job_that_is_fetched(client: httpx.AsyncClient, serv
     assert services.redis.zscore(KEYS.unfetched, view["id"])
 
 
+async def test_a_job_that_ends_without_its_track_came_no_further_than_the_fetch(client: httpx.AsyncClient) -> None:
+    job = (await send(client)).json()
+    canceled = (await client.post(job["links"]["cancel"])).json()
+    assert (canceled["status"], canceled["progress"]["stage"]) == ("canceled", "fetching")
+
+
 async def test_no_answer_shows_the_url(client: httpx.AsyncClient, services: Services) -> None:
     job = (await send(client)).json()
     shown = [await client.get(job["links"]["self"]), await client.get("/jobs")]
