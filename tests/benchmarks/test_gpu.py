@@ -18,7 +18,7 @@ from benchmarks.gpu.record import Record
 from tests.benchmarks import faulty_parts
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["machine", "tests", "engine", "host", "service", "catalogue", "training"]
+PARTS = ["machine", "tests", "engine", "host", "service", "decode", "catalogue", "training"]
 
 #: What the machine of the campaign has already, of what the service and its worker need; openvino is for CPUs.
 THERE = """certifi filelock httpx huggingface-hub jinja2 numpy openvino rich safetensors torch transformers typer"""
@@ -29,8 +29,8 @@ THERE = """certifi filelock httpx huggingface-hub jinja2 numpy openvino rich saf
 @pytest.mark.parametrize(
     "parts",
     [
-        pytest.param(["machine", "engine", "host", "training"], id="without processes of their own"),
-        pytest.param(PARTS, id="all", marks=pytest.mark.long),  # each of its seven processes imports torch
+        pytest.param(["machine", "engine", "host", "decode", "training"], id="without processes of their own"),
+        pytest.param(PARTS, id="all", marks=pytest.mark.long),  # each of its eight processes imports torch
     ],
 )
 def test_the_campaign_is_rehearsed_without_a_device(parts: list[str], tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ _START_TIMEOUT_S = 30.0
 _FORK_TIMEOUT_S = 10.0
 _KILL_TIMEOUT_S = 5.0
 #: One thread each: children fork, and may not start threads.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -185,7 +185,7 @@ class _Server:
 def _environment() -> dict[str, str]:
     path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    return {**kept, **_ENVIRONMENT, "PYTHONPATH": path}
+    return {**kept, **ENVIRONMENT, "PYTHONPATH": path}
 
 
 def serve(control: socket.socket, target: Target) -> None:
