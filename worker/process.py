@@ -25,11 +25,11 @@ from app.core.storage.opening import open_storage
 from app.core.storage.protocol import Storage
 from app.core.worker_info import Published, WorkerInfo
 from model.audio.decoder import Decoder
-from model.domain import ApexError
+from model.domain import ApexError, DeviceLost, DeviceOutOfMemory
 from worker.audio_files import AudioFiles, ScratchCopies, StoredFiles
 from worker.machine_faults import Pause
 from worker.rq.worker import ScoringWorker
-from worker.score_track import ScoreTrack, TrackScorer
+from worker.score_track import EXIT_DEVICE_LOST, ScoreTrack, TrackScorer
 from worker.watchdog import Watchdog
 
 log = logging.getLogger("worker.process")  # this module is run as __main__
@@ -55,6 +55,9 @@ def serve(
     try:
         with decoding(settings) as decoder:
             run(settings, redis, load(settings), decoder)
+    except (DeviceLost, DeviceOutOfMemory) as error:  # the next start may find the device as it should be
+        log.critical("cannot start: %s", error)
+        sys.exit(EXIT_DEVICE_LOST)
     except ApexError as error:
         log.critical("cannot start: %s", error)
         sys.exit(EXIT_MISCONFIGURED)

@@ -36,7 +36,8 @@ from worker.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 OUR_FAULT = "Scoring failed for a reason of ours."
-#: Exit code that tells a broken device from a crash. Only a new process can use the device again.
+#: Exit code that tells a device that failed, or has too little memory for the network, from a crash. Only a new process
+#: can use it, now or later.
 EXIT_DEVICE_LOST = 71
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.domain import DeviceError
 from model.inference.device import resolve_device
-from model.inference.engines.torch import TorchEngine
+from model.inference.engines.torch import TorchEngine, device_errors
 from model.networks.mert import EncoderSource
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,8 @@ def open_engine(
     engine : "torch", "openvino", or "auto" for OpenVINO on a CPU where it is installed, else PyTorch
     compiled : whether PyTorch compiles graphs for CUDA
     cache_dir : where OpenVINO's compiled networks are kept; `default_cache_dir()` if not given
-    Raises DeviceError for a device or an engine that is not there, PrecisionUnavailable for a precision that is not.
+    Raises DeviceError for a device or an engine that is not there, PrecisionUnavailable for a precision that is not,
+    DeviceOutOfMemory for a device with too little memory left, DeviceLost for one that fails.
     """
     device = resolve_device(device)
     kind = device.partition(":")[0]
@@ -52,7 +53,8 @@ def open_engine(
         from model.inference.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(encoder, precision=precision, cache_dir=cache_dir or default_cache_dir())
-    return TorchEngine(encoder, device=device, precision=precision, compiled=compiled and kind == "cuda")
+    with device_errors(device, "the network"):
+        return TorchEngine(encoder, device=device, precision=precision, compiled=compiled and kind == "cuda")
 
 
 def default_cache_dir() -> Path:

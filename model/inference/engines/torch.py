@@ -1,6 +1,7 @@
 """PyTorch: the engine of CUDA devices, the fallback of CPUs, and in fp32 the reference for all others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -63,17 +64,12 @@ class TorchEngine:
     def _attempt(self, segments: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The states, or None where there is not enough memory for so many segments."""
         try:
-            with torch.inference_mode():
+            with device_errors(self.device, "one segment"), torch.inference_mode():
                 return self._states(torch.from_numpy(segments)).numpy()
-        except torch.OutOfMemoryError as error:
+        except DeviceOutOfMemory:
             if len(segments) == 1:
-                raise DeviceOutOfMemory(f"{self.device} has not enough memory left for one segment") from error
-            return None
-        except RuntimeError as error:
-            if self.device == "cpu":
                 raise
-            # After any error of CUDA but lack of memory, its context may be unusable.
-            raise DeviceLost(f"{self.device} failed: {error}") from error
+            return None
 
     def _states(self, segments: torch.Tensor) -> torch.Tensor:
         if self.device == "cpu":
@@ -84,6 +80,20 @@ class TorchEngine:
         # Converted on the device: `to` with a type converts on the CPU, into memory that is not pinned.
         samples = segments.to(self.device, non_blocking=True).to(DTYPES[self.precision])
         return self._network(samples).float().cpu()
+
+
+@contextmanager
+def device_errors(device: str, needed_for: str) -> Iterator[None]:
+    """Raise DeviceOutOfMemory where memory lacks, and says for what, DeviceLost where the device has failed."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DeviceOutOfMemory(f"{device} has not enough memory left for {needed_for}") from error
+    except RuntimeError as error:
+        if device == "cpu":
+            raise
+        # After any error of CUDA but lack of memory, its context may be unusable.
+        raise DeviceLost(f"{device} failed: {error}") from error
 
 
 def _require(precision: str, device: str) -> None:

@@ -276,6 +276,25 @@ def test_a_device_that_fails_is_told_from_one_that_is_full(
     assert type(raised.value) is error
 
 
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), DeviceOutOfMemory),
+        (torch.AcceleratorError("CUDA error: out of memory"), DeviceLost),
+    ],
+)
+def test_a_device_without_room_for_the_network_is_an_error_of_ours(
+    encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch, failure: Exception, error: type[Exception]
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(PooledMert, "to", fail)
+    monkeypatch.setattr("model.inference.engines.selection.resolve_device", lambda _device: "cuda")
+    with pytest.raises(error, match="cuda"):
+        open_engine(encoder, device="cuda", engine="torch")
+
+
 @pytest.fixture
 def products() -> Iterator[None]:
     """After the test, the switches for products of float32 are as torch sets them."""
