@@ -31,7 +31,7 @@ MAX_PIPELINED = 32
 PARSED_BYTES = 512
 #: With so much kept nothing more is read, though a request that is answered waits for its client.
 MAX_UNPARSED_BYTES = 256 * 1024
-#: So much is read and dropped behind what was refused and is no body: what may be under way between two hosts.
+#: So much is read and dropped of what comes after the last answer: what may be under way between two hosts, and more.
 MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 
 
@@ -276,22 +276,20 @@ class Protocol(HttpToolsProtocol):
         if code and not self.transport.is_closing() and not self._answer_begun():
             app = cast(FastAPI, self.config.app)
             self.transport.write(problem_message(code, detail, root_path=app.state.root_path))
-            self._linger(MAX_DISCARDED_BYTES)
+            self._linger()
         else:
             self.transport.close()
 
     def _close(self) -> None:
         """End the connection: in two steps where the client may still be sending, else at once."""
-        if self.cycle and self.cycle.more_body:
-            self._linger(self.limits.max_body_bytes)
-        elif self._stopped_reading or self.pipeline or self._unparsed:
-            self._linger(MAX_DISCARDED_BYTES)
+        if (self.cycle and self.cycle.more_body) or self._stopped_reading or self.pipeline or self._unparsed:
+            self._linger()
         else:
             cast(StagedTransport, self.transport).close_fully()
 
-    def _linger(self, n_bytes: int) -> None:
-        """End the server's side, and drop what comes, so many bytes at most, until the client ends the other."""
-        self._bytes_to_discard = n_bytes
+    def _linger(self) -> None:
+        """End the server's side, and drop what comes until the client ends the other."""
+        self._bytes_to_discard = MAX_DISCARDED_BYTES
         self._end_requests()
         self.flow.resume_writing()  # for a request that waits until its client reads
         self._deadlines.clear()
