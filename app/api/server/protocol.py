@@ -6,7 +6,8 @@ that is answered before it has sent everything has time to read that answer.
 
 import json
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import httptools
@@ -33,6 +34,9 @@ PARSED_BYTES = 512
 MAX_UNPARSED_BYTES = 256 * 1024
 #: So much is read and dropped of what comes after the last answer: what may be under way between two hosts, and more.
 MAX_DISCARDED_BYTES = 16 * 1024 * 1024
+
+#: A target with its scheme and host, as for a proxy.
+_ABSOLUTE = re.compile(rb"[^/]+://(?P<authority>[^/?#]*)")
 
 
 class RequestRefused(Exception):
@@ -188,6 +192,9 @@ class Protocol(HttpToolsProtocol):
         self._end(Phase.HEAD)
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RequestRefused("More requests were sent than are taken before the first is answered.")
+        version = self.parser.get_http_version()
+        check_host(version, self.url, [value for name, value in self.headers if name == b"host"])
+        self.expect_100_continue &= version != "1.0"  # whose clients know no answer before the answer
         super().on_headers_complete()
         self._body_bytes = self._trailers.n_bytes = 0
         self.headers = cast(list[tuple[bytes, bytes]], self._trailers)
@@ -318,6 +325,15 @@ class Protocol(HttpToolsProtocol):
     def _answer_begun(self) -> bool:
         answered = self._answered
         return answered is not None and answered.response_started and not answered.response_complete
+
+
+def check_host(version: str, target: bytes, hosts: Sequence[bytes]) -> None:
+    """Raise `RequestRefused` where it is not clear which host a request is for (RFC 9112, 3.2)."""
+    if len(hosts) > 1 or (not hosts and version != "1.0"):
+        raise RequestRefused("A request has one Host header.")
+    absolute = _ABSOLUTE.match(target)
+    if absolute and [absolute["authority"].lower()] != [host.lower() for host in hosts]:
+        raise RequestRefused("The request's target and its Host header name different hosts.")
 
 
 def problem_message(code: str, detail: str | None, *, root_path: str) -> bytes:

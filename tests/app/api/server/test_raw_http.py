@@ -102,6 +102,12 @@ NOT_HTTP = {
     "a tab": b"GET\t/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "line feeds": b"GET /livez HTTP/1.1\nHost: x\n\n",
     "a path without a slash": b"GET @evil/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no host": b"GET /livez HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil\r\n\r\n",
+    "one host twice": b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+    "a host in the path, and another": b"GET http://evil/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a host in the path alone": b"GET http://localhost/livez HTTP/1.0\r\n\r\n",
+    "a user in the path": b"GET http://user@localhost/livez HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "bytes in the path": b"GET /\xff\xfe HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a path of 100 kB": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a head without an end": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + b"X: a\r\n" * 500_000,
@@ -112,6 +118,26 @@ NOT_HTTP = {
 @pytest.mark.parametrize("request_", NOT_HTTP.values(), ids=NOT_HTTP.keys())
 def test_what_is_not_http_is_refused_and_its_connection_closed(served: Live, request_: bytes) -> None:
     assert set(statuses(exchange(served, request_))) <= {400}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /livez HTTP/1.0\r\n\r\n",
+        b"GET http://LOCALHOST/livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"GET /livez?http://evil/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    ],
+)
+def test_old_and_unusual_forms_of_a_request_are_served(served: Live, request_: bytes) -> None:
+    assert statuses(exchange(served, request_)) == [200]
+
+
+@pytest.mark.parametrize(("version", "answers"), [("1.1", [100, 202]), ("1.0", [202])])
+def test_only_a_client_that_may_know_of_it_is_told_to_continue(served: Live, version: str, answers: list[int]) -> None:
+    head = upload(b"Expect: 100-continue\r\nConnection: close\r\n").replace(b"HTTP/1.1", b"HTTP/" + version.encode())
+    answer = exchange(served, head)
+    assert statuses(answer) == answers
+    served.services.storage.delete(json.loads(answer.rpartition(b"\r\n\r\n")[2])["id"])
 
 
 # Offers of another protocol, which are not taken up
@@ -169,7 +195,7 @@ def test_what_follows_a_request_that_offers_an_upgrade_is_a_request(served: Live
 
 
 def test_many_offers_in_one_packet_are_nothing_special(served: Live) -> None:
-    asked = LIVEZ.replace(b"Host: localhost\r\n", OFFERS["an unknown one"])
+    asked = LIVEZ.replace(b"\r\n\r\n", b"\r\n" + OFFERS["an unknown one"] + b"\r\n")
     assert statuses(exchange(served, asked * MAX_PIPELINED + LAST)) == [200] * (MAX_PIPELINED + 1)
 
 
