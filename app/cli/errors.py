@@ -29,7 +29,7 @@ def training_command(command: Callable[Options, None]) -> Callable[Options, None
     def guarded(*arguments: Options.args, **options: Options.kwargs) -> None:
         # Threads that spin while they wait slow training tenfold where anything else runs. Read when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        with _one_sentence(command.__name__):
+        with _one_sentence(command.__name__.replace("_", " ")):
             command(*arguments, **options)
 
     return guarded

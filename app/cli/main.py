@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.commands import keys, storage, webhooks, weights
+from app.cli.commands import catalogue, keys, storage, webhooks, weights
 from app.cli.commands.api import api
 from app.cli.commands.demo import demo
 from app.cli.commands.openapi import openapi
@@ -47,6 +47,7 @@ for command in TRAINING_COMMANDS:
     training.command()(command)
 app.add_typer(weights.app, name="weights")
 app.add_typer(training)
+app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(storage.app, name="storage")
 app.add_typer(webhooks.app, name="webhooks")

@@ -49,7 +49,7 @@ def score_files(
     bar.remove()
 
 
-def _as_json(track: PrefetchedTrack, outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
+def _as_json(track: PrefetchedTrack[Path], outcome: dict[str, float] | TrackError, scorer: Scorer) -> dict[str, Any]:
     if isinstance(outcome, TrackError):
         return {"file": str(track.file), "error": {"code": outcome.code, "detail": str(outcome)}}
     return {
@@ -74,7 +74,7 @@ class ScoringBar:
         rate = n_segments * SEGMENT_S / (time.monotonic() - self._started_at)
         self._progress.update(self._task, completed=n_segments, rate=f"{rate:.1f} × real time")
 
-    def track_done(self, track: PrefetchedTrack) -> None:
+    def track_done(self, track: PrefetchedTrack[Path]) -> None:
         self._n_done += 1
         self._n_segments += track.n_segments
         expected = round(self._n_segments * self._n_tracks / self._n_done)

@@ -1,14 +1,29 @@
 """Tracks decoded ahead of the model, several at a time, and taken in order."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from pathlib import Path
+from typing import BinaryIO, Generic, Literal, Protocol, TypeVar
 
-from model.audio.decoder import DecodedTrack, Decoder
+from model.audio.decoder import DecodedTrack
 from model.audio.pcm import Samples
 from model.domain import AudioError, AudioFacts, AudioWarning
+
+
+class AudioFile(Protocol):
+    """What a track is decoded from, such as a `Path`."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
+class TrackDecoder(Protocol):
+    """What decodes tracks, such as a `Decoder`."""
+
+    def decode(self, file: BinaryIO, /) -> DecodedTrack: ...
+
+
+FileT = TypeVar("FileT", bound=AudioFile)
 
 
 class FileUnreadable(AudioError):
@@ -17,10 +32,10 @@ class FileUnreadable(AudioError):
     code = "file_unreadable"
 
 
-class PrefetchedTrack:
+class PrefetchedTrack(Generic[FileT]):
     """A file whose decoding is under way. Its segments can be read once; its facts are there from the first on."""
 
-    def __init__(self, file: Path, decoding: Future[DecodedTrack]) -> None:
+    def __init__(self, file: FileT, decoding: Future[DecodedTrack]) -> None:
         self.file = file
         self.facts: AudioFacts | None = None
         self.n_segments = 0
@@ -38,7 +53,9 @@ class PrefetchedTrack:
             yield from track.segments()
 
 
-def prefetch(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> Iterator[PrefetchedTrack]:
+def prefetch(
+    files: Iterable[FileT], decoder: TrackDecoder, *, n_threads: int
+) -> Generator[PrefetchedTrack[FileT], None, None]:
     """The files in order; as many as there are threads are decoded while the one before them is read."""
     remaining = iter(files)
     with ThreadPoolExecutor(n_threads, thread_name_prefix="decode") as pool:
@@ -48,10 +65,10 @@ def prefetch(files: Iterable[Path], decoder: Decoder, *, n_threads: int) -> Iter
             begun.extend(_begin(pool, file, decoder) for file in islice(remaining, 1))
 
 
-def _begin(pool: ThreadPoolExecutor, file: Path, decoder: Decoder) -> PrefetchedTrack:
+def _begin(pool: ThreadPoolExecutor, file: FileT, decoder: TrackDecoder) -> PrefetchedTrack[FileT]:
     return PrefetchedTrack(file, pool.submit(_decode, file, decoder))
 
 
-def _decode(file: Path, decoder: Decoder) -> DecodedTrack:
+def _decode(file: AudioFile, decoder: TrackDecoder) -> DecodedTrack:
     with file.open("rb") as audio:
         return decoder.decode(audio)

@@ -303,6 +303,14 @@ def _finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return values
 
 
+def model_version(weights_dir: Path, head: Path | None = None) -> str:
+    """The version on the card of a scorer with these weights, and this head. Loads neither network."""
+    manifest = verify(weights_dir)
+    loaded = _load_matching_head(head or weights_dir / "apex", weights_dir)
+    head_file = entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path)
+    return _version(manifest.trained, _entry(manifest, weights_dir, weights_path(weights_dir / "mert")), head_file)
+
+
 def provenance(weights_dir: Path) -> dict[str, object]:
     """What embeddings made with these weights depend on, ready for JSON. Loads neither network."""
     path = weights_path(weights_dir / "mert")
@@ -358,7 +366,7 @@ def _card(
     licences = {"encoder": mert_file.licence, "head": head_file.licence}
     return ModelCard(
         name="apex",
-        version=f"{'apex' if trained else 'stand-in'}-{_digest(mert_file, head_file)[:VERSION_HEX_DIGITS]}",
+        version=_version(trained, mert_file, head_file),
         trained=trained,
         checkpoint_sha256=head_file.sha256,
         encoder=_origin(mert_file),
@@ -378,6 +386,10 @@ def _digest_of(manifest: Manifest, folder: str) -> str:
     """One hash of all files in a folder of the weights."""
     lines = [f"{path} {entry.sha256}" for path, entry in sorted(manifest.files.items()) if path.startswith(folder)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _version(trained: bool, *files: FileEntry) -> str:
+    return f"{'apex' if trained else 'stand-in'}-{_digest(*files)[:VERSION_HEX_DIGITS]}"
 
 
 def _digest(*files: FileEntry) -> str:

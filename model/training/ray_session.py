@@ -17,19 +17,18 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def ray_session() -> Iterator[Any]:
-    """The `ray` module, connected; what was started is stopped when the block ends."""
+def ray_session(*, n_actors: int = 1) -> Iterator[Any]:
+    """The `ray` module, connected; what was started is stopped when the block ends. It has room for so many actors."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
-    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **_size())
+    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **_size(n_actors))
     try:
         yield ray
     finally:
         ray.shutdown()
 
 
-def _size() -> dict[str, Any]:
-    # Two at least: the actor that embeds holds one for good, and decoding needs another.
-    return {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(2, usable_cores())}
+def _size(n_actors: int) -> dict[str, Any]:
+    return {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(2, n_actors, usable_cores())}

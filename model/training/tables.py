@@ -26,6 +26,8 @@ from model.files import atomic_write
 
 MAX_SHOWN_CHARS = 60
 MAX_SHOWN = 10
+#: Rows of a Parquet file that are in memory at a time.
+BATCH_ROWS = 8_192
 
 
 class DataError(ApexError):
@@ -48,13 +50,12 @@ class Table:
     def values(self, column: str) -> Sequence[Any]:
         """A column as the file has it. Raises DataError when the file has none of that name."""
         if column not in self.columns:
-            present = ", ".join(self.columns) or "none"
-            raise DataError(f"{self.path}: has no column {column!r}; its columns are {present}")
+            raise missing_column(self.path, column, self.columns)
         return self.columns[column]
 
     def texts(self, column: str) -> list[str]:
         """A column of texts, none of them empty; whole numbers count as texts."""
-        return [self._text(column, index, value) for index, value in enumerate(self.values(column))]
+        return [text_cell(self.path, column, index, value) for index, value in enumerate(self.values(column))]
 
     def keys(self, column: str) -> list[str]:
         """A column of texts, no two of them the same in Unicode's composed form."""
@@ -98,13 +99,6 @@ class Table:
     def fail(self, column: str, index: int, fault: str) -> NoReturn:
         """Raises the DataError for one cell; `index` counts from 0."""
         raise cell_error(self.path, column, index, fault)
-
-    def _text(self, column: str, index: int, value: Any) -> str:
-        if type(value) is int:
-            return str(value)
-        if not isinstance(value, str) or not value.strip():
-            self.fail(column, index, "is empty" if value in (None, "") else f"{value!r:.{MAX_SHOWN_CHARS}} is no text")
-        return value
 
     def _number(self, column: str, index: int, value: Any) -> float:
         try:
@@ -151,18 +145,25 @@ def read_table(path: Path) -> Table:
 
     Raises DataError, also for a table without rows.
     """
+    table = Table(path, _transposed(read_rows(path)))
+    if not len(table):
+        raise DataError(f"{path}: has no rows")
+    return table
+
+
+def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of such a file one by one: memory does not grow with their number. Raises DataError as `read_table`.
+
+    columns : all that a Parquet file is read for; None for whatever it holds. Other files are read whole.
+    """
     if not path.exists():
         raise DataError(f"{path}: there is no such file")
     if (suffix := path.suffix.lower()) not in READERS:
         raise DataError(f"{path}: is none of {', '.join(READERS)}")
     try:
-        columns = READERS[suffix](path)
+        yield from READERS[suffix](path, columns)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
         raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
-    table = Table(path, columns)
-    if not len(table):
-        raise DataError(f"{path}: has no rows")
-    return table
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -176,53 +177,66 @@ def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:
     return DataError(f"{path}: column {column!r}, row {index + 1}: {fault}")
 
 
-def _read_csv(path: Path, dialect: str = "excel") -> dict[str, list[Any]]:
+def text_cell(path: Path, column: str, index: int, value: Any) -> str:
+    """The text of a cell, which is not empty; a whole number counts as one. Raises DataError."""
+    if type(value) is int:
+        return str(value)
+    if not isinstance(value, str) or not value.strip():
+        fault = "is empty" if value in (None, "") else f"{value!r:.{MAX_SHOWN_CHARS}} is no text"
+        raise cell_error(path, column, index, fault)
+    return value
+
+
+def missing_column(path: Path, column: str, present: Iterable[str]) -> DataError:
+    """The error for a file that lacks a column."""
+    return DataError(f"{path}: has no column {column!r}; its columns are {', '.join(present) or 'none'}")
+
+
+def _csv_rows(path: Path, _: Collection[str] | None, dialect: str = "excel") -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, dialect=dialect)
         header = list(reader.fieldnames or ())
         if len(set(header)) < len(header):
             raise ValueError("two columns have the same name")
-        return _transposed(_complete(reader, header), header)
+        for index, row in enumerate(reader):
+            if None in row or None in row.values():
+                raise ValueError(f"row {index + 1} has another number of cells than the header, {len(header)}")
+            yield row
 
 
-def _complete(reader: "csv.DictReader[str]", header: list[str]) -> Iterator[dict[str, Any]]:
-    for index, row in enumerate(reader):
-        if None in row or None in row.values():
-            raise ValueError(f"row {index + 1} has another number of cells than the header, {len(header)}")
-        yield row
-
-
-def _read_jsonl(path: Path) -> dict[str, list[Any]]:
-    rows = []
+def _jsonl_rows(path: Path, _: Collection[str] | None) -> Iterator[dict[str, Any]]:
     # Split at line feeds only: JSON texts may contain the other characters that end a line.
-    lines = path.read_text("utf-8-sig").split("\n")
-    for index, line in enumerate(line for line in lines if line.strip()):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"row {index + 1} is not JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"row {index + 1} is not a JSON object")
-        rows.append(row)
-    return _transposed(rows, list(dict.fromkeys(name for row in rows for name in row)))
+    with path.open(encoding="utf-8-sig", newline="\n") as lines:
+        for index, line in enumerate(line for line in lines if line.strip()):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"row {index + 1} is not JSON: {error}") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"row {index + 1} is not a JSON object")
+            yield row
 
 
-def _read_parquet(path: Path) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = pq.read_table(path).to_pydict()
-    return columns
+def _parquet_rows(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        wanted = [name for name in file.schema_arrow.names if columns is None or name in columns]
+        for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+            yield from batch.to_pylist()
 
 
-def _transposed(rows: "Iterator[dict[str, Any]] | list[dict[str, Any]]", names: list[str]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    for row in rows:
+def _transposed(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Columns of rows, some of which may lack some."""
+    columns: dict[str, list[Any]] = {}
+    for index, row in enumerate(rows):
+        columns.update((name, [None] * index) for name in row if name not in columns)
         for name, column in columns.items():
             column.append(row.get(name))
     return columns
 
 
-READERS: dict[str, Callable[[Path], dict[str, list[Any]]]] = {
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-    ".tsv": partial(_read_csv, dialect="excel-tab"),
+READERS: dict[str, Callable[[Path, Collection[str] | None], Iterator[dict[str, Any]]]] = {
+    ".csv": _csv_rows,
+    ".jsonl": _jsonl_rows,
+    ".parquet": _parquet_rows,
+    ".tsv": partial(_csv_rows, dialect="excel-tab"),
 }

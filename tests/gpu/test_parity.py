@@ -13,9 +13,9 @@ from model.networks.mert import EncoderSource
 from model.training.trainer import TrainConfig, Trainer
 from tests.gpu.conftest import DEVICE
 from tests.model import reference
-from tests.model.catalogue import packed, rows
 from tests.model.conftest import make_track
 from tests.model.inference.signals import FIDELITY, noise, relative_error, segments_of
+from tests.model.synthetic import packed, rows
 
 pytestmark = pytest.mark.gpu
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from app.cli.commands.training.arena import keep_scored
 from app.cli.errors import INTERRUPTED
 from app.cli.main import app
-from tests.model.catalogue import write_splits
+from tests.model.synthetic import write_splits
 from tests.model.training.test_labels import write_counts
 
 COMMANDS = ("labels", "extract", "train", "sweep", "evaluate", "arena")

@@ -18,7 +18,7 @@ from model.arena import report as arena_report
 from model.arena.battles import clip_file, clips_in, features, read_battles
 from model.domain import SCORE_RANGES
 from model.training.tables import DataError, Table
-from tests.model.catalogue import battles
+from tests.model.synthetic import battles
 
 
 @pytest.fixture(autouse=True)

@@ -83,7 +83,7 @@ def test_no_more_are_decoded_than_there_are_threads_to_spare(tmp_path: Path, dec
     next(tracks)
     time.sleep(0.2)
     assert sorted(decoder.begun) == [0, 1]
-    tracks.close()  # type: ignore[attr-defined]  # it is a generator
+    tracks.close()
 
 
 def test_a_files_fault_is_told_when_it_is_read(tmp_path: Path, decoder: FakeDecoder) -> None:

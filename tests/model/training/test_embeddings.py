@@ -10,7 +10,7 @@ import pytest
 from model.training.embeddings import check_no_overlap, pack, pack_splits, parquet_files, read_songs, split_path
 from model.training.labels import AESTHETICS
 from model.training.tables import DataError
-from tests.model.catalogue import packed, rows, write_split, write_splits
+from tests.model.synthetic import packed, rows, write_split, write_splits
 
 
 def changed(table: pa.Table, column: str, row: int, value: object) -> pa.Table:

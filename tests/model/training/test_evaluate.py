@@ -18,7 +18,7 @@ from model.training.metrics import MEASURES
 from model.training.run import train
 from model.training.tables import DataError
 from model.training.trainer import TrainConfig
-from tests.model.catalogue import packed, rows, write_split, write_splits
+from tests.model.synthetic import packed, rows, write_split, write_splits
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from model.networks.head_formats import HEAD_FILE, load_head, save_head
 from model.training.run import METRICS, RESULT, train
 from model.training.tables import DataError
 from model.training.trainer import Record, TrainConfig
-from tests.model.catalogue import rows, write_split, write_splits
+from tests.model.synthetic import rows, write_split, write_splits
 
 CONFIG = TrainConfig(epochs=3, batch_size=64, learning_rate=3e-3)
 

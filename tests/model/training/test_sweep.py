@@ -13,7 +13,7 @@ import pytest
 from model.training import sweep
 from model.training.sweep import conditions, table, write
 from model.training.trainer import TrainConfig
-from tests.model.catalogue import write_splits
+from tests.model.synthetic import write_splits
 
 
 def test_there_are_24_conditions_and_the_best_is_among_them() -> None:

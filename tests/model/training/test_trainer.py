@@ -15,7 +15,7 @@ from model.training.metrics import Pairs
 from model.training.sweep import conditions
 from model.training.tables import DataError
 from model.training.trainer import TrainConfig, Trainer, batches, predict
-from tests.model.catalogue import packed, rows
+from tests.model.synthetic import packed, rows
 
 #: Fast where the published rate would take its 50 epochs.
 QUICK = TrainConfig(epochs=6, batch_size=64, learning_rate=3e-3)

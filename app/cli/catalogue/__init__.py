@@ -1,0 +1,1 @@
+"""Catalogues as operators have them: under paths and URLs, scored with the service's settings."""

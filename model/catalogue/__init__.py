@@ -1,0 +1,1 @@
+"""Scoring and embedding whole catalogues on Ray, bucket by bucket."""
