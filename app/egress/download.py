@@ -59,20 +59,10 @@ class Downloader:
 
     async def _read(self, url: str, audio: AudioWriter) -> None:
         async with self.client.stream("GET", url, headers=HEADERS) as response:
-            self._check(response)
+            check_head(response, max_bytes=self.limits.max_bytes)
             async for chunk in response.aiter_raw():
                 audio.feed(chunk)
                 await audio.drain()
-
-    def _check(self, response: httpx.Response) -> None:
-        """Refuse an answer by its head. A length that it does not declare, or declares wrongly, is counted anyway."""
-        if response.status_code != httpx.codes.OK:
-            raise UnexpectedStatus(response.status_code, response.headers.get("retry-after"))
-        if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
-            raise Problem("unsupported_media_type", "The answer has a Content-Encoding that was not asked for.")
-        declared = response.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared) > self.limits.max_bytes:
-            raise Problem("payload_too_large", limit_bytes=self.limits.max_bytes)
 
     def _require_room(self) -> None:
         """As for an upload: room for one of the largest, and for one more."""
@@ -80,3 +70,14 @@ class Downloader:
             free_bytes = self.storage.free_bytes()
         if free_bytes <= 2 * self.limits.max_bytes:
             raise Problem("storage_full")
+
+
+def check_head(response: httpx.Response, *, max_bytes: int) -> None:
+    """Refuse an answer by its head. A length that it does not declare, or declares wrongly, is counted anyway."""
+    if response.status_code != httpx.codes.OK:
+        raise UnexpectedStatus(response.status_code, response.headers.get("retry-after"))
+    if response.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Problem("unsupported_media_type", "The answer has a Content-Encoding that was not asked for.")
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
+        raise Problem("payload_too_large", limit_bytes=max_bytes)

@@ -27,18 +27,20 @@ def is_audio(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
 
 
-def read_manifest(path: Path, resolve: Resolve) -> Iterator[Track]:
+def read_manifest(path: Path, resolve: Resolve, *, name: str | None = None) -> Iterator[Track]:
     """The tracks of a table with the columns id and uri, and perhaps platform. Others are not looked at.
 
+    name : of the table, where the path is that of a copy
     Raises DataError naming file, column and row.
     """
-    for index, row in enumerate(read_rows(path, (ID, URI, PLATFORM))):
+    shown = name or str(path)
+    for index, row in enumerate(read_rows(path, (ID, URI, PLATFORM), name=name)):
         if index == 0:
             for column in (ID, URI):
                 if column not in row:
-                    raise missing_column(path, column, row)
+                    raise missing_column(shown, column, row)
         about = {PLATFORM: platform} if (platform := row.get(PLATFORM)) not in (None, "") else {}
-        yield Track(_text(path, ID, index, row.get(ID)), _uri(path, index, row.get(URI), resolve), about)
+        yield Track(_text(shown, ID, index, row.get(ID)), _uri(shown, index, row.get(URI), resolve), about)
 
 
 def list_folder(folder: Path) -> Iterator[Track]:
@@ -61,15 +63,15 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _uri(path: Path, index: int, value: object, resolve: Resolve) -> str:
+def _uri(shown: str, index: int, value: object, resolve: Resolve) -> str:
     try:
-        return resolve(_text(path, URI, index, value))
+        return resolve(_text(shown, URI, index, value))
     except ValueError as error:
-        raise cell_error(path, URI, index, str(error)) from error
+        raise cell_error(shown, URI, index, str(error)) from error
 
 
-def _text(path: Path, column: str, index: int, value: object) -> str:
-    text = text_cell(path, column, index, value)
+def _text(shown: str, column: str, index: int, value: object) -> str:
+    text = text_cell(shown, column, index, value)
     if not text.isprintable():
-        raise cell_error(path, column, index, f"{text!r} holds what cannot be printed")
+        raise cell_error(shown, column, index, f"{text!r} holds what cannot be printed")
     return text

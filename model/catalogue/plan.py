@@ -128,7 +128,7 @@ def _sorted(folder: Path, group: str, manifest: str, digest: Any) -> Iterator[di
         previous: tuple[str, int] = ("", -1)
         for _, key, row, uri, about in lines:
             if previous[0] == composed(key):
-                raise cell_error(Path(manifest), "id", row, f"{key!r} is in row {previous[1] + 1} too")
+                raise cell_error(manifest, "id", row, f"{key!r} is in row {previous[1] + 1} too")
             previous = composed(key), row
             about_text = json.dumps(about, sort_keys=True)
             digest.update(f"{json.dumps([group, key, uri])}{about_text}\n".encode())

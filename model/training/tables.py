@@ -8,6 +8,7 @@ not name the row, and it would read the id "007" as the number 7.
 import csv
 import json
 import math
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -151,19 +152,23 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def read_rows(path: Path, columns: Collection[str] | None = None) -> Iterator[dict[str, Any]]:
+def read_rows(
+    path: Path, columns: Collection[str] | None = None, *, name: str | None = None
+) -> Iterator[dict[str, Any]]:
     """The rows of such a file one by one: memory does not grow with their number. Raises DataError as `read_table`.
 
     columns : all that a Parquet file is read for; None for whatever it holds. Other files are read whole.
+    name : of the file, with its suffix, where the path is that of a copy
     """
+    shown = name or str(path)
     if not path.exists():
-        raise DataError(f"{path}: there is no such file")
-    if (suffix := path.suffix.lower()) not in READERS:
-        raise DataError(f"{path}: is none of {', '.join(READERS)}")
+        raise DataError(f"{shown}: there is no such file")
+    if (suffix := os.path.splitext(shown)[1].lower()) not in READERS:
+        raise DataError(f"{shown}: is none of {', '.join(READERS)}")
     try:
         yield from READERS[suffix](path, columns)
     except (OSError, ValueError, csv.Error, pa.ArrowException) as error:
-        raise DataError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
+        raise DataError(f"{shown}: cannot be read: {' '.join(str(error).split())}") from error
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
@@ -172,12 +177,12 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         pq.write_table(table, unfinished, compression="zstd")
 
 
-def cell_error(path: Path, column: str, index: int, fault: str) -> DataError:
+def cell_error(path: Path | str, column: str, index: int, fault: str) -> DataError:
     """The error for one cell; `index` counts from 0, the row in the text from 1."""
     return DataError(f"{path}: column {column!r}, row {index + 1}: {fault}")
 
 
-def text_cell(path: Path, column: str, index: int, value: Any) -> str:
+def text_cell(path: Path | str, column: str, index: int, value: Any) -> str:
     """The text of a cell, which is not empty; a whole number counts as one. Raises DataError."""
     if type(value) is int:
         return str(value)
@@ -187,7 +192,7 @@ def text_cell(path: Path, column: str, index: int, value: Any) -> str:
     return value
 
 
-def missing_column(path: Path, column: str, present: Iterable[str]) -> DataError:
+def missing_column(path: Path | str, column: str, present: Iterable[str]) -> DataError:
     """The error for a file that lacks a column."""
     return DataError(f"{path}: has no column {column!r}; its columns are {', '.join(present) or 'none'}")
 

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from app.cli.catalogue.places import Places, open_output
 from app.cli.scoring import temporary_decoder
 from app.core.settings import WorkerSettings
 from model.catalogue.engine import Catalogue, Progress, Slots, run
-from model.catalogue.manifest import is_table, list_folder, read_manifest
-from model.catalogue.output import OutputFolder
 from model.catalogue.rows import ScoreRows
-from model.catalogue.sources import LocalFiles
 from model.catalogue.tracks import Summary
 from model.inference.scorer import Scorer, model_version
 
@@ -31,14 +29,13 @@ def score(
     manifest: str, out: str, settings: WorkerSettings, choices: Choices, on_progress: Callable[[Progress], None]
 ) -> Summary:
     """Score the tracks of a manifest, or of a folder. Raises as `model.catalogue.engine.run` does."""
-    output = OutputFolder(Path(out))
-    output.delete_abandoned()
+    places = Places.of(settings)
     head = choices.head.resolve() if choices.head else None
     weights_dir = settings.weights_dir.resolve()
     catalogue = Catalogue(
         manifest,
-        output,
-        LocalFiles(),
+        open_output(out, settings.storage_timeout_s),
+        places,
         ScoreRows(choices.embeddings),
         kind="scores and embeddings" if choices.embeddings else "scores",
         model_version=model_version(weights_dir, head),
@@ -47,11 +44,4 @@ def score(
         bucket_tracks=choices.bucket_tracks,
         retry_failures=choices.retry_failures,
     )
-    tracks = read_manifest(Path(manifest), partial(local_path, Path(manifest).parent.absolute()))
-    if not is_table(manifest):
-        tracks = list_folder(Path(manifest).absolute())
-    return run(tracks, catalogue, choices.slots, on_progress)
-
-
-def local_path(folder: Path, uri: str) -> str:
-    return str(folder / uri)
+    return run(places.tracks(manifest), catalogue, choices.slots, on_progress)

@@ -52,8 +52,8 @@ class ObjectStorage:
 
     def __init__(self, location: Location, *, timeout_s: float) -> None:
         self._url = location.url
-        self._store = _connect(location, timeout_s)
-        self._impatient = _connect(location, PATIENCE_S)
+        self._store = connect(location, timeout_s)
+        self._impatient = connect(location, PATIENCE_S)
         self._written_at = -math.inf
 
     def __str__(self) -> str:
@@ -223,7 +223,7 @@ def path_of(key: str) -> str:
     return f"{AUDIO}/{keys.checked(key)}"
 
 
-def _connect(location: Location, timeout_s: float) -> ObjectStore:
+def connect(location: Location, timeout_s: float) -> ObjectStore:
     """A client with the credentials of the environment. Nothing is sent yet."""
     # A request may stall for a third of the time. The last try begins before two thirds are over.
     try_s, retry_s = timeout_s / 3, timeout_s * 2 / 3
