@@ -13,6 +13,7 @@ from app.core.settings import ServiceSettings, WorkerSettings, load_settings
 from app.core.storage.opening import open_storage
 from worker import environment
 from worker.reconciler import Reconciler
+from worker.slots import slots
 from worker.supervisor import Child, Supervisor
 
 PROCESS_COMMAND = (sys.executable, "-m", "worker.process")
@@ -45,9 +46,13 @@ def supervised(
 
 
 def processes(settings: WorkerSettings, *, command: Sequence[str] = PROCESS_COMMAND) -> list[Child]:
-    """The scoring processes; each reads the same settings from the environment."""
-    env = environment.for_processes(settings.workers)
-    return [Child(name=f"worker {number}", command=command, env=env) for number in range(1, settings.workers + 1)]
+    """The scoring processes; each reads the same settings from the environment, but for its device."""
+    devices = slots(settings)
+    env = environment.for_processes(len(devices))
+    return [
+        Child(name=f"worker {number}", command=command, env=env | {"APEX_DEVICE": device})
+        for number, device in enumerate(devices, 1)
+    ]
 
 
 def reconciler(settings: ServiceSettings, *, ended: Mapping[str, bool] = NONE_ENDED) -> Reconciler:

@@ -14,7 +14,9 @@ PortFlag = Annotated[int | None, typer.Option(help="Port to listen on. Default 8
 ProcessesFlag = Annotated[
     int | None, typer.Option("--processes", help="Processes of the front end behind the one port. Default 1.")
 ]
-WorkersFlag = Annotated[int | None, typer.Option(help="Scoring processes. Default 1.")]
+WorkersFlag = Annotated[
+    str | None, typer.Option(help="Scoring processes, or auto: as many as suit this machine. Default auto.")
+]
 DataDirFlag = Annotated[
     Path | None, typer.Option("--data-dir", help="Folder for audio and records. Default apex-data.")
 ]

@@ -5,7 +5,7 @@ The text under a field is its documentation; the README's table is made from it.
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,6 +25,8 @@ GIB = 1024 * MIB
 DAY_S = 24 * 60 * 60
 #: What the keys of a service began with before there were namespaces.
 DEFAULT_NAMESPACE = "apex"
+#: Choose by what this machine has.
+AUTO: Final = "auto"
 #: Settings that say how the model is run.
 ENGINE_OPTIONS = {"device", "engine", "precision", "compiled", "cache_dir", "batch_segments"}
 
@@ -358,8 +360,9 @@ class WorkerSettings(ServiceSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Where the model runs: `cpu`, `cuda`, `cuda:1`; `auto` takes CUDA when it is there."""
 
-    workers: int = Field(1, ge=1, le=64)
-    """Scoring processes to supervise on this machine."""
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = AUTO
+    """Scoring processes to supervise on this machine. `auto` is one on a CPU, which uses all cores; with CUDA one for
+    each core, because each decodes on one, as far as 5 GiB for each fit on the devices."""
 
     engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
     """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""
