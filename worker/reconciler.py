@@ -50,10 +50,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Held:
-    """Ids that RQ holds beside the queue, and its entries of runs: of those that broke off, and of any."""
+    """Ids that RQ holds beside the queue, and its entries of runs."""
 
     ids: set[str]
-    broken_off: Sequence[bytes]
     runs: Sequence[bytes]
 
 
@@ -150,13 +149,11 @@ class Reconciler:
         self._set_aside_wrong_types(list(types), types=list(types.values()))
 
     def _held_by_rq(self) -> Held:
-        """What RQ notes as taken from the queue, of runs that broke off, and as failed; so much of each."""
-        at, _ = self._redis.time()
+        """What RQ notes as taken from the queue, as failed, and of runs; so much of each."""
         taken = cast(list[bytes], self._redis.lrange(self._intermediate, 0, SLICE - 1))
-        broken_off = cast(list[bytes], self._redis.zrangebyscore(self._started, 0, at, start=0, num=SLICE))
         runs = cast(list[bytes], self._redis.zrange(self._started, 0, SLICE - 1))
         failed = cast(list[bytes], self._redis.zrange(self._failed, 0, SLICE - 1))
-        return Held({text(entry).partition(":")[0] for entry in (*taken, *broken_off, *failed)}, broken_off, runs)
+        return Held(set(map(text, (*taken, *failed))), runs)
 
     def _requeue_orphaned(self) -> list[str]:
         requeued, candidates, seen = list[str](), dict[str, Orphan](), set[str]()
@@ -262,14 +259,15 @@ class Reconciler:
         self._forget(held.ids - self.unfinished.among(held.ids))
         for job_id in held.ids & self.search.listed:
             self._redis.lrem(self._intermediate, 0, job_id)
-        # RQ's own times are of a worker's clock: what one that was fast has noted would be running for as long.
+        # By its job alone, not by RQ's time, which is of a worker's clock. Runs of a job that is not finished are kept,
+        # those that broke off, too: later they lead to what a worker left that died at the end.
         runs = {entry: text(entry).partition(":")[0] for entry in held.runs}
         unfinished = self.unfinished.among(set(runs.values()))
         finished = {entry for entry, job_id in runs.items() if job_id not in unfinished}
         seen_twice, self._finished = finished & self._finished, finished  # its worker may be about to drop it
         self._forget({runs[entry] for entry in seen_twice})
-        if over := {*held.broken_off, *seen_twice}:
-            self._redis.zrem(self._started, *over)
+        if seen_twice:
+            self._redis.zrem(self._started, *seen_twice)
         if held.ids:
             self._redis.zrem(self._failed, *held.ids)
         clean_worker_registry(self.queue.rq)

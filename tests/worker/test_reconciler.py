@@ -17,7 +17,7 @@ from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import SLICE, UnfinishedJobs
 from app.core.storage.folder import FolderStorage
 from model.domain import AudioSilent
-from tests.app.records import enqueue_by_rq, queued
+from tests.app.records import RESULT, enqueue_by_rq, queued
 from tests.conftest import KEYS, state_machine
 from tests.worker.fakes import accepted, nothing, outcome, raising, score_track, stored
 from tests.worker.workers import worker
@@ -263,39 +263,28 @@ def test_what_is_over_stays_as_it_is_whatever_rq_holds(
     machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() - 90})
     worker(score_track(machine, data_dir, on_decode=lambda: pytest.fail("it ran"))).work(burst=True)
     reconciler.run()
+    reconciler.run()
     assert outcome(machine, job) == before
     assert machine.redis.llen(rq.intermediate_queue_key) == machine.redis.zcard(rq.started_job_registry.key) == 0
 
 
+@pytest.mark.parametrize("clock_s", [-90, 0, 90])
 def test_what_a_worker_left_that_died_right_after_the_end_is_deleted(
-    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path
+    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, clock_s: float
 ) -> None:
-    """Found by a chaos run: the record was over, and RQ's hash stayed for ever."""
-    job, rq = ended_as(JobState.SUCCEEDED, machine, data_dir), reconciler.queue.rq
-    enqueue_by_rq(reconciler.queue, job.id)
-    machine.redis.delete(rq.key)
-    machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() - 1})
+    """Found by runs with faults: the record was over, and RQ's hash stayed. RQ's entry has the time of a worker."""
+    job, rq = unqueued(machine, data_dir), reconciler.queue.rq
+    machine.redis.hset(RqJob.key_for(job.id), "status", "started")
+    machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": time.time() + clock_s})
+    run = machine.start(job.id, max_attempts=3, lease_s=60)
+    assert run
     reconciler.run()
-    assert machine.redis.keys(f"*{job.id}*") == [key for key in machine.redis.keys("apex:*") if job.id.encode() in key]
-
-
-def test_what_a_worker_left_that_died_while_the_rest_was_repaired_is_deleted_by_the_next_pass(
-    reconciler: Reconciler, machine: JobStateMachine, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job, rq = ended_as(JobState.SUCCEEDED, machine, data_dir), reconciler.queue.rq
-    enqueue_by_rq(reconciler.queue, job.id)
-    machine.redis.delete(rq.key)
-    seconds, _ = machine.redis.time()
-
-    def die() -> list[str]:
-        machine.redis.zadd(rq.started_job_registry.key, {f"{job.id}:execution": seconds + 5})
-        monkeypatch.setattr(machine.redis, "time", lambda: (seconds + 10, 0))
-        return []
-
-    monkeypatch.setattr(reconciler, "_requeue_orphaned", die)
+    reconciler.run()
+    machine.succeed(run, result=RESULT)
     reconciler.run()
     reconciler.run()
     assert machine.redis.keys("rq:job:*") == []
+    assert machine.redis.zcard(rq.started_job_registry.key) == 0
 
 
 def test_what_rq_takes_for_failed_is_deleted(reconciler: Reconciler, machine: JobStateMachine, data_dir: Path) -> None:

@@ -99,6 +99,17 @@ class ScoringWorker(SimpleWorker):  # type: ignore[misc]
             fields |= self.published.worker_fields()
         self.info.heartbeat(keys, rq_fields=fields, ttl_s=self.worker_ttl + 60, info=self.published)
 
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """As RQ does it, but for the time in its hash of the job, which nobody reads.
+
+        That would bring back the hash of a job whose run has just ended. RQ deletes it then, unless it has repeated the
+        command because an answer was lost.
+        """
+        with self.connection.pipeline() as pipe:
+            self.heartbeat(pipeline=pipe)
+            execution.heartbeat(job.started_job_registry, self.get_heartbeat_ttl(job), pipeline=pipe)
+            pipe.execute()
+
     def register_death(self) -> None:
         with self._past_wrong_types():
             super().register_death()

@@ -318,6 +318,25 @@ def test_what_a_redis_without_its_keys_has_forgotten_is_said_again_with_the_next
     assert [found.hostname for found in Worker.all(queue=machine.queue.rq)] == [living.hostname]
 
 
+def test_a_heartbeat_that_comes_late_leaves_nothing_of_a_job_that_is_over(
+    machine: JobStateMachine, data_dir: Path
+) -> None:
+    job, late = accepted(machine, data_dir), worker(score_track(machine, data_dir))
+    late.register_birth()
+    found = late.dequeue_job_and_maintain_ttl(1)
+    assert found
+    execution = late.prepare_execution(found[0])
+    late.perform_job(*found, execution)
+    commands = list[str]()
+    with machine.redis.monitor() as monitor:  # type: ignore[no-untyped-call]
+        late.maintain_heartbeats(found[0], execution)
+        machine.redis.echo("over")
+        while "ECHO" not in (command := monitor.next_command()["command"]):
+            commands.append(command)
+    assert commands
+    assert not [command for command in commands if f"rq:job:{job.id}" in command]
+
+
 def test_a_heartbeat_leaves_what_the_worker_that_started_last_published(
     machine: JobStateMachine, redis: Redis, data_dir: Path
 ) -> None:
