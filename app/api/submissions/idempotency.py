@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from app.core.jobs.models import new_job_id
 from app.core.lua.script import LuaScript
 from app.core.redis.client import text
+from app.core.redis.failure import brief
 from app.core.redis.keys import RedisKeys
 
 log = logging.getLogger(__name__)
@@ -131,14 +132,14 @@ class IdempotencyKeys:
             await asyncio.sleep(self.lease_s / RENEWALS_PER_LEASE)
             try:
                 await run_in_threadpool(self.renew, claim)
-            except RedisError:
-                log.warning("idempotency lock not renewed", exc_info=True)
+            except RedisError as error:
+                log.warning("idempotency lock not renewed: %s", brief(error))
 
     async def _release_quietly(self, claim: Claim) -> None:
         try:
             await run_in_threadpool(self.release, claim)
-        except RedisError:
-            log.warning("idempotency lock not released; it will expire", exc_info=True)
+        except RedisError as error:
+            log.warning("idempotency lock not released, it will expire: %s", brief(error))
 
 
 def fingerprint(sha256: str, options: BaseModel) -> str:
