@@ -5,6 +5,7 @@ Sources: ISO/IEC 11172-3 and 13818-3 (headers, bit rates), ISO/IEC 13818-7 (ADTS
 
 import re
 from collections.abc import Callable
+from functools import cache
 
 Bytes = bytes | memoryview
 
@@ -23,14 +24,19 @@ _RATE_DIVISORS = (4, 0, 2, 1)
 
 def mp3_frame_bytes(head: Bytes) -> int:
     """Length of the layer III frame that begins with these bytes; 0 where none does, or one of free format."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE6 != 0xE2:
+    return _mp3_frame_bytes(head[1], head[2]) if len(head) >= 4 and head[0] == 0xFF else 0
+
+
+@cache  # a walk over a file asks for the same few thousands of times
+def _mp3_frame_bytes(version_and_layer: int, rates: int) -> int:
+    if version_and_layer & 0xE6 != 0xE2:
         return 0
-    divisor, bit_rate, sample_rate = _RATE_DIVISORS[head[1] >> 3 & 3], head[2] >> 4, head[2] >> 2 & 3
+    divisor, bit_rate, sample_rate = _RATE_DIVISORS[version_and_layer >> 3 & 3], rates >> 4, rates >> 2 & 3
     if not divisor or bit_rate in (0, 15) or sample_rate == 3:
         return 0
     kbits = _KBITS[1 if divisor == 1 else 2][bit_rate]
     slots = 144_000 if divisor == 1 else 72_000
-    return slots * kbits * divisor // _RATES_HZ[sample_rate] + (head[2] >> 1 & 1)
+    return slots * kbits * divisor // _RATES_HZ[sample_rate] + (rates >> 1 & 1)
 
 
 def mp3_frame_samples(head: Bytes) -> int:
@@ -52,6 +58,18 @@ def adts_frame_bytes(head: Bytes) -> int:
 
 
 FRAME_BYTES: dict[str, Callable[[Bytes], int]] = {"mp3": mp3_frame_bytes, "aac": adts_frame_bytes}
+
+
+def frame_starts(kind: str, data: Bytes, stop: int, end: int) -> list[int]:
+    """Where the frames begin that follow one another from the start of the data, and where the last of them ends.
+
+    No frame begins at ``stop`` or behind it, and none reaches beyond ``end``.
+    """
+    frame_bytes, starts, at = FRAME_BYTES[kind], [0], 0
+    while at < stop and (n_bytes := frame_bytes(data[at : at + HEADER_BYTES])) and at + n_bytes <= end:
+        at += n_bytes
+        starts.append(at)
+    return starts
 
 
 def starts_frames(kind: str, data: Bytes, *, n_frames: int = 1) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from model.audio.byte_ranges import Part, Source
 from model.audio.containers import skip_tags
 from model.audio.decode_errors import DecodeRejected
-from model.audio.mpeg_frames import FRAME_BYTES, HEADER_BYTES, START_MARK, starts_frames
+from model.audio.mpeg_frames import FRAME_BYTES, HEADER_BYTES, START_MARK, frame_starts, starts_frames
 from model.audio.scan.layout import Layout, end_without_tags
 
 #: As much as is searched for the next frame at a time, and what is read behind it to see that others follow.
@@ -72,10 +72,12 @@ class _FrameWalk:
         return FRAME_BYTES[self._kind](self._source.read_at(at, HEADER_BYTES))
 
     def _run_end(self, at: int) -> int:
-        while (n_bytes := self._frame_bytes(at)) and at + n_bytes <= self._end:
-            head = self._source.read_at(at, _MARK_WITHIN_BYTES)
-            self.n_headers += any(mark in head for mark in _MARKS)
-            self.n_frames += 1
+        n_bytes = _SEARCH_BYTES
+        while n_bytes >= _SEARCH_BYTES:
+            window = self._source.read_at(at, _SEARCH_BYTES + _MARK_WITHIN_BYTES)
+            *starts, n_bytes = frame_starts(self._kind, window, _SEARCH_BYTES, self._end - at)
+            self.n_frames += len(starts)
+            self.n_headers += _n_marked([window[start : start + _MARK_WITHIN_BYTES] for start in starts])
             at += n_bytes
         return at
 
@@ -89,6 +91,14 @@ class _FrameWalk:
                 if starts_frames(self._kind, frames, n_frames=3) and FRAME_BYTES[self._kind](frames) <= len(frames):
                     return window_at + mark.start()
         return -1
+
+
+def _n_marked(heads: list[bytes]) -> int:
+    """How many hold a mark. Mostly none does, so that all are searched at once."""
+    joined = b"".join(heads)
+    if not any(mark in joined for mark in _MARKS):
+        return 0
+    return sum(any(mark in head for mark in _MARKS) for head in heads)
 
 
 def _compare_with_declared(head: bytes, walk: _FrameWalk) -> None:
