@@ -148,7 +148,7 @@ class _PacketDecoder:
         """All frames of the stream."""
         for packet in opened.demux(self._stream):
             if packet.size:  # an empty packet would end the decoding
-                yield from self._decoded(packet)
+                yield from map(self._watched, self._decoded(packet))
         yield from map(self._watched, self._stream.codec_context.decode(None))
 
     def conclude(self) -> None:
@@ -159,17 +159,17 @@ class _PacketDecoder:
         if n_skipped > MAX_SKIPPED_SHARE * (self._n_packets + n_skipped):
             raise DecodeRejected("damaged")
 
-    def _decoded(self, packet: Any) -> Iterator[Any]:
+    def _decoded(self, packet: Any) -> list[Any]:
         try:
             frames = self._stream.codec_context.decode(packet)
         except MemoryError:
             raise
         except av.FFmpegError:
             self._skip()
-            return
+            return []
         self._n_packets += 1
-        self._heard, self.last_failed = self._heard or bool(frames), False
-        yield from map(self._watched, frames)
+        self.last_failed = False
+        return list(frames)
 
     def _skip(self) -> None:
         self.last_failed = True
@@ -198,34 +198,38 @@ class _PacketDecoder:
 def _blocks(frames: Iterable[Any], validator: StreamValidator) -> Iterator[list[Samples]]:
     """Join frames, which may be as short as 20 samples, into blocks; per channel float32, shape = (n_frames,)."""
     # Not PyAV's fifo: it frees a channel layout that is no usual one with every block.
-    gathered, n_gathered, format_name = list[list[Any]](), 0, None
+    gathered, n_gathered, format_name = list[Any](), 0, None
     for frame in frames:
         validator.admit(frame.samples, frame.sample_rate, frame.layout.nb_channels)
         format_name = format_name or frame.format.name
         if frame.format.name != format_name:
             raise DecodeRejected("changes")
-        gathered.append(_raw_channels(frame, validator.channels))
+        gathered.append(frame)
         n_gathered += frame.samples
         if n_gathered >= BLOCK_SAMPLES:
-            yield _joined(gathered)
+            yield _joined(gathered, n_gathered, validator.channels)
             gathered, n_gathered = [], 0
     if n_gathered:
-        yield _joined(gathered)
+        yield _joined(gathered, n_gathered, validator.channels)
 
 
-def _joined(gathered: list[list[Any]]) -> list[Samples]:
+def _joined(frames: list[Any], n_samples: int, n_channels: int) -> list[Samples]:
+    """The samples of frames of one format."""
+    layout, dtype = frames[0].format, np.dtype(format_dtypes[frames[0].format.name])
+    n_planes = n_channels if layout.is_planar else 1
+    width = n_channels // n_planes
+    channels = list[Any]()
+    for index in range(n_planes):
+        plane = b"".join([_plane(frame, index, frame.samples * width * dtype.itemsize) for frame in frames])
+        channels += list(np.frombuffer(plane, dtype, n_samples * width).reshape(-1, width).T)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
-        channels = [np.concatenate(pieces) for pieces in zip(*gathered, strict=True)]
-        return [_TO_FLOAT[channel.dtype.name](channel) for channel in channels]
+        return [_TO_FLOAT[dtype.name](channel) for channel in channels]
 
 
-def _raw_channels(frame: Any, n_channels: int) -> list[Any]:
-    """The samples where they are. `frame.planes` would count on where there is no ninth plane but other memory."""
-    dtype = np.dtype(format_dtypes[frame.format.name])
-    n_planes = n_channels if frame.format.is_planar else 1
-    planes: list[Any] = [AudioPlane(frame, index) for index in range(n_planes)]
-    samples = [np.frombuffer(plane, dtype, frame.samples * n_channels // n_planes) for plane in planes]
-    return samples if frame.format.is_planar else list(samples[0].reshape(-1, n_channels).T)
+def _plane(frame: Any, index: int, n_bytes: int) -> Any:
+    """What of a plane is samples. `frame.planes` would count on where there is no ninth plane but other memory."""
+    plane = AudioPlane(frame, index)
+    return plane if plane.buffer_size == n_bytes else memoryview(plane)[:n_bytes]
 
 
 def _compare_lengths(
