@@ -4,8 +4,9 @@ Every path in them is relative, so the page works under whatever path a proxy se
 """
 
 from collections.abc import Mapping
+from functools import cache
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.exceptions import HTTPException
@@ -26,11 +27,12 @@ SHEETS = [f"style/{name}.css" for name in ("base", "score", "views", "screens")]
 DOCUMENTS = {"/": ("page.html", "app.js"), "/ops": ("ops.html", "ops.js")}
 
 
-def install(app: FastAPI) -> None:
-    """Serve the page. Reads its files."""
+@cache
+def router() -> APIRouter:
+    """The page's routes. Reads its files, once."""
     files = PageFiles.read()
     templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined)
-    router = APIRouter(include_in_schema=False)
+    routes = APIRouter(include_in_schema=False)
 
     def add_document(path: str, template: str, entry: str) -> None:
         base = f"web/{files.digest}"
@@ -42,18 +44,18 @@ def install(app: FastAPI) -> None:
         async def document(request: Request) -> Response:
             return file_response(request, document_file, DOCUMENT_HEADERS)
 
-        router.add_api_route(path, document)
+        routes.add_api_route(path, document)
 
     for path, (template, entry) in DOCUMENTS.items():
         add_document(path, template, entry)
 
-    @router.get("/web/{digest}/{path:path}")
+    @routes.get("/web/{digest}/{path:path}")
     async def file(request: Request, digest: str, path: str) -> Response:
         if digest != files.digest or path not in files.by_path:
             raise HTTPException(404)
         return file_response(request, files.by_path[path], FILE_HEADERS)
 
-    app.include_router(router)
+    return routes
 
 
 def file_response(request: Request, file: PageFile, headers: Mapping[str, str]) -> Response:

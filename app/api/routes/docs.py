@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
@@ -16,6 +16,8 @@ SWAGGER_POLICY = (
 )
 
 router = APIRouter(include_in_schema=False)
+#: The pages' files, our own and Swagger UI's, which a package brings.
+router.mount("/static", StaticFiles(directory=STATIC, packages=[("fastapi_offline", "static")]), name="static")
 
 
 @router.get("/docs")
@@ -30,9 +32,3 @@ async def docs(request: Request) -> HTMLResponse:
 async def favicon() -> FileResponse:
     """The icon, for browsers that ask without having been told of it."""
     return FileResponse(STATIC / "favicon.svg")
-
-
-def install(app: FastAPI) -> None:
-    """Serve the pages' files, our own and Swagger UI's, which a package brings."""
-    app.mount("/static", StaticFiles(directory=STATIC, packages=[("fastapi_offline", "static")]), name="static")
-    app.include_router(router)
