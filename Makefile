@@ -50,7 +50,7 @@ check: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 
 # In as many processes as WORKERS says, more than there are cores because many tests wait; file by file, so that what the tests of a file share is made once. Ends with the
 # slowest, why some were skipped, and what share of the code was reached.
-WORKERS ?= 3
+WORKERS ?= 4
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 	$(BIN)/python -m tests.coverage -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 -rs \
 	    --ignore tests/docs/test_references.py
