@@ -9,6 +9,7 @@ is missing (`model.audio.scan`); whatever else is odd about it becomes a warning
 import errno
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from model.audio.containers import BY_NAME, Container, locate
 from model.audio.decode_errors import DecodeRejected
 from model.audio.pcm import Samples, mono
 from model.audio.resampling import Resampler
-from model.audio.sandbox.layers import ResourceLimits, enter
+from model.audio.sandbox.layers import ResourceLimits, enter, leave_network
 from model.audio.scan.layout import Layout
 from model.audio.scan.scans import scan
 from model.audio.stream_validator import StreamValidator
@@ -43,6 +44,15 @@ class Decoded:
 
 
 Decode = Callable[[BinaryIO, BinaryIO, AudioLimits], Decoded]
+
+
+def prepare() -> None:
+    """Leave the network once, in the fork server: making a namespace for each track is slow where there are many CPUs.
+
+    Children could meet in it, had they sockets; two other layers deny them. Where it fails each child tries itself.
+    """
+    with suppress(OSError):
+        leave_network()
 
 
 def run(request: dict[str, Any], source_fd: int, sink_fd: int, decode: Decode | None = None) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Child:
 class ForkServer:
     """Starts the warm process when first needed, again where it has died or is silent, and forks children from it.
 
-    ``target`` is "module:function", imported by the server alone. May be used from several threads at once.
+    ``target`` is "module:function", imported by the server alone, which calls the module's ``prepare`` first where it
+    has one. May be used from several threads at once.
     """
 
     def __init__(self, target: str) -> None:
@@ -222,10 +223,12 @@ def _run(target: Target, request: bytes, fds: list[int]) -> NoReturn:
 
 def main() -> None:
     """Entry point of the warm process: ``python -m model.audio.sandbox.forkserver module:function descriptor``."""
-    module, _, name = sys.argv[1].partition(":")
+    name, _, function = sys.argv[1].partition(":")
     control = socket.socket(fileno=int(sys.argv[2]))
+    module = importlib.import_module(name)
+    getattr(module, "prepare", lambda: None)()
     try:
-        serve(control, getattr(importlib.import_module(module), name))
+        serve(control, getattr(module, function))
     except ConnectionError:
         return  # its owner was killed
 

@@ -28,6 +28,8 @@ _LANDLOCK_CREATE_RULESET_VERSION = 1
 _LANDLOCK_RIGHTS = ((1, 13, 0, 0), (2, 14, 0, 0), (3, 15, 0, 0), (4, 15, 2, 0), (5, 16, 2, 0), (6, 16, 2, 2))
 
 _libc = ctypes.CDLL(None, use_errno=True)
+#: The process that left the network, this one or one that it was forked from.
+_offline = list[int]()
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,12 @@ def _silence(_: ResourceLimits) -> None:
         os.close(null)
 
 
-def _leave_network(_: ResourceLimits) -> None:
-    # A new user namespace is how an unprivileged account gets one; root keeps its own, to become nobody below.
-    _call("unshare", _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
+def leave_network() -> None:
+    """Give up every network, loopback included, for this process and those that it forks. Raises OSError."""
+    if not _offline:
+        # A new user namespace is how an unprivileged account gets one; root keeps its own, to become nobody later.
+        _call("unshare", _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWUSER | _CLONE_NEWNET)
+        _offline.append(os.getpid())
 
 
 def _drop_root(_: ResourceLimits) -> None:
@@ -115,7 +120,7 @@ def _die_with_parent(_: ResourceLimits) -> None:
 #: need.
 LAYERS: dict[str, Callable[[ResourceLimits], None]] = {
     "silence": _silence,
-    "network": _leave_network,
+    "network": lambda _: leave_network(),  # nothing is left to do where the fork server has done so
     "unprivileged": _drop_root,
     "no_new_privileges": _forbid_new_privileges,
     "landlock": _leave_filesystem,

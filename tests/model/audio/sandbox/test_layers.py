@@ -81,3 +81,15 @@ def test_a_fresh_child_holds_no_network_library_no_secret_and_no_thread(
     assert not {"torch", "transformers", "redis", "rq", "fastapi", "pytest"} & set(found["packages"])
     assert "APEX_SECRET" not in found["environment"]
     assert found["n_threads"] == 1
+
+
+def test_the_fork_server_leaves_the_network_once_for_its_children(escape: Escape) -> None:
+    if "network" not in escape("network")["up"]:
+        pytest.skip("network cannot be had on this machine")
+    with closing(ForkServer("tests.model.audio.sandbox.offline:where")) as server:
+        namespaces = set[str]()
+        for _ in range(2):
+            with server.fork({}) as child:
+                namespaces |= set(json.loads(child.reply(20)).values())
+    assert len(namespaces) == 1
+    assert os.readlink("/proc/self/ns/net") not in namespaces
