@@ -25,10 +25,18 @@ def scores(track: Array, rate_hz: int, weights_dir: Path, dtype: torch.dtype) ->
 
     dtype : what MERT computes in
     """
+    return apply_head(load_head(weights_dir), mean_embedding(track, rate_hz, weights_dir, dtype))
+
+
+def mean_embedding(track: Array, rate_hz: int, weights_dir: Path, dtype: torch.dtype) -> torch.Tensor:
+    """(dim,) float32"""
+    mert = load_mert(weights_dir / "mert").to(dtype)
     signal = resample(track.mean(axis=1), rate_hz, 24_000)
-    mert, head = load_mert(weights_dir / "mert").to(dtype), load_file(weights_dir / "apex" / "apex.safetensors")
-    embeddings = [embedding(mert, segment) for segment in segments(signal)]
-    return apply_head(head, torch.stack(embeddings).mean(dim=0))
+    return torch.stack([embedding(mert, segment) for segment in segments(signal)]).mean(dim=0)
+
+
+def load_head(weights_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(weights_dir / "apex" / "apex.safetensors")
 
 
 def resample(signal: Array, old_hz: int, new_hz: int) -> Array:
