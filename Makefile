@@ -48,11 +48,12 @@ check: $(VENV)/.installed-dev tests/clients/node_modules/.installed
 	$(BIN)/shellcheck .ci/run deploy/*.sh
 	$(BIN)/hadolint Dockerfile
 
-# In as many processes as WORKERS says, more than there are cores because many tests wait; file by file, so that what the tests of a file share is made once. Ends with the
-# slowest, why some were skipped, and what share of the code was reached.
+# In as many processes as WORKERS says, more than there are cores because many tests wait; file by file, so that what the
+# tests of a file share is made once (tests/conftest.py). Ends with the slowest, why some were skipped, and what share of
+# the code was reached.
 WORKERS ?= 4
 test: $(VENV)/.installed-dev tests/clients/node_modules/.installed
-	$(BIN)/python -m tests.coverage -m pytest -q --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20 -rs \
+	$(BIN)/python -m tests.coverage -m pytest -q --numprocesses $(WORKERS) --no-loadscope-reorder --durations=20 -rs \
 	    --ignore tests/docs/test_references.py
 	@echo "of all lines the tests reach $$($(BIN)/coverage report --format=total) %: make coverage lists the others"
 

@@ -6,10 +6,12 @@ What brings torch is imported where it is used: most tests can do without, and s
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from redis import Redis
+from xdist.scheduler import LoadFileScheduling
 
 from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.cli.serving.embedded_s3 import embedded_s3
@@ -20,6 +22,9 @@ from app.core.settings import DEFAULT_NAMESPACE
 from app.core.storage.folder import MARKER
 from tests.e2e.service import Json, Service, running
 from tests.installed import installed
+
+#: Files whose tests use the fixture `service`, which takes seconds of processor time to start.
+SHARE_THE_SERVICE = ("tests/clients/", "tests/e2e/", "tests/browser/test_docs.py")
 
 #: The names under which every test looks.
 KEYS = RedisKeys(DEFAULT_NAMESPACE)
@@ -45,10 +50,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run load and contract tests at full size (many minutes)")
 
 
+class OneProcessEach(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each file to one process, and all that share a service to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope(nodeid)
+
+
+def scope(nodeid: str) -> str:
+    return "service" if nodeid.startswith(SHARE_THE_SERVICE) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessEach:
+    return OneProcessEach(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that have slow tests. Skip what needs a CUDA device where there is none."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    slow = {scope(item.nodeid) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: scope(item.nodeid) not in slow)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     if on_gpu and not _has_cuda():
         for item in on_gpu:

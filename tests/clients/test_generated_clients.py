@@ -19,6 +19,8 @@ import pytest
 from tests.clients.npm import HERE, MODULES, PROGRAMS, node, tool
 from tests.e2e.service import Json, Service
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTS = ("openapi.json", "openapi-3.0.json")
 Generate = Callable[[str, Path], None]
 #: A program of seconds is over before what the second compiler makes of it pays.
