@@ -12,6 +12,7 @@ import httpx
 
 from tests.attack.phases.floods import crowd, starts
 from tests.attack.target import BYSTANDER, NO_ANSWER, Target
+from tests.attack.vitals import WITH_MEMORY_LIMIT, vitals
 from tests.chaos.campaign import threads
 from tests.chaos.clients import CannotReach, Clients
 from tests.chaos.history import History
@@ -26,6 +27,9 @@ WARM_UP_TRACKS = 30
 #: So many that each of the front end's threads has something to do.
 WARM_UP_CLIENTS = 60
 WARM_UP_CONNECTIONS = 200
+#: How often memory is looked at while it grows, and by how much more it must have grown since.
+MEMORY_EVERY_S = 0.5
+MEMORY_STEP_BYTES = 512 * 1024
 #: What is made when it is first asked for.
 PAGES = ("/docs", "/openapi.json", "/problems", "/problems/not-found", "/nowhere", "/jobs", "/capacity", "/readyz")
 #: No fault of an attack lasts so long.
@@ -62,7 +66,17 @@ class Bystanders:
             list(pool.map(self._look_around, range(WARM_UP_CLIENTS)))
         for start in starts(self.target).values():
             with crowd(self.target, start, WARM_UP_CONNECTIONS):
-                time.sleep(0.1)
+                self._wait_for_memory()
+
+    def _wait_for_memory(self) -> None:
+        """Until no process takes more of it for what is held open: on a busy machine that takes seconds."""
+        before, deadline = 0, time.monotonic() + GIVE_UP_S
+        while (taken := self._memory_bytes()) > before and time.monotonic() < deadline:
+            before = taken + MEMORY_STEP_BYTES
+            time.sleep(MEMORY_EVERY_S)
+
+    def _memory_bytes(self) -> int:
+        return sum(it.memory_bytes for it in vitals(self.target.processes).values() if it.kind in WITH_MEMORY_LIMIT)
 
     def _look_around(self, _number: int) -> None:
         with self.target.client(BYSTANDER) as client, suppress(*NO_ANSWER):
