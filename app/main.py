@@ -23,6 +23,7 @@ from app.api.routes import (
     health,
     jobs,
     model,
+    operations,
     problems,
     results,
     score,
@@ -33,6 +34,9 @@ from app.core.redis.client import connect
 from app.core.settings import ApiSettings
 from app.core.storage.room import Reservations
 from app.web import page
+
+#: In the order in which the document shows them.
+ROUTES = (score, jobs, batches, results, webhooks, compare, model, capacity, operations, usage, health, problems, docs)
 
 #: The first command without a reply fails its request, so that the client gets its error within two seconds.
 REDIS_TIMEOUT_S = 1.5
@@ -84,7 +88,7 @@ def create_app(
 def _routes(*, with_page: bool) -> list[BaseRoute]:
     """The same for every application: FastAPI works out each when a request comes near it, which takes milliseconds."""
     root = APIRouter(generate_unique_id_function=_operation_id)
-    for module in (score, jobs, batches, results, webhooks, compare, model, capacity, usage, health, problems, docs):
+    for module in ROUTES:
         root.include_router(module.router)
     if with_page:
         root.include_router(page.router())

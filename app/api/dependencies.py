@@ -24,6 +24,7 @@ from app.api.test_mode.simulator import JobSimulator
 from app.api.ttl_cache import TtlCache
 from app.api.uploads.receiver import UploadLimits, UploadReceiver
 from app.api.webhooks.targets import WebhookTargets
+from app.core.activity import ActivityStore
 from app.core.deployment import Deployment
 from app.core.jobs.opening import open_jobs
 from app.core.jobs.queue import ScoreQueue
@@ -69,6 +70,7 @@ class Services:
     webhook_targets: WebhookTargets
     outbox: Outbox
     usage: UsageStore
+    activity: ActivityStore
     readiness: Readiness
 
     @classmethod
@@ -151,6 +153,7 @@ class Services:
             webhook_targets=webhook_targets,
             outbox=outbox,
             usage=UsageStore(redis, keys),
+            activity=ActivityStore(redis, keys),
             readiness=Readiness(
                 RedisChecks(
                     redis,

@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass, field, replace
 from model.domain import ApexError
 
 #: What an API key may be allowed to do.
-SCOPES = ("score:write", "jobs:read", "jobs:delete", "embeddings:read")
+SCOPES = ("score:write", "jobs:read", "jobs:delete", "embeddings:read", "ops:read")
 #: What a key may do unless it is made for more or less.
 DEFAULT_SCOPES = ("score:write", "jobs:read", "jobs:delete")
 #: Asking for embeddings, and reading them: tracks can be told apart by them, and models trained on them.
 EMBEDDINGS_SCOPE = "embeddings:read"
+#: Reading how the service as a whole is doing, the jobs of all tenants counted together.
+OPS_SCOPE = "ops:read"
 #: Those that allow a change.
 CHANGING_SCOPES = frozenset({"score:write", "jobs:delete"})
-#: What keys could be given before, too. It allows nothing, and is still taken where keys are made or read.
-FORMER_SCOPES = ("ops:read",)
 #: The tenant that owns the jobs of a service without API keys. The stored name is older than the term.
 ANONYMOUS_TENANT = "open"
 #: What the name of a tenant's test data ends with. No name of a tenant has the slash.

@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from app.core import stored
-from app.core.jobs.queue import HEARTBEAT_AT, MISSING_LAYERS, MODEL_VERSION
+from app.core.jobs.queue import DEVICE, HEARTBEAT_AT, MISSING_LAYERS, MODEL_VERSION
 from app.core.json_types import Json
 from app.core.lua.script import LuaScript
 from app.core.redis.keys import RedisKeys
@@ -23,8 +23,9 @@ class Published:
 
     def worker_fields(self) -> dict[str, str]:
         """What is kept of it with the worker itself, beside what the worker that started last says for all."""
-        version = str(self.model.get("version") or "")
-        return {MODEL_VERSION: version, MISSING_LAYERS: _json(list(self.missing_sandbox_layers))}
+        of_model = {MODEL_VERSION: self.model.get("version"), DEVICE: self.model.get("device")}
+        said = {name: str(value or "") for name, value in of_model.items()}
+        return said | {MISSING_LAYERS: _json(list(self.missing_sandbox_layers))}
 
 
 class WorkerInfo:

@@ -20,7 +20,7 @@ from typing import Protocol
 from redis import Redis
 
 from app.core import stored
-from app.core.callers import DEFAULT_SCOPES, FORMER_SCOPES, SCOPES, Limits, account_name
+from app.core.callers import DEFAULT_SCOPES, OPS_SCOPE, SCOPES, Limits, account_name
 from app.core.printable import printable
 from app.core.redis.client import redis_now_s, text
 from app.core.redis.keys import RedisKeys
@@ -66,8 +66,11 @@ class ApiKey:
     revoked_at: stored.EpochSeconds | None = None
     limits: Limits = field(default_factory=Limits)
     livemode: bool = True
+    scopes_version: int = 1
 
 
+#: What the scopes of a key mean that is made now. In version 1 every key had `ops:read`, which allowed nothing.
+SCOPES_VERSION = 2
 #: Stands in for a key that does not exist, so that an unknown id takes as long as a wrong secret. Nothing hashes to it.
 NOBODY = ApiKey(id="", tenant="", sha256="-" * 64, name="nobody", created_at=0.0)
 DUMMY_KEY = json.dumps(asdict(NOBODY))
@@ -119,6 +122,7 @@ class KeyStore:
             created_at=redis_now_s(self.redis),
             limits=limits or Limits(),
             livemode=livemode,
+            scopes_version=SCOPES_VERSION,
         )
         with self._replicas.confirmed() as client:
             client.hset(self.keys.api_keys, key.id, json.dumps(asdict(key)))
@@ -228,13 +232,16 @@ class KeyFile:
 def checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     """Scopes in their usual order. Raises `ApiKeysError` for none, and for one that does not exist."""
     chosen = set(scopes)
-    if not chosen or not chosen <= {*SCOPES, *FORMER_SCOPES}:
+    if not chosen or not chosen <= set(SCOPES):
         raise ApiKeysError(f"scopes are a comma-separated choice of {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in chosen)
 
 
 def _key(key_id: bytes | str, raw: bytes | str) -> ApiKey | None:
-    return stored.value_of(ApiKey, f"API key {printable(text(key_id))}", raw)
+    key = stored.value_of(ApiKey, f"API key {printable(text(key_id))}", raw)
+    if key and key.scopes_version < SCOPES_VERSION and OPS_SCOPE in key.scopes:
+        return replace(key, scopes=tuple(scope for scope in key.scopes if scope != OPS_SCOPE))
+    return key
 
 
 def _sha256(value: str) -> str:

@@ -1,6 +1,6 @@
 """Authentication: from a request's headers to its caller, before a byte of its body is read.
 
-Routes take a caller as `ReadJobs`, `WriteScores` or `DeleteJobs`, by the scope that its key needs.
+Routes take a caller as `ReadJobs`, `WriteScores` and so on, by the scope that its key needs.
 """
 
 import logging
@@ -19,7 +19,7 @@ from app.api.auth.api_keys import ApiKey, KeyLookup, KeyStore
 from app.api.auth.rate_limits import Quotas
 from app.api.query import check_query
 from app.api.request_context import RequestContext
-from app.core.callers import CHANGING_SCOPES, EMBEDDINGS_SCOPE, Limits, data_owner
+from app.core.callers import CHANGING_SCOPES, EMBEDDINGS_SCOPE, OPS_SCOPE, Limits, data_owner
 from app.core.callers import Caller as Caller
 from app.core.problems import Problem
 
@@ -163,3 +163,4 @@ WriteScores = Annotated[Caller, Depends(RequireScope("score:write"))]
 ReadJobs = Annotated[Caller, Depends(RequireScope("jobs:read"))]
 DeleteJobs = Annotated[Caller, Depends(RequireScope("jobs:delete"))]
 ReadEmbeddings = Annotated[Caller, Depends(RequireScope(EMBEDDINGS_SCOPE))]
+ReadOperations = Annotated[Caller, Depends(RequireScope(OPS_SCOPE))]

@@ -17,7 +17,7 @@ LICENCE = {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE
 TAGS = [
     {"name": "scoring", "description": "Send tracks and read what became of them."},
     {"name": "webhooks", "description": "Be told how jobs end, and look at what was told."},
-    {"name": "operations", "description": "For those who run the service. Open to all."},
+    {"name": "operations", "description": "For those who run the service."},
     {"name": "problems", "description": "Pages for people about each kind of error. Open to all."},
 ]
 PARAMETERS: Mapping[str, Json] = {

@@ -28,8 +28,9 @@ STALE_RQ_STATE_TTL_S = 300
 HEARTBEAT_MAX_AGE_S = 20
 #: The field of RQ's hash of a worker with the time of its last heartbeat by Redis's clock.
 HEARTBEAT_AT = "heartbeat_at"
-#: Fields with its model's version, and as JSON with the layers that its decoder's sandbox lacks.
+#: Fields with its model's version, the device that runs it, and as JSON the layers that its decoder's sandbox lacks.
 MODEL_VERSION = "model_version"
+DEVICE = "device"
 MISSING_LAYERS = "missing_layers"
 
 
@@ -109,7 +110,9 @@ class ScoreQueue:
         keys = [text(key) for key in stored.read(redis.smembers, WORKERS_BY_QUEUE_KEY % self.rq.name) or ()]
         with redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.hmget(key, HEARTBEAT_AT, "last_heartbeat", "state", MODEL_VERSION, MISSING_LAYERS)
+                pipe.hmget(
+                    key, HEARTBEAT_AT, "last_heartbeat", "state", MODEL_VERSION, MISSING_LAYERS, DEVICE, "hostname"
+                )
             pipe.time()
             *found, time = stored.read_all(pipe, [*keys, "TIME"])
         now = epoch_s(*time)
@@ -123,12 +126,15 @@ class ScoreQueue:
 class Worker:
     """A worker that is alive: whether it pauses because its machine is at fault, and what it says of itself.
 
-    Of a worker of an older version neither its model nor the layers are known that its decoder's sandbox lacks.
+    Of a worker of an older version neither its model and device nor the layers are known that its decoder's sandbox
+    lacks.
     """
 
     is_paused: bool = False
     model_version: str | None = None
     missing_layers: tuple[str, ...] | None = None
+    device: str | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,10 +160,18 @@ class Workers:
         return {version: [each for each in self.alive if each.model_version == version] for version in versions}
 
 
-def _worker(state: bytes | None, model_version: bytes | None, missing_layers: bytes | None) -> Worker:
+def _worker(
+    state: bytes | None,
+    model_version: bytes | None,
+    missing_layers: bytes | None,
+    device: bytes | None,
+    host: bytes | None,
+) -> Worker:
     missing = stored.json_value(MISSING_LAYERS, missing_layers)
     return Worker(
         is_paused=state == WorkerStatus.SUSPENDED.encode(),
         model_version=text(model_version) if model_version else None,
         missing_layers=tuple(map(str, missing)) if isinstance(missing, list) else None,
+        device=text(device) if device else None,
+        host=text(host) if host else None,
     )

@@ -386,6 +386,7 @@ class JobStateMachine:
             model_queue_prefix=self.queue.model_queue_key(""),
             webhooks=self.keys.webhooks,
             usage_prefix=self.keys.usage_tenants(""),
+            activity_prefix=self.keys.activity("") if job.livemode else None,
             fetch_prefix=self.keys.fetch_prefix,
             **arguments,
         )

@@ -198,6 +198,10 @@ class RedisKeys:
         """The hash of what a tenant used on a day: a count for each API key and measure."""
         return f"{self.usage_tenants(day)}:{tenant}"
 
+    def activity(self, interval: str) -> str:
+        """The hash of how jobs of all tenants ended in a quarter of an hour, which is counted from 1970."""
+        return self._key("activity", interval)
+
     def request_quota(self, key_id: str) -> str:
         """When an API key's requests will have drained."""
         return self._key("quota", "requests", key_id)

@@ -8,6 +8,44 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * ActivityInterval
+         * @description Jobs that ended in a quarter of an hour, of all tenants. Test jobs are not counted.
+         */
+        ActivityInterval: {
+            /**
+             * Start At
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            start_at: string;
+            /** Succeeded */
+            succeeded: number;
+            /** Failed */
+            failed: number;
+            /** Canceled */
+            canceled: number;
+            /**
+             * Audio Seconds
+             * @description Audio that was scored. A track whose scores were known adds nothing.
+             */
+            audio_seconds: number;
+            /**
+             * Mean Wait S
+             * @description From creation to the beginning of the last run; null without any.
+             */
+            mean_wait_s: number | null;
+            /** Longest Wait S */
+            longest_wait_s: number | null;
+            /**
+             * Failures
+             * @description Failed jobs by the `code` of their error.
+             */
+            failures: {
+                [key: string]: number;
+            };
+        };
+        /**
          * Audio
          * @description The track: facts of the upload at once, facts of the decoded audio once known.
          */
@@ -1095,6 +1133,31 @@ export interface components {
             workers_paused: number;
         };
         /**
+         * Operations
+         * @description How the service as a whole is doing.
+         */
+        Operations: {
+            /**
+             * Object
+             * @default operations
+             * @constant
+             */
+            object: "operations";
+            /** Workers */
+            workers: components["schemas"]["WorkerStatus"][];
+            storage: components["schemas"]["StorageStatus"];
+            /**
+             * Interval S
+             * @default 900
+             */
+            interval_s: number;
+            /**
+             * Activity
+             * @description Oldest first. The last interval is not over.
+             */
+            activity: components["schemas"]["ActivityInterval"][];
+        };
+        /**
          * Percentiles
          * @description For each score the share of the reference's tracks that score lower, 0 to 100.
          */
@@ -1530,6 +1593,22 @@ export interface components {
             level: number;
         };
         /**
+         * StorageStatus
+         * @description Where uploaded audio is kept until it is scored.
+         */
+        StorageStatus: {
+            /**
+             * Free Bytes
+             * @description Null where nobody counts them, as in an object store.
+             */
+            free_bytes: number | null;
+            /**
+             * Needed Bytes
+             * @description With less, `/readyz` says that the server is not ready.
+             */
+            needed_bytes: number;
+        };
+        /**
          * Timings
          * @description Seconds that each stage took; null for one that was not reached.
          */
@@ -1624,6 +1703,32 @@ export interface components {
             date: string;
             /** Keys */
             keys: components["schemas"]["KeyUsage"][];
+        };
+        /**
+         * WorkerStatus
+         * @description A worker that is alive. What an older release does not say of itself is null.
+         */
+        WorkerStatus: {
+            /**
+             * Host
+             * @description The name of its machine or container.
+             */
+            host: string | null;
+            /**
+             * Model Version
+             * @example apex-1.0.0
+             */
+            model_version: string | null;
+            /**
+             * Device
+             * @example cuda:0
+             */
+            device: string | null;
+            /**
+             * Paused
+             * @description It takes no job until a fault of its machine has passed, such as a full disk.
+             */
+            paused: boolean;
         };
         /** @description A track and what is to be remembered about it. */
         TrackForm: {

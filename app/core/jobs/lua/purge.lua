@@ -34,7 +34,7 @@ local function forget_batch_response()
   end
 end
 
-if is_unfinished(field('status')) then count_usage('canceled') end
+if is_unfinished(field('status')) then count_end('canceled') end
 publish_event('job.purged', '{}')
 remove_from_indexes()
 remove_from_queue()

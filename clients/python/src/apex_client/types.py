@@ -6,6 +6,33 @@ from __future__ import annotations
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 
+class ActivityInterval(TypedDict):
+    """
+    Jobs that ended in a quarter of an hour, of all tenants. Test jobs are not counted.
+    """
+
+    start_at: str
+    """
+    RFC 3339, UTC.
+    """
+    succeeded: int
+    failed: int
+    canceled: int
+    audio_seconds: float
+    """
+    Audio that was scored. A track whose scores were known adds nothing.
+    """
+    mean_wait_s: float | None
+    """
+    From creation to the beginning of the last run; null without any.
+    """
+    longest_wait_s: float | None
+    failures: dict[str, int]
+    """
+    Failed jobs by the `code` of their error.
+    """
+
+
 class Audio(TypedDict):
     """
     The track: facts of the upload at once, facts of the decoded audio once known.
@@ -618,6 +645,21 @@ class Spread(TypedDict):
     """
 
 
+class StorageStatus(TypedDict):
+    """
+    Where uploaded audio is kept until it is scored.
+    """
+
+    free_bytes: int | None
+    """
+    Null where nobody counts them, as in an object store.
+    """
+    needed_bytes: int
+    """
+    With less, `/readyz` says that the server is not ready.
+    """
+
+
 class Timings(TypedDict):
     """
     Seconds that each stage took; null for one that was not reached.
@@ -661,6 +703,23 @@ class UsageDay(TypedDict):
     In UTC.
     """
     keys: list[KeyUsage]
+
+
+class WorkerStatus(TypedDict):
+    """
+    A worker that is alive. What an older release does not say of itself is null.
+    """
+
+    host: str | None
+    """
+    The name of its machine or container.
+    """
+    model_version: str | None
+    device: str | None
+    paused: bool
+    """
+    It takes no job until a fault of its machine has passed, such as a full disk.
+    """
 
 
 class TrackForm(TypedDict):
@@ -1077,6 +1136,21 @@ class ModelCard(TypedDict):
     licence: str
     """
     What the default weights may be used for.
+    """
+
+
+class Operations(TypedDict):
+    """
+    How the service as a whole is doing.
+    """
+
+    object: NotRequired[Literal['operations']]
+    workers: list[WorkerStatus]
+    storage: StorageStatus
+    interval_s: NotRequired[int]
+    activity: list[ActivityInterval]
+    """
+    Oldest first. The last interval is not over.
     """
 
 

@@ -91,12 +91,23 @@ def written(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_a_scope_of_before_is_still_taken_and_allows_nothing(tmp_path: Path) -> None:
+def test_a_key_of_before_does_not_get_a_scope_that_allowed_nothing_then(keys: KeyStore, redis: Redis) -> None:
+    key, presented = keys.create(tenant="acme", scopes=["jobs:read", "ops:read"])
+    assert keys.find(presented) == key
+    record = json.loads(redis.hget(KEYS.api_keys, key.id) or "")
+    del record["scopes_version"]
+    redis.hset(KEYS.api_keys, key.id, json.dumps(record))
+    found = keys.find(presented)
+    assert found
+    assert found.scopes == ("jobs:read",)
+
+
+def test_a_line_of_a_file_means_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"acme {digest('secret')} jobs:read,ops:read\n")
     found = KeyFile.load(path).find("secret")
     assert found
-    assert found.scopes == ("jobs:read",)
+    assert found.scopes == ("jobs:read", "ops:read")
 
 
 def test_a_file_names_tenants_hashes_and_scopes(tmp_path: Path) -> None:

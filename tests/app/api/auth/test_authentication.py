@@ -200,6 +200,7 @@ SCOPE_OF = {
     "POST /compare": "jobs:read",
     "GET /capacity": None,
     "GET /model": None,
+    "GET /operations": "ops:read",
     "GET /usage": None,
 }
 

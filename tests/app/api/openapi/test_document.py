@@ -128,6 +128,7 @@ def test_operations_have_short_stable_names() -> None:
         "compare_jobs",
         "get_model",
         "get_capacity",
+        "get_operations",
         "get_usage",
         "livez",
         "readyz",

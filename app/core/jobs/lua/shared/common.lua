@@ -19,7 +19,8 @@
 --
 -- Arguments of every script: id, tenant, ttl_s (of a finished job), updates_channel; model_queue_prefix, what stands
 -- before a model's version in the name of the list of ids that wait for workers of that model; webhooks (outbox.lua);
--- usage_prefix, what stands before a day in the names of what was used on it; fetch_prefix (fetch.lua); batch_channel ?.
+-- usage_prefix, what stands before a day in the names of what was used on it; activity_prefix ?, the same before a quarter
+-- of an hour, absent for a test job; fetch_prefix (fetch.lua); batch_channel ?.
 local record, events, tombstone, by_created, in_flight, unfinished, waiting, deadlines, running, tenant_queues,
   batch, batch_items, batch_unfinished, batch_states, rq_queues, rq_queue, rq_job, cached_result = unpack(KEYS)
 
@@ -131,11 +132,16 @@ end
 
 local DAY_S = 24 * 60 * 60
 local USAGE_TTL_S = 400 * DAY_S
+local INTERVAL_S = 15 * 60
+local ACTIVITY_TTL_S = 3 * DAY_S
 
 local function decoded(name, default)
   local readable, value = pcall(cjson.decode, field(name, 'null'))
   return readable and type(value) == type(default) and value or default
 end
+
+-- Whether the model has worked for the job: its scores were not known before.
+local function is_scored_anew(state) return state == 'succeeded' and field('cached') ~= 'true' end
 
 -- Count an ended job for its key, its tenant and this day in UTC. A count that is damaged keeps no job from its end.
 --
@@ -143,7 +149,6 @@ end
 local function count_usage(state)
   local day = args.usage_prefix .. string.format('%d', math.floor(now() / DAY_S))
   local usage, key_id, audio = day .. ':' .. args.tenant, decoded('key_id', ''), decoded('audio', {})
-  local is_scored = state == 'succeeded' and field('cached') ~= 'true'
   local function add(measure, amount)
     return redis.pcall('HINCRBY', usage, key_id .. ':' .. measure, string.format('%.0f', amount))
   end
@@ -153,12 +158,38 @@ local function count_usage(state)
   end
   add(state, 1)
   add('bytes', to_number(audio.bytes))
-  if is_scored then add('audio_ms', to_number(audio.duration_s) * 1000) end
+  if is_scored_anew(state) then add('audio_ms', to_number(audio.duration_s) * 1000) end
+end
+
+-- Count an ended job of any tenant for this quarter of an hour: how it ended, and how long it had waited for its last run.
+local function count_activity(state)
+  if not args.activity_prefix then return end
+  local activity = args.activity_prefix .. string.format('%d', math.floor(now() / INTERVAL_S))
+  local function add(measure, amount)
+    return redis.pcall('HINCRBY', activity, measure, string.format('%.0f', amount))
+  end
+  if add('jobs', 1) == 1 then redis.pcall('EXPIRE', activity, ACTIVITY_TTL_S) end
+  add(state, 1)
+  local code, started_at = decoded('error', {}).code, number('started_at')
+  if state == 'failed' and type(code) == 'string' then add('failed:' .. string.sub(code, 1, 64), 1) end
+  if is_scored_anew(state) then add('audio_ms', to_number(decoded('audio', {}).duration_s) * 1000) end
+  if not started_at then return end
+  local wait_ms = math.max(started_at - to_number(field('created_at')), 0) * 1000
+  add('waits', 1)
+  add('wait_ms', wait_ms)
+  if wait_ms > to_number(redis.pcall('HGET', activity, 'longest_wait_ms')) then
+    redis.pcall('HSET', activity, 'longest_wait_ms', string.format('%.0f', wait_ms))
+  end
+end
+
+local function count_end(state)
+  count_usage(state)
+  count_activity(state)
 end
 
 -- What must be counted and said once of the end of a job, decided in the step that ends it.
 local function announce_end(state)
-  count_usage(state)
+  count_end(state)
   publish_event('job.' .. state, '{}')
   post_event(record, 'job.' .. state, args.ttl_s)
 end

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from app.api.dependencies import Services
-from app.core.callers import FORMER_SCOPES, SCOPES
+from app.core.callers import SCOPES
 from app.core.jobs.models import new_job_id
 from app.core.jobs.state_machine import JobStateMachine
 from tests.app.records import expire, found, key_of, queued, running, succeeded
@@ -84,7 +84,7 @@ async def test_each_endpoint_asks_for_its_scope(
 ) -> None:
     job = succeeded(jobs, tenant="alice")
     method, path = ENDPOINTS[endpoint]
-    others = {*SCOPES, *FORMER_SCOPES} - {scope}
+    others = set(SCOPES) - {scope}
     refused = await client.request(method, path.format(job.id), headers=key_of(redis, "alice", *others))
     assert (refused.status_code, refused.json()["required_scope"]) == (403, scope)
     allowed = await client.request(method, path.format(job.id), headers=key_of(redis, "alice", scope))
