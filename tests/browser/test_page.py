@@ -1,14 +1,9 @@
-"""The page for people in Chromium, on a real service: from choosing a file to its scores, and whatever may go wrong.
-
-One service and one browser for all of them. The last tests give the service its first key.
-"""
+"""The page for people in Chromium, on a real service: from choosing a file to its scores, and whatever may go wrong."""
 
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,35 +13,27 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.page import ANSWER_MS, Visit, melody, payload, payloads, visit
-from tests.e2e.service import Service, running
+from tests.e2e.service import Service
 from tests.model import tracks
 
-#: The service is there with and without it.
+#: Where a proxy may serve the page.
 PREFIX = "/music/apex"
-MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 DEVICES = {"desktop": (1280, 900, "light"), "dark phone": (390, 844, "dark")}
 HOSTILE = "<img src=x onerror=alert(1)>.wav"
 
 
-@pytest.fixture(scope="module")
-def served(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {"root_path": PREFIX, "max_upload_bytes": str(MAX_UPLOAD_BYTES)}
-    with running(tiny_weights, tmp_path_factory.mktemp("page"), **settings) as service:
-        yield service
-
-
 @pytest.fixture
-def tab(context: BrowserContext, served: Service) -> Iterator[Visit]:
-    with visit(context, served.url) as tab:
+def tab(context: BrowserContext, service: Service) -> Iterator[Visit]:
+    with visit(context, service.url) as tab:
         yield tab
 
 
 @pytest.fixture(scope="module")
-def pair(served: Service) -> list[tuple[str, bytes]]:
+def pair(service: Service) -> list[tuple[str, bytes]]:
     """Two tracks that the service has scored before, so that they are answered at once."""
     named = [("low.wav", melody(1)), ("high.wav", melody(30))]
     for _, body in named:
-        served.score(body)
+        service.score(body)
     return named
 
 
@@ -61,7 +48,7 @@ def paused_worker(service: Service) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_track_is_scored_with_the_keyboard_alone(tab: Visit, served: Service) -> None:
+def test_a_track_is_scored_with_the_keyboard_alone(tab: Visit, service: Service) -> None:
     body = melody(2, duration_s=40)
     tab.open()
     expect(tab.page.locator("#stand-in")).to_be_visible()
@@ -75,7 +62,7 @@ def test_a_track_is_scored_with_the_keyboard_alone(tab: Visit, served: Service) 
     chooser.value.set_files(payload("song.wav", body))
     shown = tab.shown_scores("song.wav")
     assert len(shown) == 7
-    scores = served.score(body)["result"]["scores"]
+    scores = service.score(body)["result"]["scores"]
     assert shown == {name: pytest.approx(value, abs=0.051) for name, value in scores.items()}
     expect(tab.page.locator("#live")).to_contain_text("song.wav: scored")
     expect(tab.card("song.wav")).to_contain_text("these numbers mean nothing")
@@ -109,18 +96,18 @@ def test_a_track_is_dropped_or_pasted_anywhere(tab: Visit, pair: list[tuple[str,
     tab.scored(name)
 
 
-def test_file_names_leave_the_machine_only_when_the_box_is_ticked(tab: Visit, served: Service) -> None:
+def test_file_names_leave_the_machine_only_when_the_box_is_ticked(tab: Visit, service: Service) -> None:
     sent: list[bytes] = []
     tab.page.on("request", lambda asked: sent.append(asked.post_data_buffer or b"") if asked.method == "POST" else None)
     tab.open()
     tab.drop(payload("secret one.wav", melody(3)))
     tab.scored("secret one.wav")
-    assert served.client.get("/jobs", params={"limit": 1}).json()["items"][0]["external_id"] is None
+    assert service.client.get("/jobs", params={"limit": 1}).json()["items"][0]["external_id"] is None
     assert not any(b"secret" in body for body in sent)
     tab.page.get_by_text("Send the file names along").click()
     tab.drop(payload("open two.wav", melody(4)))
     tab.scored("open two.wav")
-    assert served.client.get("/jobs", params={"limit": 1}).json()["items"][0]["external_id"] == "open two.wav"
+    assert service.client.get("/jobs", params={"limit": 1}).json()["items"][0]["external_id"] == "open two.wav"
 
 
 def test_a_file_that_is_refused_says_why(tab: Visit) -> None:
@@ -130,6 +117,7 @@ def test_a_file_that_is_refused_says_why(tab: Visit) -> None:
     expect(card.locator(".problem-title")).to_have_text("This is no audio that can be read")
     link = card.get_by_role("link", name="What this means").get_attribute("href")
     assert tab.page.request.get(f"{tab.url}/{link}").ok
+    assert card.get_by_role("button").all_inner_texts() == ["Remove"]  # the same file would be refused again
 
 
 def test_a_track_that_fails_says_why(tab: Visit) -> None:
@@ -140,26 +128,9 @@ def test_a_track_that_fails_says_why(tab: Visit) -> None:
     expect(card.locator(".problem-title")).to_have_text("The track is too short")
 
 
-@pytest.mark.parametrize("is_known", [True, False], ids=["the page knows the limit", "the service says it"])
-def test_a_file_that_is_too_large_says_so(tab: Visit, tmp_path: Path, is_known: bool) -> None:
-    def unlimited(route: Route) -> None:
-        card = route.fetch().json()
-        route.fulfill(json=card | {"inputs": card["inputs"] | {"max_bytes": 2**40}})
-
-    if not is_known:
-        tab.page.route("**/model", unlimited)
-    large = tmp_path / "large.wav"
-    large.write_bytes(melody(6)[:44])
-    os.truncate(large, MAX_UPLOAD_BYTES + 1024)
+def test_tracks_wait_for_their_turn_and_are_canceled(tab: Visit, service: Service) -> None:
     tab.open()
-    expect(tab.page.locator("#limits")).not_to_be_empty()
-    tab.drop(large)
-    expect(tab.card("large.wav").locator(".problem-title")).to_have_text("The file is larger than this server accepts")
-
-
-def test_tracks_wait_for_their_turn_and_are_canceled(tab: Visit, served: Service) -> None:
-    tab.open()
-    with paused_worker(served):
+    with paused_worker(service):
         tab.drop(payload("first.wav", melody(7)))
         expect(tab.card("first.wav").locator(".stage")).not_to_have_text("Waiting to be sent")
         tab.drop(payload("second.wav", melody(8)), payload("third.wav", melody(9)))
@@ -173,20 +144,20 @@ def test_tracks_wait_for_their_turn_and_are_canceled(tab: Visit, served: Service
     tab.scored("second.wav")
 
 
-def test_a_service_that_restarts_underneath_loses_nothing(tab: Visit, served: Service) -> None:
+def test_a_service_that_restarts_underneath_loses_nothing(tab: Visit, service: Service) -> None:
     tab.open()
-    with paused_worker(served):
+    with paused_worker(service):
         tab.drop(payload("kept.wav", melody(10)))
         expect(tab.card("kept.wav")).to_have_attribute("data-phase", re.compile("queued|running"), timeout=ANSWER_MS)
-        os.kill(served.api_pid(), signal.SIGKILL)
+        os.kill(service.api_pid(), signal.SIGKILL)
         tab.drop(payload("during.wav", melody(11)))
     tab.scored("kept.wav")
     tab.scored("during.wav")
-    jobs = served.client.get("/jobs", params={"limit": 2}).json()["items"]
+    jobs = service.client.get("/jobs", params={"limit": 2}).json()["items"]
     assert len({job["audio"]["sha256"] for job in jobs}) == 2
 
 
-def test_events_that_are_cut_go_on_where_they_broke(tab: Visit, served: Service) -> None:
+def test_events_that_are_cut_go_on_where_they_broke(tab: Visit, service: Service) -> None:
     asked: list[str | None] = []
 
     def cut(route: Route) -> None:
@@ -195,14 +166,14 @@ def test_events_that_are_cut_go_on_where_they_broke(tab: Visit, served: Service)
         if len(asked) > 1:
             route.continue_()
             return
-        job = served.job(route.request.url.split("/")[-2])
+        job = service.job(route.request.url.split("/")[-2])
         route.fulfill(
             content_type="text/event-stream", body=f"event: job.snapshot\nid: 0-0\ndata: {json.dumps(job)}\n\n"
         )
 
     tab.page.route("**/events", cut)
     tab.open()
-    with paused_worker(served):
+    with paused_worker(service):
         tab.drop(payload("cut.wav", melody(12)))
         expect(tab.card("cut.wav")).to_have_attribute("data-phase", re.compile("queued|running"), timeout=ANSWER_MS)
         tab.page.wait_for_timeout(10)
@@ -240,11 +211,28 @@ def test_a_comparison_has_a_winner_only_outside_of_the_band(tab: Visit, pair: li
     assert tab.axe() == []
 
 
+def test_compared_tracks_are_heard_one_at_a_time_and_taken_out(tab: Visit) -> None:
+    tab.open()
+    tab.drop(*payloads([(name, melody(2, duration_s=40)) for name in ("one.wav", "two.wav")]))
+    expect(tab.page.locator("#tally")).to_contain_text("2 of 2 scored", timeout=ANSWER_MS)
+    tab.page.get_by_role("button", name="Compare all").click()
+    tab.page.get_by_role("button", name="Listen to one.wav").click()
+    expect(tab.page.get_by_role("button", name="Pause one.wav")).to_be_visible()
+    tab.page.get_by_role("button", name="Listen to two.wav").click()
+    expect(tab.page.get_by_role("button", name="Listen to one.wav")).to_be_visible()
+    assert tab.axe() == []
+    tab.page.get_by_role("button", name="Take two.wav out").click()
+    expect(tab.page.locator("#compare-empty")).to_be_visible()
+    tab.page.get_by_role("link", name="Score", exact=True).click()
+    expect(tab.card("one.wav").get_by_label("Compare")).to_be_checked()
+    expect(tab.card("two.wav").get_by_label("Compare")).not_to_be_checked()
+
+
 def test_history_is_read_page_by_page_filtered_and_exported(
-    tab: Visit, served: Service, pair: list[tuple[str, bytes]]
+    tab: Visit, service: Service, pair: list[tuple[str, bytes]]
 ) -> None:
     for n in range(22):
-        served.client.post("/score", files={"file": pair[n % 2][1]}, data={"external_id": f"=row-{n}"})
+        service.client.post("/score", files={"file": pair[n % 2][1]}, data={"external_id": f"=row-{n}"})
     tab.open("#history")
     rows = tab.page.locator("#jobs tbody tr")
     expect(rows).to_have_count(20)
@@ -268,18 +256,24 @@ def test_history_is_read_page_by_page_filtered_and_exported(
     tab.page.get_by_text("Skip to the content").press("Enter")
     tab.page.get_by_text("Do this in code").last.click()
     expect(tab.page.locator("#history-code pre")).to_contain_text("external_id=%3Drow-3")
+    tab.page.get_by_role("textbox", name="Name").fill("")
+    tab.page.keyboard.press("Enter")
+    for name in ("=row-21", "=row-20"):
+        rows.get_by_label(f"Compare {name}").check()
+    tab.page.get_by_role("link", name="Compare").click()
+    expect(tab.page.locator(".legend li")).to_have_count(2)
 
 
-def test_a_batch_is_found_with_its_tracks(tab: Visit, served: Service, pair: list[tuple[str, bytes]]) -> None:
+def test_a_batch_is_found_with_its_tracks(tab: Visit, service: Service, pair: list[tuple[str, bytes]]) -> None:
     files = [("files", (name, body)) for name, body in pair]
-    served.client.post("/batches", files=files, data={"batch_external_id": "album"}).raise_for_status()
+    service.client.post("/batches", files=files, data={"batch_external_id": "album"}).raise_for_status()
     tab.open("#history")
     expect(tab.page.locator("#batches li").first).to_contain_text("2 tracks")
     tab.page.get_by_role("button", name="album").click()
     expect(tab.page.locator("#jobs tbody tr")).to_have_count(2)
 
 
-def test_whatever_a_track_is_called_is_text(tab: Visit, served: Service) -> None:
+def test_whatever_a_track_is_called_is_text(tab: Visit, service: Service) -> None:
     tab.open()
     tab.page.get_by_text("Send the file names along").click()
     tab.drop(payload(HOSTILE, melody(13)))
@@ -293,13 +287,13 @@ def test_whatever_a_track_is_called_is_text(tab: Visit, served: Service) -> None
     assert tab.page.locator("main img").count() == 0
 
 
-def test_whatever_a_problem_or_a_job_says_is_text(tab: Visit, served: Service) -> None:
+def test_whatever_a_problem_or_a_job_says_is_text(tab: Visit, service: Service) -> None:
     def hostile(route: Route) -> None:
         job = route.fetch().json()
         item = job["items"][0] | {"external_id": HOSTILE, "metadata": {HOSTILE: HOSTILE}, "status": HOSTILE}
         route.fulfill(json=job | {"items": [item]})
 
-    served.score(melody(1))
+    service.score(melody(1))
     tab.page.route(
         "**/score",
         lambda route: route.fulfill(
@@ -315,9 +309,10 @@ def test_whatever_a_problem_or_a_job_says_is_text(tab: Visit, served: Service) -
     assert tab.page.locator("main img").count() == 0
 
 
-def test_the_page_works_under_a_path_of_its_host(context: BrowserContext, served: Service) -> None:
+def test_the_page_works_under_a_path_of_its_host(context: BrowserContext, service: Service) -> None:
     asked: list[str] = []
-    with visit(context, served.url + PREFIX) as tab:
+    context.route(f"**{PREFIX}/**", lambda route: route.continue_(url=route.request.url.replace(PREFIX, "")))
+    with visit(context, service.url + PREFIX) as tab:
         tab.page.on("request", lambda request: asked.append(httpx.URL(request.url).path))
         tab.open()
         tab.drop(payload("prefixed.wav", melody(15)))
@@ -351,12 +346,12 @@ def test_a_format_that_the_browser_cannot_play_has_scores_all_the_same(tab: Visi
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_nothing_serious_is_found_on_any_screen(
-    browser: Browser, served: Service, pair: list[tuple[str, bytes]], tmp_path: Path, device: str
+    browser: Browser, service: Service, pair: list[tuple[str, bytes]], tmp_path: Path, device: str
 ) -> None:
     """Pictures of every screen are kept beside the test's other files."""
     width, height, scheme = DEVICES[device]
     context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-    with visit(context, served.url) as tab:
+    with visit(context, service.url) as tab:
         tab.open()
         expect(tab.page.locator("#caveats li")).not_to_have_count(0)
         assert tab.axe() == []
@@ -379,41 +374,3 @@ def look(page: Page, path: Path) -> None:
     """Keep a picture; nothing may be wider than the screen."""
     page.screenshot(path=path, full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-# From here on the service has a key: no test above may come after these.
-
-
-@pytest.fixture(scope="module")
-def key(served: Service) -> str:
-    made = subprocess.run(
-        [sys.executable, "-m", "app.cli", "keys", "create", "--tenant", "open", "--data-dir", served.data_dir],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return made.stdout.strip()
-
-
-def test_a_key_is_asked_for_after_a_401_only_and_stays_in_the_tab(tab: Visit, key: str) -> None:
-    asked: list[str] = []
-    tab.page.on("request", lambda request: asked.append(request.url))
-    tab.open()
-    dialog = tab.page.get_by_role("dialog")
-    expect(dialog).to_be_visible()
-    assert tab.axe() == []
-    tab.page.get_by_role("button", name="Not now").click()
-    expect(tab.page.locator("#trouble")).to_contain_text("The API key is missing")
-    tab.drop(payload("keyed.wav", melody(16)))
-    tab.page.get_by_label("API key").fill("msk_live_wrong")
-    tab.page.keyboard.press("Enter")
-    expect(dialog).to_contain_text("not accepted")
-    tab.page.get_by_label("API key").fill(key)
-    tab.page.keyboard.press("Enter")
-    expect(dialog).to_be_hidden()
-    expect(tab.scored("keyed.wav")).to_contain_text("How well the parts of the song hold together")
-    expect(tab.page.locator("#caveats li")).not_to_have_count(0)
-    assert not any(key in url for url in asked)
-    assert tab.page.evaluate("Object.keys(localStorage).length") == 0
-    tab.page.get_by_role("button", name="Forget the key").click()
-    expect(dialog).to_be_visible()

@@ -1,8 +1,9 @@
 /** The page: one document with three views, and the words of the model around them. */
 import { Problem } from "./client/problem.js";
 import { showModel } from "./parts/about.js";
-import { wireKey } from "./parts/dialog.js";
+import { otherKeyButton, wireKey } from "./parts/dialog.js";
 import { byId, fill } from "./parts/dom.js";
+import { hearOneAtATime } from "./parts/player.js";
 import { problemNote } from "./parts/problem.js";
 import { meanings } from "./state/meaning.js";
 import { selection } from "./state/selection.js";
@@ -12,8 +13,10 @@ import { ScoreView } from "./views/score.js";
 
 /** Where the link for keyboards leads: to the view that is shown. */
 const SKIP = "#main";
-/** How soon to look again for a model where no worker has started. */
-const NO_MODEL_S = 3;
+/** @type {Readonly<Record<ViewName, string>>} */
+const TITLES = { score: "APEX: score music", compare: "APEX: compare tracks", history: "APEX: history" };
+/** How soon to look again where the service is away, or no worker has started. */
+const AGAIN_S = 3;
 /** Each view by its name; those that a first visit does not show are loaded when they are asked for. */
 /** @type {Readonly<Record<ViewName, () => Promise<{ show(jobId: string | null): void }>>>} */
 const VIEWS = {
@@ -62,20 +65,24 @@ async function route() {
     if (link.getAttribute("data-view") === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  document.title = TITLES[name];
   (await VIEWS[name]()).show(jobId);
 }
 
-/** Read what the scores mean. Without that the page still sends tracks. */
+/** Read what the scores mean, until it is known and a model runs. Without that the page still sends tracks. */
 async function introduce() {
   const trouble = byId("trouble", HTMLElement);
   try {
     const card = await meanings.read();
     showModel(card);
     fill(trouble);
-    if (!card.loaded) setTimeout(introduce, NO_MODEL_S * 1000);
+    if (card.loaded) return;
   } catch (error) {
-    fill(trouble, problemNote(error));
+    const button = otherKeyButton(error, introduce);
+    fill(trouble, problemNote(error, { action: button }));
+    if (button) return;
   }
+  setTimeout(introduce, AGAIN_S * 1000);
 }
 
 wireKey(() => meanings.card === null && introduce());
@@ -83,6 +90,7 @@ selection.addEventListener("change", () => {
   byId("compare-count", HTMLElement).textContent = selection.size > 0 ? String(selection.size) : "";
 });
 addEventListener("hashchange", navigate);
+hearOneAtATime();
 VIEWS.score();
 introduce().then(navigate);
 document.documentElement.dataset.ready = "";

@@ -9,6 +9,8 @@ import { problemOf, unreachable } from "./problem.js";
 /** @typedef {import("#api").components["schemas"]["ModelCard"]} ModelCard */
 /** @typedef {import("#api").components["schemas"]["Comparison"]} Comparison */
 /** @typedef {import("#api").components["schemas"]["Capacity"]} Capacity */
+/** @typedef {import("#api").components["schemas"]["Operations"]} Operations */
+/** @typedef {import("#api").components["schemas"]["Readiness"]} Readiness */
 
 const UNAUTHORIZED = 401;
 
@@ -55,6 +57,25 @@ export async function readCapacity() {
 }
 
 /**
+ * How the service as a whole is doing. Needs a key with the scope `ops:read`.
+ * @param {number} hours
+ * @returns {Promise<Operations>}
+ */
+export async function readOperations(hours) {
+  return (await request(`operations?hours=${hours}`)).json();
+}
+
+/**
+ * What is in order, and what is not; asked without a key, and answered with 503 where something has failed.
+ * @returns {Promise<Readiness["checks"]>}
+ */
+export async function readChecks() {
+  const answer = await reach("readyz?verbose=true", { headers: { Accept: "application/json" }, cache: "no-store" });
+  const { checks = {} } = await answer.json();
+  return checks;
+}
+
+/**
  * @param {string} id
  * @returns {Promise<Job>}
  */
@@ -73,6 +94,15 @@ export async function listJobs(query) {
 /** @returns {Promise<BatchList>} the newest */
 export async function listBatches() {
   return (await request("batches?limit=10")).json();
+}
+
+/**
+ * Stop what has not ended of a batch.
+ * @param {string} id
+ * @returns {Promise<Batch>}
+ */
+export async function cancelBatch(id) {
+  return (await request(`batches/${encodeURIComponent(id)}/cancel`, { method: "POST" })).json();
 }
 
 /**

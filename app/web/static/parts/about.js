@@ -9,7 +9,8 @@ export function showModel(card) {
   const banner = byId("stand-in", HTMLElement);
   banner.hidden = card.loaded?.trained !== false;
   fill(byId("model-name", HTMLElement), ...identity(card));
-  fill(byId("training", HTMLElement), card.training);
+  const ofWhat = card.loaded?.trained === false ? "The published model, which does not run here: " : "";
+  fill(byId("training", HTMLElement), h("strong", {}, ofWhat), card.training);
   fill(byId("caveats", HTMLElement), ...card.caveats.map((caveat) => h("li", {}, caveat)));
   fill(byId("licence", HTMLElement), card.licence);
   const limits = document.getElementById("limits");

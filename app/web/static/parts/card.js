@@ -1,7 +1,9 @@
 /** The card of a track: from its upload to its scores. */
 
+import { Problem } from "../client/problem.js";
 import { label } from "../state/meaning.js";
 import { selection } from "../state/selection.js";
+import { choiceBox } from "./choice.js";
 import { inCode } from "./code.js";
 import { announce, fill, h, styled } from "./dom.js";
 import { counted, duration, moment, roughly, size } from "./format.js";
@@ -14,6 +16,9 @@ import { segmentChart } from "./segments.js";
 /** @typedef {import("../client/api.js").Job} Job */
 
 const CHANNELS = ["", "mono", "stereo"];
+/** What is said of a track when it gets so far. Every place in the queue would be too much. */
+/** @type {Readonly<Record<string, string>>} */
+const SPOKEN_PHASES = { queued: "in the queue", running: "being scored" };
 
 /** Shows a track, and what becomes of it. */
 export class TrackCard {
@@ -24,11 +29,18 @@ export class TrackCard {
   constructor(track, onRemove) {
     this.track = track;
     this.onRemove = onRemove;
-    this.title = h("h3", { tabindex: -1 }, track.name);
+    this.title = h("h2", { tabindex: -1 }, track.name);
     this.meta = h("p", { class: "meta" });
+    this.stage = h("p", { class: "stage" });
+    this.meter = h("div", { class: "progress", role: "progressbar", "aria-label": `Progress of ${track.name}` });
+    this.trouble = h("div", {});
     this.state = h("div", { class: "state" });
     this.buttons = h("div", { class: "buttons" });
-    this.cancelButton = h("button", { type: "button", class: "plain", click: () => this.cancel() }, "Cancel");
+    this.cancelButton = h(
+      "button",
+      { type: "button", class: "plain", "aria-label": `Cancel ${track.name}`, click: () => this.cancel() },
+      "Cancel",
+    );
     this.result = h("div", { class: "result" });
     this.player = track.file ? new Player(track) : null;
     this.element = h(
@@ -56,10 +68,16 @@ export class TrackCard {
   showProgress() {
     const { track } = this;
     const [text, ratio] = stage(track);
-    if (this.shown === "") fill(this.buttons, this.cancelButton);
+    if (this.shown === "") {
+      fill(this.buttons, this.cancelButton);
+      fill(this.state, this.stage, this.meter, this.trouble);
+    }
     this.cancelButton.disabled = track.cancelRequested;
-    const meter = styled(h("div", { class: ratio === null ? "progress waiting" : "progress" }), { done: ratio ?? 0 });
-    fill(this.state, h("p", { class: "stage" }, text), meter, track.trouble ? trouble(track) : null);
+    this.stage.textContent = text;
+    showRatio(this.meter, ratio, text);
+    fill(this.trouble, trouble(track));
+    const spokenPhase = SPOKEN_PHASES[track.phase];
+    if (spokenPhase && this.shown !== track.phase) announce(`${track.name}: ${spokenPhase}`);
     this.shown = track.phase;
   }
 
@@ -83,10 +101,11 @@ export class TrackCard {
     if (track.phase === "failed") return [problemNote(track.problem, { action: this.retryButton() })];
     if (track.phase === "canceled") return [h("p", { class: "quiet" }, cancelReason(track.job))];
     const job = /** @type {Job} */ (track.job);
+    const chart = this.player ? null : segmentChart(job, null);
     return [
       scoreboard(job),
       warnings(job),
-      this.player ? null : segmentChart(job, null),
+      chart && h("div", { class: "player" }, chart.plot, chart.controls),
       provenance(job),
       this.code(job),
     ];
@@ -107,17 +126,23 @@ export class TrackCard {
     return inCode(() => call);
   }
 
+  /** Take it into the comparison, if it has scores. */
+  choose() {
+    if (this.track.phase === "succeeded") selection.choose(this.track, true);
+  }
+
   endButtons() {
     const { track } = this;
-    const choose = h("input", {
-      type: "checkbox",
-      checked: selection.has(track),
-      change: () => selection.choose(track, choose.checked),
-    });
     const scored = track.phase === "succeeded";
     return [
-      scored ? h("label", { class: "choose" }, choose, "Compare") : null,
-      scored ? h("button", { type: "button", class: "plain", click: () => this.print() }, "Print") : null,
+      scored ? h("label", { class: "choose" }, choiceBox(track), "Compare") : null,
+      scored
+        ? h(
+            "button",
+            { type: "button", class: "plain", "aria-label": `Print ${track.name}`, click: () => this.print() },
+            "Print",
+          )
+        : null,
       h(
         "button",
         { type: "button", class: "plain", click: () => this.onRemove(this), "aria-label": `Remove ${track.name}` },
@@ -126,9 +151,10 @@ export class TrackCard {
     ];
   }
 
+  /** None where the same file would only be refused again. */
   retryButton() {
     const { track } = this;
-    if (!track.file) return null;
+    if (!track.file || (track.problem instanceof Problem && !track.problem.retryable)) return null;
     const again = () => {
       this.shown = "";
       fill(this.result);
@@ -155,6 +181,20 @@ export class TrackCard {
     this.player?.dispose();
     this.element.remove();
   }
+}
+
+/**
+ * Show how far something is, 0 to 1; null: nobody knows.
+ * @param {HTMLElement} meter
+ * @param {number | null} ratio
+ * @param {string} text
+ */
+function showRatio(meter, ratio, text) {
+  meter.classList.toggle("waiting", ratio === null);
+  meter.setAttribute("aria-valuetext", text);
+  if (ratio === null) meter.removeAttribute("aria-valuenow");
+  else meter.setAttribute("aria-valuenow", String(Math.round(ratio * 100)));
+  styled(meter, { done: ratio ?? 0 });
 }
 
 /**
@@ -195,7 +235,8 @@ function queued({ queue, status_reason: reason }) {
   const startS = queue.estimated_start_at ? (Date.parse(queue.estimated_start_at) - Date.now()) / 1000 : null;
   const place = queue.position === 1 ? "Next in the queue" : `Number ${queue.position} in the queue`;
   if (startS === null) return place;
-  return startS > 1 ? `${place}, starts in ${roughly(startS)}` : `${place}, starts now`;
+  if (startS > 1) return `${place}, starts in ${roughly(startS)}`;
+  return queue.position === 1 ? `${place}, starts now` : `${place}, starts soon`;
 }
 
 /**
@@ -211,7 +252,10 @@ function running({ job, etaS }) {
 
 /** @param {Track} track */
 function trouble({ trouble }) {
-  return h("p", { class: "trouble" }, `${trouble?.body.title ?? "Trouble"}. `, h("span", {}, "Trying again."));
+  if (!trouble) return null;
+  const { body, retryAfterS } = trouble;
+  const when = retryAfterS && retryAfterS > 1 ? ` in ${roughly(retryAfterS)}` : "";
+  return h("p", { class: "trouble" }, `${body.title ?? "Trouble"}. `, h("span", {}, `Trying again${when}.`));
 }
 
 /** @param {Track} track */
@@ -235,7 +279,7 @@ function warnings(job) {
   return h(
     "section",
     { class: "warnings" },
-    h("h4", {}, "About the file"),
+    h("h3", {}, "About the file"),
     h("ul", {}, ...found.map(({ detail }) => h("li", {}, detail))),
   );
 }
@@ -255,5 +299,7 @@ function provenance(job) {
     job.livemode ? "" : " · made with a test key, not by the model",
     job.cached ? " · scored before, from the same bytes" : "",
     job.timings.total_s ? ` · ${job.timings.total_s.toFixed(1)} s in all` : "",
+    " · ",
+    h("a", { href: `#job=${encodeURIComponent(job.id)}` }, "Link to this result"),
   );
 }

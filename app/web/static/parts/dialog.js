@@ -1,6 +1,10 @@
 /** The API key as a person meets it: asked for where one is missing, and forgotten when they say so. */
-import { askWith, forgetKey, hasKey } from "../client/keys.js";
-import { byId } from "./dom.js";
+import { askWith, forgetKey, hasKey, keyHeaders, obtainKey } from "../client/keys.js";
+import { Problem } from "../client/problem.js";
+import { byId, h } from "./dom.js";
+
+/** What only another key can mend. */
+const OF_THE_KEY = ["unauthorized", "forbidden_scope"];
 
 /**
  * Have requests that lack a key ask a person for it.
@@ -41,4 +45,15 @@ function askForKey(dialog) {
     const end = () => resolve(dialog.returnValue === "use" ? field.value.trim() || null : null);
     dialog.addEventListener("close", end, { once: true });
   });
+}
+
+/**
+ * What asks for another key, and then goes on; null for an error that no key would mend.
+ * @param {unknown} error
+ * @param {() => void} goOn
+ */
+export function otherKeyButton(error, goOn) {
+  if (!(error instanceof Problem) || !OF_THE_KEY.includes(error.code)) return null;
+  const ask = async () => (await obtainKey(keyHeaders())) && goOn();
+  return h("button", { type: "button", click: ask }, hasKey() ? "Use another key" : "Give a key");
 }

@@ -86,7 +86,18 @@ export function freshId() {
   return `e${nIds}`;
 }
 
-/** @param {string} text */
+/** How long what happens at about the same time is gathered, so that it is read out together. */
+const GATHER_MS = 300;
+/** @type {string[]} */
+const gathered = [];
+
+/**
+ * Have a screen reader say something.
+ * @param {string} text
+ */
 export function announce(text) {
-  byId("live", HTMLElement).textContent = text;
+  if (gathered.push(text) > 1) return;
+  setTimeout(() => {
+    byId("live", HTMLElement).textContent = gathered.splice(0).join(". ");
+  }, GATHER_MS);
 }

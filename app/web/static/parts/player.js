@@ -1,5 +1,5 @@
 /** Listen and see: the waveform, the browser's own player, and the 30 s of each segment under it. */
-import { h } from "./dom.js";
+import { fill, h } from "./dom.js";
 import { duration } from "./format.js";
 import { segmentChart } from "./segments.js";
 import { drawWaveform, waveform } from "./waveform.js";
@@ -21,6 +21,14 @@ const KEYS = {
   End: (_, end) => end,
 };
 
+/** Pause what is heard when another track is played. */
+export function hearOneAtATime() {
+  const pauseOthers = (/** @type {Event} */ event) => {
+    for (const audio of document.querySelectorAll("audio")) if (audio !== event.target) audio.pause();
+  };
+  document.addEventListener("play", pauseOthers, { capture: true });
+}
+
 /** The player of one track with a file. `element` is empty for a format that the browser cannot play. */
 export class Player {
   /** @param {Track} track */
@@ -33,13 +41,14 @@ export class Player {
       timeupdate: () => this.show(), seeked: () => this.show(), loadedmetadata: () => this.show(),
       error: () => this.refuse(),
     }); // biome-ignore format: pairs of attributes
+    track.audio = this.audio;
     this.slider = h(
       "div",
       {
         class: "wave",
         role: "slider",
         tabindex: 0,
-        "aria-label": "Position",
+        "aria-label": `Position in ${track.name}`,
         "aria-valuemin": 0,
         "aria-valuemax": 0,
         "aria-valuenow": 0,
@@ -51,7 +60,8 @@ export class Player {
       this.canvas,
     );
     this.segments = h("div", { class: "segments" });
-    this.element = h("div", { class: "player" }, this.slider, this.segments, this.audio);
+    this.controls = h("div", { class: "segments" });
+    this.element = h("div", { class: "player" }, this.slider, this.segments, this.audio, this.controls);
     /** @type {Float32Array | null} */
     this.peaks = null;
     this.colours = matchMedia("(prefers-color-scheme: dark)");
@@ -92,9 +102,9 @@ export class Player {
 
   /** @param {import("../client/api.js").Job} job */
   showSegments(job) {
-    this.segments.replaceChildren();
     const chart = segmentChart(job, (at) => this.seek(at));
-    if (chart) this.segments.append(chart);
+    fill(this.segments, chart?.plot ?? null);
+    fill(this.controls, chart?.controls ?? null);
   }
 
   /** @param {number} seconds */
@@ -132,7 +142,7 @@ export class Player {
     this.slider.remove();
     this.audio.remove();
     this.element.prepend(
-      h("p", { class: "quiet" }, "This browser cannot play this file. Its scores are not affected."),
+      h("p", { class: "quiet unplayable" }, "This browser cannot play this file. Its scores are not affected."),
     );
   }
 

@@ -38,7 +38,7 @@ function group(title, lead, names, job) {
   return h(
     "section",
     { class: `scores scores-${title.toLowerCase()}` },
-    h("h4", {}, title, " ", h("small", {}, lead)),
+    h("h3", {}, title, " ", h("small", {}, lead)),
     h("ul", {}, ...names.map((name) => row(name, job))),
   );
 }
@@ -122,7 +122,8 @@ function errorText(name, job) {
 function percentileText({ percentiles }, name) {
   const value = percentiles ? ofScore(percentiles, name) : undefined;
   if (!percentiles || typeof value !== "number") return "";
-  return `Higher than ${Math.round(value)} % of ${percentiles.reference.name}.`;
+  const { name: reference, n_tracks: nTracks } = percentiles.reference;
+  return `Higher than ${Math.round(value)} % of the ${nTracks.toLocaleString()} tracks of “${reference}”.`;
 }
 
 /**
@@ -135,7 +136,7 @@ function spreadText({ spread }, name, range) {
   const bounds = spread ? ofScore(spread, name) : undefined;
   if (!Array.isArray(bounds)) return "";
   const [low, high] = bounds.map((bound) => scoreText(bound, range));
-  return `${low} to ${high} over its segments.`;
+  return `${low} to ${high} with other parts of its kind.`;
 }
 
 /**

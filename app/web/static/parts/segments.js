@@ -9,15 +9,18 @@ import { ofScore } from "./scores.js";
 /** @typedef {import("#api").components["schemas"]["Segment"]} Segment */
 
 const [WIDTH, HEIGHT] = [1000, 100];
+/** Of one segment the scores are those of the track. */
+const MIN_SEGMENTS = 2;
 
 /**
+ * The picture, and below it what it shows in numbers, with the choice of the score.
  * @param {Job} job
  * @param {((atS: number) => void) | null} seek what a click on a segment does
- * @returns {HTMLElement | null} null for a job without segments
+ * @returns {{ plot: HTMLElement, controls: HTMLElement } | null} null for a job without several segments
  */
 export function segmentChart(job, seek) {
   const { segments, basis } = job.result ?? {};
-  if (!segments) return null;
+  if (!segments || segments.length < MIN_SEGMENTS) return null;
   const names = Object.keys(segments[0]?.scores ?? {});
   if (names.length === 0) return null;
   const [plot, values, id] = [h("div", { class: "steps" }), h("div", {}), freshId()];
@@ -27,27 +30,28 @@ export function segmentChart(job, seek) {
     ...names.map((name) => h("option", { value: name }, label(name))),
   );
   const draw = () => {
-    fill(plot, steps(segments, choice.value, job));
+    const range = ofScore(job.result?.ranges ?? {}, choice.value) ?? meanings.range(choice.value);
+    [plot.dataset.low, plot.dataset.high] = range.map(String);
+    fill(plot, steps(segments, choice.value, range));
     fill(values, table(segments, choice.value, seek));
   };
   choice.value = names.includes("musicality") ? "musicality" : (names[0] ?? "");
   draw();
-  return h(
+  const controls = h(
     "div",
     { class: "segment-chart" },
-    plot,
     h("div", { class: "segment-head" }, h("label", { for: id, class: "hidden" }, "Score by segment"), choice, values),
     h("p", { class: "quiet" }, `Exploratory. ${basis?.detail ?? ""}`),
   );
+  return { plot, controls };
 }
 
 /**
  * @param {Segment[]} segments
  * @param {string} name
- * @param {Job} job
+ * @param {readonly number[]} range
  */
-function steps(segments, name, job) {
-  const [low = 0, high = 1] = ofScore(job.result?.ranges ?? {}, name) ?? meanings.range(name);
+function steps(segments, name, [low = 0, high = 1]) {
   const endS = segments.at(-1)?.end_s || 1;
   const x = (/** @type {number} */ s) => (s / endS) * WIDTH;
   const y = (/** @type {number} */ value) => HEIGHT - ((value - low) / (high - low)) * HEIGHT;

@@ -33,6 +33,8 @@ export class Track extends EventTarget {
     /** @type {number | null} */
     this.etaS = null;
     this.cancelRequested = false;
+    /** @type {HTMLAudioElement | null} where it can be heard */
+    this.audio = null;
     this.aborter = new AbortController();
   }
 

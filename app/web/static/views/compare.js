@@ -10,9 +10,11 @@ import { selection } from "../state/selection.js";
 
 /** @typedef {import("../client/api.js").Job} Job */
 /** @typedef {import("../client/api.js").Comparison} Comparison */
+/** @typedef {import("../state/track.js").Track} Track */
 
 const MIN_TRACKS = 2;
 const MAX_WEIGHT = 10;
+const HEARD = ["play", "pause"];
 /** The width of a dot, the share of the plot that its lines have, and where dots go that are too close. */
 const DOT_PX = 27;
 const LINE_SHARE = 0.6;
@@ -63,8 +65,21 @@ export class CompareView {
     return h(
       "ul",
       { class: "legend" },
-      ...this.tracks.map(({ track, mark, n }) => h("li", {}, dot(mark, n), h("span", {}, track.name))),
+      ...this.tracks.map(({ track, mark, n }) =>
+        h("li", {}, dot(mark, n), h("span", {}, track.name), listenButton(track), this.leaveButton(track)),
+      ),
     );
+  }
+
+  /** @param {Track} track */
+  leaveButton(track) {
+    const leave = () => {
+      selection.choose(track, false);
+      const next = this.plot.querySelector("button") ?? document.querySelector("#compare-empty a");
+      if (next instanceof HTMLElement) next.focus();
+    };
+    const label = `Take ${track.name} out of the comparison`;
+    return h("button", { type: "button", class: "plain small", "aria-label": label, click: leave }, "×");
   }
 
   /** A line for each score, a dot for each track. */
@@ -242,6 +257,30 @@ function verdict({ ranking, trained }, nameOf) {
   const names = first.map(({ job_id: id }) => nameOf(id));
   if (names.length === 1) return `${names[0]} leads.${caution}`;
   return `${names.slice(0, -1).join(", ")} and ${names.at(-1)} share the lead.${caution}`;
+}
+
+/**
+ * Plays the track, and pauses it; null for one that cannot be heard here.
+ * @param {Track} track
+ */
+function listenButton({ name, audio }) {
+  if (!audio || audio.error) return null;
+  const say = () => {
+    button.textContent = audio.paused ? "▶" : "❚❚";
+    button.setAttribute("aria-label", `${audio.paused ? "Listen to" : "Pause"} ${name}`);
+  };
+  const button = h("button", {
+    type: "button",
+    class: "plain small",
+    click: () => (audio.paused ? audio.play() : audio.pause()),
+  });
+  const follow = () => {
+    if (button.isConnected) say();
+    else for (const event of HEARD) audio.removeEventListener(event, follow);
+  };
+  for (const event of HEARD) audio.addEventListener(event, follow);
+  say();
+  return button;
 }
 
 /**

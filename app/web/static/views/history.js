@@ -2,6 +2,7 @@
 import { listJobs, readJob } from "../client/api.js";
 import { BatchList } from "../parts/batches.js";
 import { TrackCard } from "../parts/card.js";
+import { choiceBox } from "../parts/choice.js";
 import { inCode } from "../parts/code.js";
 import { byId, fill, h } from "../parts/dom.js";
 import { csv, download } from "../parts/export.js";
@@ -29,7 +30,10 @@ export class HistoryView {
     /** @type {string | null} */
     this.cursor = null;
     this.asked = 0;
-    this.batches = new BatchList((id) => this.showBatch(id));
+    this.batches = new BatchList(
+      (id) => this.showBatch(id),
+      () => this.read(),
+    );
     this.form = byId("filters", HTMLFormElement);
     this.table = byId("jobs", HTMLElement);
     this.more = byId("more-jobs", HTMLButtonElement);
@@ -65,8 +69,7 @@ export class HistoryView {
 
   /** The first page of what the filters let through. */
   async read() {
-    this.batches.read();
-    await this.readPage(null, []);
+    await Promise.all([this.batches.read(), this.readPage(null, [])]);
   }
 
   async readMore() {
@@ -115,7 +118,9 @@ export class HistoryView {
         h(
           "tr",
           {},
-          ...["Track", "State", "Length", ...names.map(label)].map((title) => h("th", { scope: "col" }, title)),
+          ...["Track", "Compare", "State", "Length", ...names.map(label)].map((title) =>
+            h("th", { scope: "col" }, title),
+          ),
         ),
       ),
       h("tbody", {}, ...this.jobs.map((job) => this.row(job, names))),
@@ -136,6 +141,7 @@ export class HistoryView {
         h("button", { type: "button", class: "link", click: () => this.open(job.id) }, nameOf(job)),
         h("small", {}, moment(job.created_at)),
       ),
+      h("td", {}, job.status === "succeeded" ? choiceBox(new Track({ job })) : null),
       h("td", {}, h("span", { class: "status", "data-status": job.status }, job.status)),
       h("td", {}, job.audio.duration_s ? duration(job.audio.duration_s) : "–"),
       ...names.map((name) => {
