@@ -3,7 +3,7 @@
 Every path in them is relative, so the page works under whatever path a proxy serves it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from fastapi import APIRouter, Request
@@ -21,10 +21,11 @@ POLICY = (
 )
 DOCUMENT_HEADERS = {"Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
 FILE_HEADERS = {"Cache-Control": "public, max-age=31536000, immutable"}
-#: The stylesheets of every document, in the order in which they count.
-SHEETS = [f"style/{name}.css" for name in ("base", "score", "views", "screens")]
-#: The path of each document, its template, and the module that it runs.
-DOCUMENTS = {"/": ("page.html", "app.js"), "/ops": ("ops.html", "ops.js")}
+#: The path of each document, its template, the module that it runs, and its stylesheets: a later one counts more.
+DOCUMENTS = {
+    "/": ("page.html", "app.js", ("base", "score", "views", "screens")),
+    "/ops": ("ops.html", "ops.js", ("base", "score", "views", "ops", "screens")),
+}
 
 
 @cache
@@ -34,10 +35,10 @@ def router() -> APIRouter:
     templates = Environment(loader=PackageLoader("app.web"), autoescape=True, undefined=StrictUndefined)
     routes = APIRouter(include_in_schema=False)
 
-    def add_document(path: str, template: str, entry: str) -> None:
+    def add_document(path: str, template: str, entry: str, sheets: Sequence[str]) -> None:
         base = f"web/{files.digest}"
         html = templates.get_template(template).render(
-            base=base, entry=entry, modules=files.modules(entry)[1:], sheets=SHEETS
+            base=base, entry=entry, modules=files.modules(entry)[1:], sheets=[f"style/{name}.css" for name in sheets]
         )
         document_file = PageFile.of(html.encode(), "text/html; charset=utf-8")
 
@@ -46,8 +47,8 @@ def router() -> APIRouter:
 
         routes.add_api_route(path, document)
 
-    for path, (template, entry) in DOCUMENTS.items():
-        add_document(path, template, entry)
+    for path, parts in DOCUMENTS.items():
+        add_document(path, *parts)
 
     @routes.get("/web/{digest}/{path:path}")
     async def file(request: Request, digest: str, path: str) -> Response:

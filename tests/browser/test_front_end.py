@@ -1,6 +1,7 @@
 """The page on a front end without a worker: what waits, who may read, and results that a test has written."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import BrowserContext, Route, expect
@@ -10,7 +11,7 @@ from app.core.callers import DEFAULT_SCOPES
 from app.core.jobs.state_machine import JobStateMachine
 from model.domain import SCORE_RANGES
 from tests.app.api.live import Live
-from tests.app.records import MODEL, key_of, running
+from tests.app.records import MODEL, WORKER_KEY, key_of, live_worker, running
 from tests.browser.conftest import MAX_UPLOAD_BYTES
 from tests.browser.page import Visit, melody, payload, payloads, visit
 
@@ -167,6 +168,40 @@ def test_a_key_is_asked_for_after_a_401_only_and_stays_in_the_tab(tab: Visit, re
     assert tab.page.evaluate("Object.keys(localStorage).length") == 0
     tab.page.get_by_role("button", name="Forget the key").click()
     expect(dialog).to_be_visible()
+
+
+def test_the_page_for_operators_asks_for_a_key_that_may_read_it(tab: Visit, redis: Redis) -> None:
+    usual = bearer(redis, *DEFAULT_SCOPES)
+    tab.open("ops")
+    give(tab, usual)
+    expect(tab.page.locator("#trouble")).to_contain_text("ops:read")
+    assert tab.page.locator(".tile").count() == 0
+    tab.page.get_by_role("button", name="Use another key").click()
+    give(tab, bearer(redis, "ops:read"))
+    expect(tab.page.locator(".tile")).to_have_count(6)
+    expect(tab.page.locator("#trouble")).to_be_empty()
+
+
+def test_operators_see_who_works_how_much_room_there_is_and_what_failed(
+    tab: Visit, redis: Redis, machine: JobStateMachine
+) -> None:
+    live_worker(redis, beat=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), state="suspended")
+    redis.hset(WORKER_KEY, mapping={"hostname": "gpu-1", "model_version": "apex-1.0.0", "device": "cuda:0"})
+    for tenant in ("one", "other"):
+        machine.fail(running(machine, tenant=tenant), error={"code": "audio_too_short"})
+    tab.open("ops")
+    worker = tab.page.get_by_role("region", name="Workers").get_by_role("row").last
+    for said in ("gpu-1", "apex-1.0.0", "cuda:0", "paused"):
+        expect(worker).to_contain_text(said)
+    expect(tab.page.locator(".tile").filter(has_text="Room for audio")).to_contain_text("needed")
+    expect(tab.page.locator("#failures").get_by_role("row")).to_have_text("audio_too_short2")
+    jobs = tab.page.locator(".plot").filter(has=tab.page.locator("#throughput"))
+    jobs.get_by_text("The numbers").click()
+    expect(jobs.get_by_role("row").first).to_contain_text("failed")
+    tab.page.get_by_label("The last").select_option("48")
+    expect(tab.page.locator("#throughput rect.mark")).to_have_count(48 * 4)
+    expect(jobs.get_by_role("row").first).to_be_visible()  # what was opened stays open
+    assert tab.axe() == []
 
 
 def bearer(redis: Redis, *scopes: str, livemode: bool = True) -> str:

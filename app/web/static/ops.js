@@ -1,157 +1,161 @@
 /** The page for operators: how much waits, who works, what failed, and what is not in order. It changes nothing. */
-import { listJobs, readCapacity, readModel } from "./client/api.js";
+import { readCapacity, readChecks, readModel, readOperations } from "./client/api.js";
 import { showModel } from "./parts/about.js";
-import { wireKey } from "./parts/dialog.js";
+import { otherKeyButton, wireKey } from "./parts/dialog.js";
 import { byId, fill, h } from "./parts/dom.js";
-import { counted, duration, roughly } from "./parts/format.js";
-import { columnPlot, countTable } from "./parts/plots.js";
+import { counted, duration, roughly, size } from "./parts/format.js";
+import { columnPlot, columnTable, countTable } from "./parts/plots.js";
 import { problemNote } from "./parts/problem.js";
 
-/** @typedef {import("./client/api.js").Job} Job */
 /** @typedef {import("./client/api.js").Capacity} Capacity */
+/** @typedef {import("./client/api.js").Operations} Operations */
 
 const REFRESH_S = 5;
-const HISTORY_REFRESH_S = 60;
-const HOURS = 6;
-const BUCKET_S = 15 * 60;
-const MAX_PAGES = 10;
 const CLOCK = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
 
-/** @param {Capacity} capacity */
-function showCapacity(capacity) {
-  const { queue, audio_seconds_per_second: speed, estimated_wait_s: wait } = capacity;
-  /** @type {[string, string][]} */
-  const tiles = [
-    ["Tracks waiting", String(queue.jobs)],
-    ["Audio waiting", duration(queue.audio_seconds)],
-    ["Running", String(capacity.jobs_running)],
-    [
-      "Workers",
-      capacity.workers_paused
-        ? `${capacity.workers_alive} (${capacity.workers_paused} paused)`
-        : String(capacity.workers_alive),
-    ],
-    ["Speed of a worker", speed === null ? "–" : `${Math.round(speed)}×`],
-    ["Wait of a new track", wait === null ? "unknown" : wait < 1 ? "none" : roughly(wait).replace("about ", "")],
+/**
+ * @param {Capacity} capacity
+ * @param {Operations} operations
+ */
+function tiles({ queue, jobs_running: running, audio_seconds_per_second: speed, estimated_wait_s: wait }, operations) {
+  const paused = operations.workers.filter((worker) => worker.paused).length;
+  const free = operations.storage.free_bytes;
+  /** @type {[string, string, string][]} */
+  const shown = [
+    ["Tracks waiting", String(queue.jobs), `${duration(queue.audio_seconds)} of audio`],
+    ["Running", String(running), ""],
+    ["Workers", String(operations.workers.length), paused ? `${paused} paused` : ""],
+    ["Speed of a worker", speed === null ? "–" : `${Math.round(speed)}×`, "as fast as it plays"],
+    ["Wait of a new track", wait === null ? "unknown" : wait < 1 ? "none" : roughly(wait).replace("about ", ""), ""],
+    ["Room for audio", free === null ? "unlimited" : size(free), `${size(operations.storage.needed_bytes)} needed`],
   ];
-  fill(
-    byId("tiles", HTMLElement),
-    ...tiles.map(([name, value]) => h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value))),
+  return shown.map(([name, value, note]) =>
+    h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : null)),
   );
-  const workers = new Map(capacity.models.map(({ version, workers_alive: alive }) => [version, alive]));
-  fill(byId("workers", HTMLElement), countTable(workers, "No worker is alive: tracks wait."));
 }
 
-/** What is in order, and what is not; asked without a key, and answered with 503 where something has failed. */
-async function showChecks() {
-  const answer = await fetch("readyz?verbose=true", { headers: { Accept: "application/json" }, cache: "no-store" });
-  /** @type {{ checks?: Record<string, { status: string, detail?: string }> }} */
-  const { checks = {} } = await answer.json();
-  fill(
-    byId("checks", HTMLElement),
-    ...Object.entries(checks).map(([name, { status, detail }]) =>
-      h(
-        "li",
-        {},
-        h("span", { class: "status", "data-status": status }, status),
-        h("code", {}, name),
-        h("span", {}, detail ?? ""),
-      ),
+/** @param {Operations["workers"]} workers */
+function workerTable(workers) {
+  if (workers.length === 0) return h("p", { class: "quiet" }, "No worker is alive: tracks wait.");
+  const heads = ["Host", "Model", "Device", "State"].map((name) => h("th", { scope: "col" }, name));
+  return h(
+    "table",
+    {},
+    h("thead", {}, h("tr", {}, ...heads)),
+    h("tbody", {}, ...workers.map((worker) => workerRow(worker))),
+  );
+}
+
+/** @param {Operations["workers"][number]} worker */
+function workerRow({ host, model_version: version, device, paused }) {
+  const state = h("span", { class: "status", "data-status": paused ? "warning" : "ok" }, paused ? "paused" : "active");
+  return h(
+    "tr",
+    {},
+    h("th", { scope: "row" }, host ?? "unknown"),
+    ...[version, device].map((said) => h("td", {}, said || "unknown")),
+    h("td", {}, state),
+  );
+}
+
+/** @param {Operations} operations */
+function showActivity({ activity, interval_s: intervalS }) {
+  const [first, last] = [activity[0], activity.at(-1)];
+  if (!first || !last) return;
+  const ends = { from: clock(first.start_at), to: CLOCK.format(Date.parse(last.start_at) + intervalS * 1000) };
+  const throughput = activity.map(({ start_at, succeeded, failed, canceled }) => {
+    const value = succeeded + failed + canceled;
+    return { at: clock(start_at), text: `${counted(value, "job")}, ${failed} failed`, value, part: failed };
+  });
+  const waits = activity.map(({ start_at, mean_wait_s: mean, longest_wait_s: longest }) => {
+    const text = longest === null ? "nothing began" : `${seconds(mean)} on average, ${seconds(longest)} at most`;
+    return { at: clock(start_at), text, value: longest ?? 0, part: mean ?? 0 };
+  });
+  showColumns("throughput", throughput, {
+    label: "Jobs that ended",
+    kinds: ["mark", "mark-failed"],
+    unit: String,
+    ...ends,
+  });
+  showColumns("waits", waits, { label: "Longest wait", kinds: ["mark-soft", "mark"], unit: seconds, ...ends });
+  fill(byId("failures", HTMLElement), countTable(failures(activity), "Nothing failed in this time."));
+}
+
+/**
+ * @param {string} id
+ * @param {import("./parts/plots.js").Column[]} columns
+ * @param {Parameters<typeof columnPlot>[1]} words
+ */
+function showColumns(id, columns, words) {
+  fill(byId(id, HTMLElement), columnPlot(columns, words));
+  fill(byId(`${id}-numbers`, HTMLElement), columnTable(columns));
+}
+
+/** @param {Operations["activity"]} activity */
+function failures(activity) {
+  /** @type {Map<string, number>} */
+  const counts = new Map();
+  for (const { failures: some } of activity)
+    for (const [code, n] of Object.entries(some)) counts.set(code, (counts.get(code) ?? 0) + n);
+  return counts;
+}
+
+/** @param {string} timestamp */
+function clock(timestamp) {
+  return CLOCK.format(Date.parse(timestamp));
+}
+
+/** @param {number | null} value */
+function seconds(value) {
+  return `${(value ?? 0).toFixed(1)} s`;
+}
+
+/** @param {Awaited<ReturnType<typeof readChecks>>} checks */
+function checkRows(checks) {
+  return Object.entries(checks).map(([name, { status, detail }]) =>
+    h(
+      "li",
+      {},
+      h("span", { class: "status", "data-status": status }, status),
+      h("code", {}, name),
+      h("span", {}, detail ?? ""),
     ),
   );
 }
 
+/** Read everything anew. What cannot be read leaves what was shown, and says why. */
 async function refresh() {
-  const refreshed = byId("refreshed", HTMLElement);
+  const hours = byId("hours", HTMLSelectElement).value;
+  const [capacity, operations] = await Promise.all([readCapacity(), readOperations(Number(hours))]);
+  fill(byId("tiles", HTMLElement), ...tiles(capacity, operations));
+  fill(byId("workers", HTMLElement), workerTable(operations.workers));
+  showActivity(operations);
+  fill(byId("checks", HTMLElement), ...checkRows(await readChecks()));
+  byId("refreshed", HTMLElement).textContent =
+    `Read at ${new Date().toLocaleTimeString()}, again every ${REFRESH_S} seconds. Jobs of all tenants.`;
+  fill(byId("trouble", HTMLElement));
+}
+
+/** A key that is refused would be refused again: then another one is waited for. */
+async function refreshForEver() {
   try {
-    showCapacity(await readCapacity());
-    await showChecks();
-    refreshed.textContent = `Read at ${new Date().toLocaleTimeString()}, again every ${REFRESH_S} seconds. Plots show the last ${HOURS} hours of this key’s tenant.`;
-    fill(byId("trouble", HTMLElement));
+    if (!document.hidden) await refresh();
   } catch (error) {
-    fill(byId("trouble", HTMLElement), problemNote(error));
+    const button = otherKeyButton(error, start);
+    fill(byId("trouble", HTMLElement), problemNote(error, { action: button }));
+    if (button) return;
   }
+  setTimeout(refreshForEver, REFRESH_S * 1000);
 }
 
-/** Jobs of the last hours, newest first; of a busy tenant the newest thousand. */
-async function recentJobs() {
-  const after = new Date(Date.now() - HOURS * 3600 * 1000).toISOString();
-  /** @type {Job[]} */
-  const jobs = [];
-  let cursor = null;
-  for (let n = 0; n < MAX_PAGES; n += 1) {
-    /** @type {import("./client/api.js").JobList} */
-    const page = await listJobs({ created_after: after, limit: "100", ...(cursor ? { cursor } : {}) });
-    jobs.push(...page.items);
-    cursor = page.next_cursor;
-    if (!cursor) break;
-  }
-  return jobs;
-}
-
-async function refreshHistory() {
-  const [nowS, jobs] = [Date.now() / 1000, await recentJobs()];
-  const buckets = bucketed(jobs, nowS);
-  const ends = { from: CLOCK.format((nowS - HOURS * 3600) * 1000), to: CLOCK.format(nowS * 1000) };
-  const throughput = buckets.map(({ at, jobs: some }) => {
-    const failed = some.filter(({ status }) => status === "failed").length;
-    return { title: `${at}: ${counted(some.length, "job")}, ${failed} failed`, value: some.length, failed };
-  });
-  const waits = buckets.map(({ at, jobs: some }) => {
-    const value = Math.max(...some.map(({ timings }) => timings.queue_s ?? 0), 0);
-    return { title: `${at}: ${value.toFixed(1)} s at most`, value };
-  });
-  fill(
-    byId("throughput", HTMLElement),
-    columnPlot(throughput, { label: "Jobs per quarter of an hour", text: String, ...ends }),
-  );
-  fill(
-    byId("waits", HTMLElement),
-    columnPlot(waits, { label: "Longest wait", text: (value) => `${value.toFixed(1)} s`, ...ends }),
-  );
-  fill(byId("failures", HTMLElement), countTable(failures(jobs), "Nothing failed in this time."));
-}
-
-/**
- * @param {Job[]} jobs
- * @param {number} nowS
- */
-function bucketed(jobs, nowS) {
-  const n = (HOURS * 3600) / BUCKET_S;
-  const buckets = Array.from({ length: n }, (_, index) => ({
-    at: CLOCK.format((nowS - (n - index) * BUCKET_S) * 1000),
-    jobs: /** @type {Job[]} */ ([]),
-  }));
-  for (const job of jobs) {
-    const index = n - 1 - Math.floor((nowS - Date.parse(job.created_at) / 1000) / BUCKET_S);
-    buckets[Math.min(Math.max(index, 0), n - 1)]?.jobs.push(job);
-  }
-  return buckets;
-}
-
-/** @param {Job[]} jobs */
-function failures(jobs) {
-  /** @type {Map<string, number>} */
-  const counts = new Map();
-  for (const { error } of jobs) if (error) counts.set(error.code, (counts.get(error.code) ?? 0) + 1);
-  return counts;
-}
-
-/**
- * @param {() => Promise<void>} work
- * @param {number} seconds
- */
-async function every(work, seconds) {
-  if (!document.hidden) await work().catch((error) => fill(byId("trouble", HTMLElement), problemNote(error)));
-  setTimeout(() => every(work, seconds), seconds * 1000);
+async function start() {
+  await readModel()
+    .then(showModel)
+    .catch(() => {});
+  await refreshForEver();
 }
 
 wireKey();
-readModel()
-  .then(showModel)
-  .catch((error) => fill(byId("trouble", HTMLElement), problemNote(error)))
-  .finally(() => {
-    every(refresh, REFRESH_S);
-    every(refreshHistory, HISTORY_REFRESH_S);
-  });
+byId("hours", HTMLSelectElement).addEventListener("change", () => refresh().catch(() => {}));
+start();
 document.documentElement.dataset.ready = "";
