@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.part import Row, Setting, Task
 from benchmarks.gpu.products import copied_bytes_per_s, product_flops_per_s, seconds_of
-from model.audio.pcm import normalise
+from model.audio.pcm import Samples, normalise
 from model.domain import SCORE_RANGES, SEGMENT_SAMPLES
 from model.inference.engines.torch import DTYPES, TF32, TorchEngine, compiled_graphs, set_cuda_products
 from model.inference.precision import probe
@@ -89,7 +89,7 @@ class Bench:
         self._head = deepcopy(load_head(setting.weights / "apex"))
         self._networks: dict[str, PooledMert] = {}
         self._peaks: dict[str, float] = {}
-        self._probe = np.stack([normalise(segment) for segment in probe()])
+        self._probe = np.stack([_padded(segment) for segment in probe()])
 
     @cached_property
     def flops(self) -> int:
@@ -175,6 +175,12 @@ class Bench:
                 high = SCORE_RANGES[name][1]
                 largest[high] = max(largest[high], abs(score - exact[name]))
         return {"off, of 100": largest[100.0], "off, of 5": largest[5.0]}
+
+
+def _padded(segment: Samples) -> Samples:
+    """The normalised segment, with all of its padding."""
+    n_padding = SEGMENT_SAMPLES - len(segment)
+    return np.pad(normalise(segment, n_padding), (0, n_padding))
 
 
 def _peak_mb(held: int) -> float:

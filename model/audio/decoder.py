@@ -51,9 +51,9 @@ class DecodedTrack:
         self._pcm = pcm
 
     def segments(self) -> Iterator[Samples]:
-        """Reads one segment of 30 s at a time, the last padded with zeros.
+        """Reads one segment of 30 s at a time, of which the last may be shorter.
 
-        yields float32, shape = (720000,), mono at 24 kHz
+        yields float32, shape = (720000,) or less, mono at 24 kHz
         """
         return segments(self._chunks())
 

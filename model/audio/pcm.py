@@ -30,12 +30,14 @@ def mono(channels: Samples | Sequence[Samples]) -> Samples:
 
 
 def segments(chunks: Iterable[Samples]) -> Iterator[Samples]:
-    """Regroups samples at 24 kHz into consecutive segments of 30 s, the last padded with zeros. No samples, no segment.
+    """Regroups samples at 24 kHz into consecutive segments of 30 s, of which the last may be shorter.
+
+    The padding of the last is left to whoever knows what it costs. No samples, no segment.
 
     chunks : float32, any lengths
-    yields float32, shape = (720000,), each its own array
+    yields float32, shape = (720000,) or less, each its own array
     """
-    segment, n_filled = np.zeros(SEGMENT_SAMPLES, np.float32), 0
+    segment, n_filled = np.empty(SEGMENT_SAMPLES, np.float32), 0
     for chunk in chunks:
         n_taken = 0
         while n_taken < len(chunk):
@@ -44,20 +46,29 @@ def segments(chunks: Iterable[Samples]) -> Iterator[Samples]:
             n_taken, n_filled = n_taken + len(piece), n_filled + len(piece)
             if n_filled == SEGMENT_SAMPLES:
                 yield segment
-                segment, n_filled = np.zeros(SEGMENT_SAMPLES, np.float32), 0
+                segment, n_filled = np.empty(SEGMENT_SAMPLES, np.float32), 0
     if n_filled:
-        yield segment
+        yield segment[:n_filled]
 
 
-def normalise(segment: Samples) -> Samples:
-    """Zero mean and unit variance over the whole segment, padding included, as `Wav2Vec2FeatureExtractor` does.
+def normalise(samples: Samples, n_padding: int = 0) -> Samples:
+    """Zero mean and unit variance over the samples and the padding, as `Wav2Vec2FeatureExtractor` does.
 
-    A constant segment becomes zeros. Raises AudioUndecodable where a sample is not a number or is absurdly large,
-    which only files with float samples can hold.
+    Constant samples without padding become zeros.
+
+    n_padding : zeros that follow the samples. The result then is what is above the normalised padding, so that this is
+        zero again: the network's first norm removes any constant.
+    Raises AudioUndecodable where a sample is not a number or is absurdly large, which only files with float samples can
+    hold.
     """
+    n_samples = len(samples) + n_padding
     with np.errstate(over="ignore", invalid="ignore"):
-        deviation = np.sqrt(segment.var() + VARIANCE_FLOOR)
+        mean, variance = samples.mean(), samples.var()
+        if n_padding:
+            sound = len(samples) / n_samples
+            variance, mean = sound * (variance + (1 - sound) * mean**2), np.float32(0)
+        deviation = np.sqrt(variance + VARIANCE_FLOOR)
         if not np.isfinite(deviation):
             raise AudioUndecodable("the track holds samples that are not finite numbers")
-        normalised: Samples = (segment - segment.mean()) / deviation
+        normalised: Samples = (samples - mean) / deviation
     return normalised

@@ -122,7 +122,7 @@ class Scorer:
         chosen, deviations = select_engine(
             lambda precision: open_at(precision=precision),
             precision,
-            lambda each, segment: _scores(loaded, _embeddings(each, loaded, [normalise(segment)])[0]),
+            lambda each, segment: _scores(loaded, _embeddings(each, loaded, [_normalised(segment)])[0]),
         )
         head_file = entry_of(loaded.path) if head else _entry(manifest, weights_dir, loaded.path)
         mert_file = _entry(manifest, weights_dir, weights_path(encoder.directory))
@@ -142,7 +142,8 @@ class Scorer:
     def score(self, segments: Iterable[Samples], on_progress: OnProgress | None = None) -> dict[str, float]:
         """The scores of a track, each within its range, rounded to four decimals.
 
-        segments : float32, shape = (720000,) each, in order, not normalised; what `model.audio.pcm.segments` yields
+        segments : float32, shape = (720000,) each, in order, not normalised; what `model.audio.pcm.segments` yields.
+            A shorter one counts as followed by zeros, and costs less than one that holds them
         Raises AudioTooShort without a segment, ModelOutputInvalid when the networks give NaN or infinity.
         """
         return self._score_track(self.embed(segments, on_progress))
@@ -171,7 +172,7 @@ class Scorer:
         A short last segment counts as much as a full one. Arguments and errors as for `score`.
         """
         embeddings: list[NDArray[np.float32]] = []
-        for batch in _batches(map(normalise, segments), self._batch_segments):
+        for batch in _batches(map(_normalised, segments), self._batch_segments):
             embeddings.extend(_embeddings(self._engine, self._head, batch))
             if on_progress is not None:
                 on_progress(len(embeddings))
@@ -216,7 +217,7 @@ class Scorer:
         return _provenance(self.card.encoder, self._head) | {"hidden_states": list(HIDDEN_STATES)} | made_by
 
     def _embed_into(self, batch: Sequence[tuple["_PendingTrack[TrackT]", Samples]]) -> None:
-        states = self._engine.embed(np.stack([samples for _, samples in batch]))
+        states = self._engine.embed([samples for _, samples in batch])
         for (pending, _), state in zip(batch, states, strict=True):
             try:
                 pending.embeddings.append(_mixed(self._head, state))
@@ -254,7 +255,7 @@ def _interleave_segments(
     for track in tracks:
         pending.append(current := _PendingTrack(track))
         try:
-            for samples in map(normalise, track):
+            for samples in map(_normalised, track):
                 current.n_segments += 1
                 yield current, samples
         except AudioError as error:
@@ -264,7 +265,11 @@ def _interleave_segments(
 
 def _embeddings(engine: Engine, head: LoadedHead, batch: Sequence[Samples]) -> list[NDArray[np.float32]]:
     """The embedding of each normalised segment."""
-    return [_mixed(head, states) for states in engine.embed(np.stack(batch))]
+    return [_mixed(head, states) for states in engine.embed(batch)]
+
+
+def _normalised(segment: Samples) -> Samples:
+    return normalise(segment, SEGMENT_SAMPLES - len(segment))
 
 
 def _mixed(head: LoadedHead, states: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.nn.utils.parametrize import remove_parametrizations
 
 from model.domain import SAMPLE_RATE_HZ, WeightsError
@@ -22,6 +22,7 @@ from model.networks.checkpoint import (
     read_json,
     read_tensors,
 )
+from model.networks.padding import Filters, Padding, padded_frame, padded_norm
 
 # Where it is needed transformers is imported in the function: it takes seconds, and a worker that finds the encoder
 # compiled does without it.
@@ -73,8 +74,6 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 #: The name under which transformers knows `centred_attention`.
 ATTENTION = "apex_centred"
-#: Frames at both ends that the positional convolution pads.
-EDGE_FRAMES = 64
 
 
 @dataclass(frozen=True)
@@ -129,28 +128,50 @@ class PooledMert(nn.Module):
         AttentionInterface.register(ATTENTION, centred_attention)
         mert.set_attn_implementation(ATTENTION)
         self.mert = mert
+        self.front_end = FrontEnd(mert.feature_extractor.conv_layers)
+        self.filters = Filters(mert.config.conv_kernel, mert.config.conv_stride)
 
-    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+    def forward(self, samples: torch.Tensor, n_padding: int = 0) -> torch.Tensor:
         """Time means of the hidden states 2, 5, 8 and 12, in float32 or better whatever the network computes in.
 
         samples : shape = (n_segments, n_samples), normalised
+        n_padding : zeros that follow the samples of each segment; most of what they cost is left out
         returns shape = (n_segments, 4, hidden_size)
         """
-        encoder = self.mert.encoder
-        states = self.mert.feature_projection(self.mert.feature_extractor(samples).transpose(1, 2))
+        encoder, padding = self.mert.encoder, Padding.of(self.filters, samples.shape[1], n_padding)
+        frames = self.front_end(pad(samples, (0, padding.n_zeros)), padding.n_left_out)
+        states = padding.repeat_last(self.mert.feature_projection(frames))
         states = encoder.layer_norm(states + encoder.pos_conv_embed(states))
+        bias = padding.attention_bias(states)
         pooled = []
         for index, layer in enumerate(encoder.layers, 1):
-            states = layer(states)
+            states = layer(states, attention_mask=bias)
             if index in HIDDEN_STATES:
-                pooled.append(time_mean(states.to(torch.promote_types(states.dtype, torch.float32))))
+                pooled.append(padding.time_mean(states.to(torch.promote_types(states.dtype, torch.float32))))
         return torch.stack(pooled, dim=1)
 
 
-def time_mean(states: torch.Tensor) -> torch.Tensor:
-    """Mean over the frames, shape = (n, n_frames, size), taken around one of them."""
-    frame = padded_frame(states)
-    return (frame + (states - frame).mean(dim=1, keepdim=True))[:, 0]
+class FrontEnd(nn.Module):
+    """The convolutions, from samples to frames."""
+
+    layers: Any  # of transformers
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, samples: torch.Tensor, n_left_out: int = 0) -> torch.Tensor:
+        """Samples (n, n_samples) to frames (n, n_frames, size).
+
+        n_left_out : frames of the first layer that follow, each like the last, and of which no others are wanted
+        """
+        first, *others = self.layers
+        frames: torch.Tensor = first.conv(samples[:, None])
+        norm = first.layer_norm
+        frames = first.activation(padded_norm(norm, frames, n_left_out) if n_left_out else norm(frames))
+        for layer in others:
+            frames = layer(frames)
+        return frames.transpose(1, 2)
 
 
 def centred_attention(
@@ -167,12 +188,6 @@ def centred_attention(
     frame = padded_frame(value)
     attended = scaled_dot_product_attention(query, key, value - frame, mask, scale=scaling) + frame
     return attended.transpose(1, 2), None
-
-
-def padded_frame(states: torch.Tensor) -> torch.Tensor:
-    """The last frame, along the last axis but one, that is like all before it wherever a segment ends in padding."""
-    index = max(states.shape[-2] - EDGE_FRAMES - 1, 0)
-    return states[..., index : index + 1, :]
 
 
 def pooled_states(model: "HubertModel", samples: torch.Tensor) -> torch.Tensor:

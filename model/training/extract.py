@@ -17,7 +17,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from model.domain import SCORE_RANGES, SEGMENT_SAMPLES, AudioError, AudioLimits, ModelOutputInvalid
+from model.audio.pcm import segments
+from model.domain import SCORE_RANGES, AudioError, AudioLimits, ModelOutputInvalid
 from model.processors import usable_cores
 from model.temporary import temporary_directory
 from model.training.audio_files import choose_audio, find_audio, is_local
@@ -219,7 +220,7 @@ class _Embed:
         vectors = np.empty((0, 0), np.float32)
         try:
             if not code:
-                vectors = self._scorer.embed(np.frombuffer(pcm, np.float32).reshape(-1, SEGMENT_SAMPLES))
+                vectors = self._scorer.embed(segments([np.frombuffer(pcm, np.float32)]))
         except (AudioError, ModelOutputInvalid) as error:
             code, detail = error.code, str(error)
         return batch | {"vectors": [vectors.tobytes()], "n": [len(vectors)], "code": [code], "detail": [detail]}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.domain import SCORE_TOLERANCES
+from model.domain import SAMPLE_RATE_HZ, SCORE_TOLERANCES, SEGMENT_SAMPLES
 from model.inference.engines.torch import BATCHES, TorchEngine
 from model.inference.scorer import Scorer
 from model.networks.mert import EncoderSource
@@ -14,14 +14,24 @@ from model.training.trainer import TrainConfig, Trainer
 from tests.gpu.conftest import DEVICE
 from tests.model import reference
 from tests.model.conftest import make_track
-from tests.model.inference.signals import FIDELITY, noise, relative_error, segments_of
+from tests.model.inference.signals import FIDELITY, Samples, noise, relative_error, segments_of
 from tests.model.synthetic import packed, rows
 
 pytestmark = pytest.mark.gpu
 
 RATE_HZ = 44_100
+DURATIONS_S = (0.1, 0.5, 4, 9.5, 17, 24.9, 27, 30)
 #: Largest relative error of the pooled states of noise.
 ERRORS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 2e-2, "fp16": 5e-3}
+
+
+def sounds() -> list[Samples]:
+    """Segments that end after so many seconds, in noise."""
+    return [noise(1, int(duration_s * SAMPLE_RATE_HZ))[0] for duration_s in DURATIONS_S]
+
+
+def padded(segment: Samples) -> Samples:
+    return np.pad(segment, (0, SEGMENT_SAMPLES - len(segment)))
 
 
 @pytest.mark.parametrize("precision", ERRORS)
@@ -49,7 +59,7 @@ def test_fp32_stays_exact_beside_an_engine_of_another_precision(
     assert relative_error(found, expected) < ERRORS["fp32"]
 
 
-@pytest.mark.parametrize("duration_s", [1.0, 6.0, 36.0])  # the last segment is mostly padding: the hardest
+@pytest.mark.parametrize("duration_s", [0.5, 6.0, 22.0, 36.0])  # the last segment is mostly padding: the hardest
 @pytest.mark.parametrize("precision", ERRORS)
 def test_scores_are_those_of_exact_arithmetic(tiny_weights: Path, precision: str, duration_s: float) -> None:
     track = make_track(duration_s, RATE_HZ, channels=2)
@@ -60,6 +70,30 @@ def test_scores_are_those_of_exact_arithmetic(tiny_weights: Path, precision: str
     for name, score in found.items():
         allowed = FIDELITY if scorer.card.precision == "fp32" else SCORE_TOLERANCES[name]
         assert score == pytest.approx(expected[name], abs=allowed), name
+
+
+@pytest.mark.parametrize("precision", ERRORS)
+def test_segments_whose_padding_is_left_out_are_near_those_of_the_cpu(
+    encoder: EncoderSource, on_cpu: TorchEngine, precision: str
+) -> None:
+    engine, segments = TorchEngine(encoder, device=DEVICE, precision=precision), sounds()
+    found, expected = engine.embed(segments), on_cpu.embed(map(padded, segments))
+    for duration_s, state, exact in zip(DURATIONS_S, found, expected, strict=True):
+        assert relative_error(state, exact) < ERRORS[precision], duration_s
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_graphs_leave_padding_out_too(encoder: EncoderSource, on_cpu: TorchEngine) -> None:
+    engine, segments = TorchEngine(encoder, device=DEVICE, compiled=True), [sounds()[2]] * 2
+    for _ in range(3):
+        assert relative_error(engine.embed(segments), on_cpu.embed(segments)) < ERRORS["fp32"]
+
+
+def test_segments_of_all_lengths_are_the_same_whatever_their_batches(on_cuda: TorchEngine) -> None:
+    segments = [*sounds(), *sounds()]
+    alone = np.concatenate([on_cuda.embed([segment]) for segment in segments])
+    assert relative_error(on_cuda.embed(segments), alone) < ERRORS["fp32"]
 
 
 @pytest.mark.parametrize("n_segments", [*BATCHES["cuda"], 23])

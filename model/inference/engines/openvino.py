@@ -9,6 +9,7 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, PrecisionUnavailable
 from model.inference.engines.cache import Blob, Cache
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
@@ -54,22 +56,26 @@ class OpenVinoEngine:
         self._blob, network = _load(core, encoder, _options(precision), Cache(cache_dir))
         self._request = network.create_infer_request()
 
-    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalised segments (n, 720000) to the time means of four hidden states (n, 4, hidden_size)."""
+    def embed(self, segments: Iterable[Samples]) -> NDArray[np.float32]:
+        """Segments to the time means of four hidden states (n, 4, hidden_size).
+
+        segments : normalised, shape = (720000,) each; zeros follow a shorter one
+        """
         return np.concatenate([self._pooled(segment) for segment in segments])
 
-    def _pooled(self, segment: NDArray[np.float32]) -> NDArray[np.float32]:
-        pooled: NDArray[np.float32] = self._request.infer([_zero_padded(segment)[None]])[0].copy()
+    def _pooled(self, segment: Samples) -> NDArray[np.float32]:
+        padded = np.pad(_zero_padded(segment), (0, SEGMENT_SAMPLES - len(segment)))
+        pooled: NDArray[np.float32] = self._request.infer([padded[None]])[0].copy()
         return pooled
 
 
-def _zero_padded(segment: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The segment less the value of its padding, if it ends in any, so that the padding is zero.
+def _zero_padded(segment: Samples) -> Samples:
+    """The segment less the value of its padding, if it is full and ends in any, so that the padding is zero.
 
     The group norm after the first filters removes any constant. For it OpenVINO adds up 143,999 values one by one in
     float32: an error of 4e-6 for equal small numbers, of nothing for zeros.
     """
-    return segment - segment[-1] if segment[-1] == segment[-2] else segment
+    return segment - segment[-1] if len(segment) == SEGMENT_SAMPLES and segment[-1] == segment[-2] else segment
 
 
 def _require(core: openvino.Core, precision: str) -> None:

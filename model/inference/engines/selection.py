@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.audio.pcm import Samples
 from model.domain import DeviceError
 from model.inference.device import resolve_device
 from model.inference.engines.torch import TorchEngine, device_errors
@@ -25,8 +27,11 @@ class Engine(Protocol):
     device: str
     precision: str
 
-    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalised segments (n, 720000) to the time means of four hidden states (n, 4, hidden_size)."""
+    def embed(self, segments: Iterable[Samples]) -> NDArray[np.float32]:
+        """Segments to the time means of four hidden states (n, 4, hidden_size).
+
+        segments : normalised, shape = (720000,) each; zeros follow a shorter one
+        """
         ...
 
 

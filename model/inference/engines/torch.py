@@ -1,6 +1,6 @@
 """PyTorch: the engine of CUDA devices, the fallback of CPUs, and in fp32 the reference for all others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.domain import DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
+from model.audio.pcm import Samples
+from model.domain import SEGMENT_SAMPLES, DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
+from model.inference.engines.batching import LENGTHS, batches, stacked
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 
 #: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
@@ -41,25 +43,27 @@ class TorchEngine:
         _require(precision, device)
         self.batches = BATCHES[kind]
         network = PooledMert(fold_weight_norm(encoder.load())).to(device, DTYPES[precision])
-        self._network: Callable[[torch.Tensor], torch.Tensor] = compiled_graphs(network) if compiled else network
+        self._network: Callable[[torch.Tensor, int], torch.Tensor] = compiled_graphs(network) if compiled else network
         self._fast_products = kind == "cpu" and use_fast_products()
 
-    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalised segments (n, 720000) to the time means of four hidden states (n, 4, hidden_size).
+    def embed(self, segments: Iterable[Samples]) -> NDArray[np.float32]:
+        """Segments to the time means of four hidden states (n, 4, hidden_size).
 
+        segments : normalised, shape = (720000,) each; zeros follow a shorter one
         Raises DeviceOutOfMemory where one segment does not fit, DeviceLost where the device has failed.
         """
-        pooled: list[NDArray[np.float32]] = []
-        batches = self.batches
-        while len(segments):
-            size = next(size for size in batches if size <= len(segments))
-            if (states := self._attempt(segments[:size])) is None:
-                batches = tuple(smaller for smaller in batches if smaller < size)
-                torch.cuda.empty_cache()
-            else:
-                pooled.append(states)
-                segments = segments[size:]
-        return np.concatenate(pooled)
+        waiting, sizes = dict(enumerate(segments)), self.batches
+        found: dict[int, NDArray[np.float32]] = {}
+        while waiting:
+            for batch in batches({index: len(segment) for index, segment in waiting.items()}, sizes):
+                if (states := self._attempt(stacked([waiting[index] for index in batch]))) is None:
+                    sizes = tuple(size for size in sizes if size < len(batch))
+                    torch.cuda.empty_cache()
+                    break
+                found.update(zip(batch, states, strict=True))
+                for index in batch:
+                    del waiting[index]
+        return np.stack([found[index] for index in sorted(found)])
 
     def _attempt(self, segments: NDArray[np.float32]) -> NDArray[np.float32] | None:
         """The states, or None where there is not enough memory for so many segments."""
@@ -79,7 +83,7 @@ class TorchEngine:
             segments = segments.pin_memory()
         # Converted on the device: `to` with a type converts on the CPU, into memory that is not pinned.
         samples = segments.to(self.device, non_blocking=True).to(DTYPES[self.precision])
-        return self._network(samples).float().cpu()
+        return self._network(samples, SEGMENT_SAMPLES - samples.shape[1]).float().cpu()
 
 
 @contextmanager
@@ -104,7 +108,8 @@ def _require(precision: str, device: str) -> None:
 
 
 def compiled_graphs(network: PooledMert) -> Any:
-    """Kernels fused by the compiler, launched together as one CUDA graph per batch size."""
+    """Kernels fused by the compiler, launched together as one CUDA graph per batch size and length of sound."""
+    torch._dynamo.config.recompile_limit = len(BATCHES["cuda"]) * len(LENGTHS)
     return torch.compile(network, mode="reduce-overhead", fullgraph=True, dynamic=False)
 
 

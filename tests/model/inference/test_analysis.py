@@ -69,7 +69,7 @@ def test_the_embedding_is_what_the_head_takes(analysed: Analysed, tiny_weights: 
     kept = json.loads(json.dumps(embedding.to_json()))
     values = np.frombuffer(base64.b64decode(kept["float32"]), "<f4")
     assert analysed.scorer.score_embedding(values) == analysed.analysis.scores
-    states = analysed.scorer._engine.embed(np.stack([normalise(segment) for segment in analysed.segments]))
+    states = analysed.scorer._engine.embed([normalise(segment) for segment in analysed.segments])
     mix = kept["provenance"]["layer_mix"]
     by_hand = np.einsum("k,nkd->d", mix["weights"], states.astype(np.float64)) / 3 + mix["bias"]
     assert values == pytest.approx(by_hand, abs=1e-5)

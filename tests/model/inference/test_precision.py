@@ -1,14 +1,14 @@
 """A faster precision is used where the probe's scores stay, and nowhere else."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
+from model.inference.engines.batching import length_for
 from model.inference.engines.selection import Engine
 from model.inference.precision import deviations, exceeded_tolerances, probe, select_engine
 
@@ -21,8 +21,8 @@ class FakeEngine:
     def __init__(self, precision: str) -> None:
         self.precision = precision
 
-    def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-        return segments
+    def embed(self, segments: Iterable[Samples]) -> Samples:
+        return np.stack(list(segments))
 
 
 def moving(**moves: float) -> Callable[[Engine, Samples], dict[str, float]]:
@@ -64,8 +64,9 @@ def test_a_precision_that_gives_no_numbers_is_refused() -> None:
 
 def test_a_segment_that_overflows_in_fp16_is_embedded_in_fp32(caplog: pytest.LogCaptureFixture) -> None:
     class Overflowing(FakeEngine):
-        def embed(self, segments: NDArray[np.float32]) -> NDArray[np.float32]:
-            return np.where(np.abs(segments) > 2, np.inf, segments + (self.precision == "fp16")).astype(np.float32)
+        def embed(self, segments: Iterable[Samples]) -> Samples:
+            states = super().embed(segments)
+            return np.where(np.abs(states) > 2, np.inf, states + (self.precision == "fp16")).astype(np.float32)
 
     def open_at(precision: str) -> Engine:
         return Overflowing(precision) if precision == "fp16" else FakeEngine(precision)
@@ -91,12 +92,12 @@ def test_fp32_needs_no_probe() -> None:
     assert (engine.precision, deviations) == ("fp32", {})
 
 
-def test_the_probe_is_a_full_segment_and_a_padded_one() -> None:
-    full, padded = probe()
-    assert full.shape == padded.shape == (SEGMENT_SAMPLES,)
-    assert full.dtype == padded.dtype == np.float32
-    assert np.ptp(full[-SEGMENT_SAMPLES // 10 :]) > 0.01
-    assert np.ptp(padded[-SEGMENT_SAMPLES // 2 :]) == 0
+def test_the_probe_is_a_full_segment_and_one_whose_padding_is_left_out() -> None:
+    full, short = probe()
+    assert (len(full), len(short)) == (SEGMENT_SAMPLES, SEGMENT_SAMPLES // 4)
+    assert length_for(len(short)) < SEGMENT_SAMPLES
+    assert full.dtype == short.dtype == np.float32
+    assert all(np.ptp(segment[-SEGMENT_SAMPLES // 10 :]) > 0.01 for segment in (full, short))
 
 
 def test_the_largest_move_of_each_score_counts() -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +55,10 @@ class ExactEngine:
     def __init__(self, weights_dir: Path) -> None:
         self._mert = load_mert(weights_dir / "mert").double()
 
-    def embed(self, segments: Samples) -> Samples:
+    def embed(self, segments: Iterable[Samples]) -> Samples:
+        padded = np.stack([np.pad(segment, (0, SEGMENT_SAMPLES - len(segment))) for segment in segments])
         with torch.no_grad():
-            pooled: Samples = pooled_states(self._mert, torch.from_numpy(segments).double()).float().numpy()
+            pooled: Samples = pooled_states(self._mert, torch.from_numpy(padded).double()).float().numpy()
         return pooled
 
 
@@ -142,8 +143,8 @@ class BrokenEngine:
 
     name, device, precision = "broken", "cpu", "fp32"
 
-    def embed(self, segments: Samples) -> Samples:
-        return np.full((len(segments), 4, 32), np.nan, np.float32)
+    def embed(self, segments: Iterable[Samples]) -> Samples:
+        return np.full((len(list(segments)), 4, 32), np.nan, np.float32)
 
 
 def test_numbers_that_are_not_finite_are_the_models_fault(scorer: Scorer) -> None:

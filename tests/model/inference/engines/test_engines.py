@@ -14,6 +14,7 @@ import torch
 from model.audio.pcm import normalise
 from model.domain import (
     SAMPLE_RATE_HZ,
+    SEGMENT_SAMPLES,
     DeviceError,
     DeviceLost,
     DeviceOutOfMemory,
@@ -52,12 +53,13 @@ def test_openvino_gives_the_numbers_of_torch(openvino_engine: OpenVinoEngine, to
 def test_padding_leaves_float32_as_near_to_exact_arithmetic_as_sound_does(
     name: str, encoder: EncoderSource, audible_s: float, request: pytest.FixtureRequest
 ) -> None:
-    segment = noise(1)
-    segment[:, int(audible_s * SAMPLE_RATE_HZ) :] = 0
-    padded = normalise(segment)
+    engine, exact = request.getfixturevalue(name), PooledMert(encoder.load().double())
+    sound = noise(1, int(audible_s * SAMPLE_RATE_HZ))[0]
+    padded = np.pad(sound, (0, SEGMENT_SAMPLES - len(sound)))
     with torch.no_grad():
-        exact = PooledMert(encoder.load().double())(torch.from_numpy(padded).double()).numpy()
-    assert relative_error(request.getfixturevalue(name).embed(padded), exact) < 5e-6
+        expected = exact(torch.from_numpy(normalise(padded))[None].double()).numpy()
+    for segment in (normalise(sound, SEGMENT_SAMPLES - len(sound)), normalise(padded)):
+        assert relative_error(engine.embed([segment]), expected) < 5e-6
 
 
 def test_folding_the_weight_norm_changes_nothing(encoder: EncoderSource) -> None:
@@ -227,11 +229,21 @@ def test_any_number_of_segments_is_cut_into_batches_of_known_sizes(
 
     def states(segments: torch.Tensor) -> torch.Tensor:
         seen.append(len(segments))
-        return segments[:, None, :]
+        return segments[:, None, :4]
 
     monkeypatch.setattr(engine, "_states", states)
     np.testing.assert_array_equal(engine.embed(noise(n_segments, 4))[:, 0], noise(n_segments, 4))
     assert seen == sizes
+
+
+def test_segments_of_all_lengths_come_back_in_their_order_whatever_their_batches(
+    encoder: EncoderSource, torch_engine: TorchEngine
+) -> None:
+    durations_s = (3, 30, 0.2, 12, 3.5, 30, 0.04, 29.9)
+    segments = [noise(1, int(duration_s * SAMPLE_RATE_HZ))[0] for duration_s in durations_s]
+    alone = np.concatenate([torch_engine.embed([segment]) for segment in segments])
+    for sizes in [(1,), (2, 1), (8, 4, 2, 1)]:
+        assert relative_error(roomy_engine(encoder, sizes).embed(segments), alone) < 1e-5
 
 
 def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(
