@@ -10,7 +10,7 @@ from model.processors import usable_cores
 log = logging.getLogger(__name__)
 
 #: Of a card, for one process: its CUDA context, the network in the fast precision and in fp32, and a batch.
-SLOT_BYTES = 5 << 30
+SLOT_BYTES = 6 << 30
 
 
 def slots(settings: WorkerSettings) -> list[str]:

@@ -362,7 +362,7 @@ class WorkerSettings(ServiceSettings):
 
     workers: Literal["auto"] | Annotated[int, Field(ge=1, le=64)] = AUTO
     """Scoring processes to supervise on this machine. `auto` is one on a CPU, which uses all cores; with CUDA one for
-    each core, because each decodes on one, as far as 5 GiB for each fit on the devices."""
+    each core, because each decodes on one, as far as 6 GiB for each fit on the devices."""
 
     engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
     """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""

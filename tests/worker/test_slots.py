@@ -29,8 +29,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"workers": 3, "device": "cuda"}, {"cuda": 3}),
         ({"workers": "auto", "device": "auto"}, {"cuda:0": 8, "cuda:1": 8}),
-        ({"workers": "auto", "device": "cuda"}, {"cuda:0": 15}),
-        ({"workers": "auto", "device": "cuda:1"}, {"cuda:1": 15}),
+        ({"workers": "auto", "device": "cuda"}, {"cuda:0": 13}),
+        ({"workers": "auto", "device": "cuda:1"}, {"cuda:1": 13}),
         ({"workers": "auto", "device": "cpu"}, {"cpu": 1}),
     ],
 )
