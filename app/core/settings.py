@@ -367,9 +367,10 @@ class WorkerSettings(ServiceSettings):
     engine: str = Field("auto", pattern=r"^(auto|torch|openvino)$")
     """What runs the encoder: `torch`, or `openvino` on a CPU; `auto` takes the quicker one that is installed."""
 
-    precision: str = Field("fp32", pattern=r"^(fp32|tf32|bf16|fp16)$")
-    """What the encoder computes in. Another than `fp32` is used only if a probe at the start shows that no score moves
-    by more than 0.2 (of 0 to 100) or 0.01 (of 1 to 5)."""
+    precision: str = Field("auto", pattern=r"^(auto|fp32|tf32|bf16|fp16)$")
+    """What the encoder computes in. `auto` is `fp32` on a CPU, and on CUDA the first of `fp16`, `tf32` and `fp32` that
+    passes: another than `fp32` is used only if a probe at the start shows that no score moves by more than 0.2 (of 0 to
+    100) or 0.01 (of 1 to 5)."""
 
     compiled: bool = False
     """Compile the encoder for CUDA, once per batch size and start. Takes minutes."""

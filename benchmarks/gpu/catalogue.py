@@ -20,8 +20,8 @@ PROCESSES = (1, 2)
 
 def tasks(setting: Setting) -> Iterator[Task]:
     for n_processes in PROCESSES:
-        run = partial(_rows, setting, n_processes, "bf16")
-        yield Task(f"bf16, {n_processes} processes", run, needs_device=n_processes > 1)
+        run = partial(_rows, setting, n_processes, "fp16")
+        yield Task(f"fp16, {n_processes} processes", run, needs_device=n_processes > 1)
     yield (
         Task("2 processes", list, needs_device=True)
         if not setting.on_device

@@ -15,14 +15,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.part import Row, Setting, Task
 from benchmarks.gpu.products import copied_bytes_per_s, product_flops_per_s, seconds_of
-from model.audio.pcm import Samples, normalise
-from model.domain import SCORE_RANGES, SEGMENT_SAMPLES
-from model.inference.engines.torch import DTYPES, TF32, TorchEngine, compiled_graphs, set_cuda_products
+from model.audio.pcm import normalise
+from model.domain import SAMPLE_RATE_HZ, SCORE_RANGES, SEGMENT_S, SEGMENT_SAMPLES
+from model.inference.engines.cuda import (
+    DTYPES,
+    TF32,
+    GraphedNetwork,
+    compile_kernels,
+    set_cuda_products,
+    time_major,
+)
+from model.inference.engines.torch import TorchEngine
 from model.inference.precision import probe
 from model.networks.head_formats import load_head
-from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm, load_mert
+from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
 
-Forward = Callable[[torch.Tensor], torch.Tensor]
+Forward = Callable[[torch.Tensor, int], torch.Tensor]
 
 KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -32,7 +40,8 @@ KERNELS = {
 }
 #: Those that take 16 bits only.
 HALF_KERNELS = ("flash", "cudnn")
-EAGER, GRAPH, COMPILED, COMPILED_GRAPH = "eager", "CUDA graph", "compiled", "compiled, CUDA graph"
+STOCK, EAGER, GRAPH, COMPILED = "stock, eager", "eager", "CUDA graph", "compiled, CUDA graph"
+SEARCHED = "CUDA graph, kernels searched by cuDNN"
 
 
 @dataclass(frozen=True)
@@ -41,34 +50,34 @@ class Variant:
 
     precision: str
     batch: int
-    mode: str = EAGER
+    mode: str = GRAPH
     attention: str = "chosen by torch"
+    sound_s: float = SEGMENT_S
 
     def __str__(self) -> str:
-        return f"{self.precision}, batch {self.batch}, {self.mode}, {self.attention}"
+        return f"{self.precision}, batch {self.batch}, {self.mode}, {self.attention}, {self.sound_s:g} s"
 
 
 #: What a CPU shows to work, without much of its time.
-REHEARSED = (Variant("fp32", 1), Variant("bf16", 1))
+REHEARSED = (Variant("fp32", 1, EAGER), Variant("bf16", 1, STOCK))
 
 
 def variants() -> Iterator[Variant]:
     """The most important first: what comes last may find no time."""
-    precisions = ("bf16", "tf32", "fp16", "fp32")
-    for batch in (8, 1, 16):
+    precisions = ("fp16", "bf16", "tf32", "fp32")
+    for batch in (8, 16, 1):
         yield from (Variant(precision, batch) for precision in precisions)
+    yield from (Variant("fp16", 8, sound_s=sound_s) for sound_s in (25, 15, 10, 5, 2))
+    yield from (Variant(precision, 8, STOCK) for precision in precisions)
     for kernel in KERNELS:
-        yield Variant("bf16", 8, attention=kernel)
-        if kernel not in HALF_KERNELS:
-            yield Variant("tf32", 8, attention=kernel)
-    for batch in (1, 2, 8):
-        yield from (Variant(precision, batch, GRAPH) for precision in ("bf16", "tf32"))
-    for batch in (32, 4, 2):
-        yield from (Variant(precision, batch) for precision in precisions)
-    yield Variant("bf16", 8, COMPILED_GRAPH)
-    yield Variant("bf16", 1, COMPILED_GRAPH)
-    yield Variant("tf32", 8, COMPILED_GRAPH)
-    yield Variant("bf16", 8, COMPILED)
+        yield from (Variant("fp16", 8, attention=kernel, sound_s=sound_s) for sound_s in (SEGMENT_S, 10))
+    yield from (Variant("fp16", batch) for batch in (2, 3, 4, 6, 12, 32))
+    yield from (Variant(precision, 1, EAGER) for precision in ("fp16", "fp32"))
+    yield from (Variant(precision, 1, STOCK) for precision in precisions)
+    yield from (Variant(precision, 10, SEARCHED) for precision in ("fp16", "tf32", "fp32"))
+    yield Variant("tf32", 4)
+    yield Variant("fp16", 8, COMPILED)
+    yield from REHEARSED
 
 
 def tasks(setting: Setting) -> Iterator[Task]:
@@ -85,11 +94,12 @@ class Bench:
 
     def __init__(self, setting: Setting) -> None:
         self._setting, self._device = setting, setting.device
-        self._mert = fold_weight_norm(load_mert(setting.weights / "mert"))
+        self._encoder = EncoderSource(setting.weights / "mert", "")
+        self._mert = fold_weight_norm(self._encoder.load())
         self._head = deepcopy(load_head(setting.weights / "apex"))
-        self._networks: dict[str, PooledMert] = {}
+        self._networks: dict[tuple[str, bool], PooledMert] = {}
+        self._exact: dict[float, list[dict[str, float]]] = {}
         self._peaks: dict[str, float] = {}
-        self._probe = np.stack([_padded(segment) for segment in probe()])
 
     @cached_property
     def flops(self) -> int:
@@ -98,14 +108,6 @@ class Bench:
         with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
             network(torch.empty(1, SEGMENT_SAMPLES, device="meta"))
         return int(counter.get_total_flops())
-
-    @cached_property
-    def exact(self) -> list[dict[str, float]]:
-        """Scores of the probe's segments in float64, on this device: other kernels than those that are compared."""
-        network = PooledMert(deepcopy(self._mert).double().to(self._device))
-        with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
-            states = [network(torch.from_numpy(each[None]).double().to(self._device)) for each in self._probe]
-        return self.scores(torch.cat(states).cpu().numpy())
 
     def products(self) -> Iterator[Row]:
         size = 8192 if self._setting.on_device else 256
@@ -120,44 +122,62 @@ class Bench:
         yield {"a segment takes, GFLOP": self.flops / 1e9}
 
     def float64(self) -> Iterator[Row]:
-        for number, scores in enumerate(self.exact):
+        for number, scores in enumerate(self.exact(SEGMENT_S)):
             yield {"probe": number, **scores}
 
     def cpu_engine(self) -> Iterator[Row]:
-        engine = TorchEngine(EncoderSource(self._setting.weights / "mert", ""))
-        yield {"engine": "CPU, fp32", **self.deviations(engine.embed(self._probe))}
+        engine = TorchEngine(self._encoder)
+        yield {"engine": "CPU, fp32", **self.deviations(engine.embed(probes(SEGMENT_S)), SEGMENT_S)}
 
     def rows(self, variant: Variant) -> Iterator[Row]:
-        samples = torch.from_numpy(np.resize(self._probe, (variant.batch, SEGMENT_SAMPLES)))
+        segments = probes(variant.sound_s)
+        samples = torch.from_numpy(np.resize(segments, (variant.batch, segments.shape[1])))
         samples = samples.to(self._device, DTYPES[variant.precision])
-        network, held = self._network(variant.precision), 0
+        n_padding = SEGMENT_SAMPLES - samples.shape[1]
+        network, held = self._network(variant), 0
         if self._setting.on_device:
             set_cuda_products(tf32=variant.precision == TF32)
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
         with torch.inference_mode(), _attention(variant.attention):
-            forward = MODES[variant.mode](network, samples)
-            states = forward(samples).float().cpu().numpy()
-            seconds = seconds_of(lambda: forward(samples), self._device, self._setting.shortest_s)
+            forward = LAUNCHES[variant.mode](network)
+            states = forward(samples, n_padding).float().cpu().numpy()
+            seconds = seconds_of(lambda: forward(samples, n_padding), self._device, self._setting.shortest_s)
         rate = variant.batch / seconds
         yield {
             "precision": variant.precision,
             "batch": variant.batch,
+            "sound, s": variant.sound_s,
             "launched": variant.mode,
             "attention": variant.attention,
             "ms a batch": 1000 * seconds,
             "segments/s": rate,
             "of the product's rate": rate * self.flops / self._peaks.get(variant.precision, math.nan),
             "memory above the weights, MB": _peak_mb(held) if self._setting.on_device else "-",
-            **self.deviations(states),
+            **self.deviations(states, variant.sound_s),
         }
 
-    def _network(self, precision: str) -> PooledMert:
-        if precision not in self._networks:
-            mert = deepcopy(self._mert).to(self._device, DTYPES[precision])
-            self._networks[precision] = PooledMert(mert)
-        return self._networks[precision]
+    def _network(self, variant: Variant) -> PooledMert:
+        key = variant.precision, variant.mode == STOCK
+        if key not in self._networks:
+            self._networks[key] = (
+                PooledMert(deepcopy(self._mert).to(self._device, DTYPES[variant.precision]))
+                if variant.mode == STOCK
+                else time_major(self._encoder, self._device, variant.precision)
+            )
+        return self._networks[key]
+
+    def exact(self, sound_s: float) -> list[dict[str, float]]:
+        """Scores of the probes in float64, on this device: other kernels than those that are compared."""
+        if sound_s not in self._exact:
+            segments = probes(sound_s)
+            padded = np.pad(segments, ((0, 0), (0, SEGMENT_SAMPLES - segments.shape[1])))
+            network = PooledMert(deepcopy(self._mert).double().to(self._device))
+            with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+                states = [network(torch.from_numpy(each[None]).double().to(self._device)) for each in padded]
+            self._exact[sound_s] = self.scores(torch.cat(states).cpu().numpy())
+        return self._exact[sound_s]
 
     def scores(self, states: NDArray[np.floating]) -> list[dict[str, float]]:
         """Not rounded, by the head in float64."""
@@ -166,21 +186,25 @@ class Bench:
             by_name = self._head.head.double()(embeddings)
         return [{name: values[number].item() for name, values in by_name.items()} for number in range(len(states))]
 
-    def deviations(self, states: NDArray[np.floating]) -> Row:
-        """How far the scores of the probe are from exact ones, at the most: those of 0 to 100, and those of 1 to 5."""
+    def deviations(self, states: NDArray[np.floating], sound_s: float) -> Row:
+        """How far the scores of the probes are from exact ones, at the most: those of 0 to 100, and those of 1 to 5."""
         largest = {100.0: 0.0, 5.0: 0.0}
+        exact = self.exact(sound_s)
         for number, scores in enumerate(self.scores(states)):
-            exact = self.exact[number % len(self.exact)]
             for name, score in scores.items():
                 high = SCORE_RANGES[name][1]
-                largest[high] = max(largest[high], abs(score - exact[name]))
+                largest[high] = max(largest[high], abs(score - exact[number % len(exact)][name]))
         return {"off, of 100": largest[100.0], "off, of 5": largest[5.0]}
 
 
-def _padded(segment: Samples) -> Samples:
-    """The normalised segment, with all of its padding."""
-    n_padding = SEGMENT_SAMPLES - len(segment)
-    return np.pad(normalise(segment, n_padding), (0, n_padding))
+def probes(sound_s: float) -> NDArray[np.float32]:
+    """Normalised segments of so much sound; of a whole segment two, the second being mostly padding."""
+    full, quarter = probe()
+    if sound_s == SEGMENT_S:
+        padded = normalise(quarter, SEGMENT_SAMPLES - len(quarter))
+        return np.stack([normalise(full), np.pad(padded, (0, SEGMENT_SAMPLES - len(padded)))])
+    n_samples = int(sound_s * SAMPLE_RATE_HZ)
+    return normalise(full[:n_samples], SEGMENT_SAMPLES - n_samples)[None]
 
 
 def _peak_mb(held: int) -> float:
@@ -191,39 +215,31 @@ def _attention(name: str) -> AbstractContextManager[None]:
     return sdpa_kernel(KERNELS[name]) if name in KERNELS else nullcontext()
 
 
-def _eager(network: PooledMert, _: torch.Tensor) -> Forward:
+def _from_python(network: PooledMert) -> Forward:
     return network
 
 
-def _graph(network: PooledMert, samples: torch.Tensor) -> Forward:
-    """The kernels of eager mode, recorded once and launched together."""
-    aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):  # libraries allocate and choose kernels, which must not happen while they are recorded
-            network(samples)
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        states: torch.Tensor = network(samples)
+def _searched(network: PooledMert) -> Forward:
+    """What cuDNN finds is kept for the shape, whoever asks next: measured at batches that no other row has."""
+    graphs = GraphedNetwork(network)
 
-    def replay(_: torch.Tensor) -> torch.Tensor:
-        graph.replay()
-        return states
+    def forward(samples: torch.Tensor, n_padding: int) -> torch.Tensor:
+        with torch.backends.cudnn.flags(benchmark=True, allow_tf32=torch.backends.cudnn.allow_tf32):
+            return graphs(samples, n_padding)
 
-    return replay
+    return forward
 
 
-def _compiled(network: PooledMert, _: torch.Tensor) -> Forward:
+def _compiled(network: PooledMert) -> Forward:
     torch.compiler.reset()
-    compiled: Forward = torch.compile(network, fullgraph=True, dynamic=False)
-    return compiled
+    return GraphedNetwork(compile_kernels(network))
 
 
-def _compiled_graph(network: PooledMert, _: torch.Tensor) -> Forward:
-    torch.compiler.reset()
-    graphs: Forward = compiled_graphs(network)
-    return graphs
-
-
-MODES = {EAGER: _eager, GRAPH: _graph, COMPILED: _compiled, COMPILED_GRAPH: _compiled_graph}
+#: How a network's kernels are launched. STOCK is the network of transformers' parts, all others have our own.
+LAUNCHES: dict[str, Callable[[PooledMert], Forward]] = {
+    STOCK: _from_python,
+    EAGER: _from_python,
+    GRAPH: GraphedNetwork,
+    COMPILED: _compiled,
+    SEARCHED: _searched,
+}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from model.inference.engines.torch import DTYPES, TF32, set_cuda_products
+from model.inference.engines.cuda import DTYPES, TF32, set_cuda_products
 
 SHORTEST_S = 0.4
 

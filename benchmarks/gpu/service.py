@@ -16,18 +16,19 @@ from benchmarks.gpu.load import Load
 from benchmarks.gpu.part import Row, Setting, Task
 from benchmarks.service import Score, apex, litserve, score_with_apex, score_with_litserve
 
-SLOTS = (4, 1, 8, 2)
+SLOTS = (16, 8, 4, 1)
 CLIENTS_A_SLOT = 4
 ID3V1_BYTES = 128
 
 
 def tasks(setting: Setting) -> Iterator[Task]:
-    for slots in SLOTS if setting.on_device else (1,):
-        yield Task(f"bf16, {slots} slots", partial(_apex, setting, slots, "bf16"))
+    most, *fewer = SLOTS if setting.on_device else (1,)
+    yield Task(f"{most} slots", partial(_apex, setting, most, "auto"))
     yield Task("the reference's loop", partial(_loop, setting))
     yield Task("LitServe", partial(_litserve, setting), needs_package="litserve")
-    for slots in (1, 4):
-        yield Task(f"tf32, {slots} slots", partial(_apex, setting, slots, "tf32"), needs_device=True)
+    for slots in fewer:
+        yield Task(f"{slots} slots", partial(_apex, setting, slots, "auto"))
+    yield Task(f"tf32, {SLOTS[0]} slots", partial(_apex, setting, SLOTS[0], "tf32"), needs_device=True)
 
 
 def _apex(setting: Setting, slots: int, precision: str) -> Iterator[Row]:

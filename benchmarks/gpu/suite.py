@@ -1,5 +1,6 @@
 """The tests that need a device, each as a row; without one they are collected and skipped."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from benchmarks.gpu.part import Row, Setting, Task
 
 TESTS = "tests/gpu"
 #: What the compiled tests may need; the others are run before them.
-LIMIT_S = {"tests": 50, "tests of compiled graphs": 90}
+LIMIT_S = {"tests": 70, "tests of compiled graphs": 90}
 CHOICES = {"tests": "not compiled", "tests of compiled graphs": "compiled"}
 
 
@@ -24,12 +25,20 @@ def tasks(setting: Setting) -> Iterator[Task]:
 
 def _rows(setting: Setting, choice: str, limit_s: int | None) -> Iterator[Row]:
     report = setting.folder / f"{choice}.xml"
-    # What is a warning of other versions of the libraries is no failure here.
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "default", "-m", "gpu", TESTS]
+    # Warnings of other versions of the libraries are no failures here, nor are plugins that do not fit this pytest.
+    flags = ["-q", "-p", "pytest_timeout", "-p", "no:cacheprovider", "-W", "default", "-m", "gpu", "--durations=15"]
+    command = [sys.executable, "-m", "pytest", *flags, TESTS]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     log = setting.out / "tests.log"
     with log.open("a") as file:
         try:
-            subprocess.run([*command, "-k", choice, f"--junitxml={report}"], stdout=file, stderr=file, timeout=limit_s)
+            subprocess.run(
+                [*command, "-k", choice, f"--junitxml={report}"],
+                env=environment,
+                stdout=file,
+                stderr=file,
+                timeout=limit_s,
+            )
         except subprocess.TimeoutExpired:
             file.write(f"\nended after {limit_s} s\n")
     if not report.exists():

@@ -109,7 +109,8 @@ class Scorer:
     ) -> "Scorer":
         """A scorer from a weights directory, every file of which is checked first. Arguments as for `open_engine`.
 
-        precision : what to compute in; fp32 instead where scores of the probe deviate by more than the tolerance
+        precision : what to compute in, or "auto"; fp32 instead where scores of the probe deviate by more than the
+            tolerance
         batch_segments : segments in one forward pass; 0 for what suits the device
         head : a file or directory with another head than that of the weights, such as the one of a training run;
             there is no reference distribution of its scores
@@ -204,10 +205,8 @@ class Scorer:
     def warm_up(self) -> None:
         """Scores noise in batches of every size, so that the first track finds everything allocated and compiled."""
         noise = np.random.default_rng(0).standard_normal(SEGMENT_SAMPLES, np.float32)
-        size = self._batch_segments
-        while size:
+        for size in range(self._batch_segments, 0, -1):
             self.score([noise] * size)
-            size //= 2
 
     def _score_track(self, embeddings: NDArray[np.float32]) -> dict[str, float]:
         return self.score_embedding(mean_embedding(embeddings))

@@ -4,6 +4,7 @@ Knows nothing of scores, and downloads nothing.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +73,6 @@ RENAMED_SUFFIXES = {
 }
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
-#: The name under which transformers knows `centred_attention`.
-ATTENTION = "apex_centred"
-
 
 @dataclass(frozen=True)
 class EncoderSource:
@@ -121,14 +119,15 @@ class PooledMert(nn.Module):
     for the others: the same algebra with a sixth of the error.
     """
 
-    def __init__(self, mert: "HubertModel") -> None:
+    def __init__(self, mert: "HubertModel", *, attention_dtype: torch.dtype | None = None) -> None:
         from transformers import AttentionInterface
 
         super().__init__()
-        AttentionInterface.register(ATTENTION, centred_attention)
-        mert.set_attn_implementation(ATTENTION)
+        name = f"apex_centred_{attention_dtype}"
+        AttentionInterface.register(name, partial(centred_attention, product_dtype=attention_dtype))
+        mert.set_attn_implementation(name)
         self.mert = mert
-        self.front_end = FrontEnd(mert.feature_extractor.conv_layers)
+        self.front_end: nn.Module = FrontEnd(mert.feature_extractor.conv_layers)
         self.filters = Filters(mert.config.conv_kernel, mert.config.conv_stride)
 
     def forward(self, samples: torch.Tensor, n_padding: int = 0) -> torch.Tensor:
@@ -182,12 +181,18 @@ def centred_attention(
     mask: torch.Tensor | None,
     *,
     scaling: float,
+    product_dtype: torch.dtype | None = None,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention as transformers calls it, all shapes (n, n_heads, n_frames, size), taken around one frame's value."""
-    frame = padded_frame(value)
-    attended = scaled_dot_product_attention(query, key, value - frame, mask, scale=scaling) + frame
-    return attended.transpose(1, 2), None
+    """Attention as transformers calls it, all shapes (n, n_heads, n_frames, size), taken around one frame's value.
+
+    product_dtype : type of the numbers that are multiplied, if not that of the arguments
+    """
+    dtype, frame = product_dtype or value.dtype, padded_frame(value)
+    query, key, centred = (each.to(dtype) for each in (query, key, value - frame))
+    mask = None if mask is None else mask.to(dtype)
+    attended = scaled_dot_product_attention(query, key, centred, mask, scale=scaling)
+    return (attended.to(value.dtype) + frame).transpose(1, 2), None
 
 
 def pooled_states(model: "HubertModel", samples: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ from benchmarks.gpu.record import Record
 from tests.benchmarks import faulty_parts
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["machine", "tests", "engine", "host", "service", "decode", "catalogue", "training"]
+PARTS = ["machine", "tests", "engine", "decode", "service", "catalogue", "host", "training"]
 
 #: What the machine of the campaign has already, of what the service and its worker need; openvino is for CPUs.
 THERE = """certifi filelock httpx huggingface-hub jinja2 numpy openvino rich safetensors torch transformers typer"""

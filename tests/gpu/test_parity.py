@@ -22,7 +22,7 @@ pytestmark = pytest.mark.gpu
 RATE_HZ = 44_100
 DURATIONS_S = (0.1, 0.5, 4, 9.5, 17, 24.9, 27, 30)
 #: Largest relative error of the pooled states of noise.
-ERRORS = {"fp32": 1e-5, "tf32": 1e-3, "bf16": 2e-2, "fp16": 5e-3}
+ERRORS = {"fp32": 1e-5, "tf32": 2e-3, "bf16": 2e-2, "fp16": 5e-3}
 
 
 def sounds() -> list[Samples]:
@@ -38,6 +38,15 @@ def padded(segment: Samples) -> Samples:
 def test_pooled_states_are_near_those_of_the_cpu(encoder: EncoderSource, on_cpu: TorchEngine, precision: str) -> None:
     engine = TorchEngine(encoder, device=DEVICE, precision=precision)
     assert relative_error(engine.embed(noise(3)), on_cpu.embed(noise(3))) < ERRORS[precision]
+
+
+def test_graphs_that_share_memory_give_what_each_gave_before(on_cuda: TorchEngine) -> None:
+    """Each shape has a graph of its own, and all write into the same memory."""
+    batches: list[list[Samples]] = [list(noise(1)), list(noise(6)), sounds()[3:5]]
+    first = [on_cuda.embed(batch) for batch in batches]
+    for _ in range(2):
+        for batch, states in zip(batches, first, strict=True):
+            assert relative_error(on_cuda.embed(batch), states) < 1e-6
 
 
 @pytest.mark.timeout(600)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,27 +9,23 @@ from numpy.typing import NDArray
 
 from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, DeviceLost, DeviceOutOfMemory, PrecisionUnavailable
-from model.inference.engines.batching import LENGTHS, batches, stacked
+from model.inference.engines.batching import batches, stacked
+from model.inference.engines.cuda import DTYPES, TF32, CudaNetwork
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm
-
-#: Type of the network in each precision. In all of them float32 is kept for the waveform's normalisation, the time
-#: means and the head, and PyTorch itself keeps it for sums within a layer.
-DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-#: The precision in which products of float32 may use TF32 internally, whose mantissa has ten bits.
-TF32 = "tf32"
 
 #: Numbers of segments in one forward pass, per kind of device. A fixed set, so that each is compiled once.
 #: On a CPU one: more gain under a tenth, and alone a segment's numbers cannot depend on its neighbours.
-BATCHES = {"cuda": (16, 8, 4, 2, 1), "cpu": (1,)}
+BATCHES = {"cuda": (16, 12, 8, 6, 4, 3, 2, 1), "cpu": (1,)}
 
 #: Largest relative error of a product of float32 matrices that counts as exact: a few roundings.
 EXACT = 1e-6
 
 
 class TorchEngine:
-    """MERT on one device. A batch too large for the device's memory is halved until it fits.
+    """MERT on one device. A batch too large for the device's memory is cut until it fits.
 
-    ``compiled`` runs CUDA graphs that are compiled once per batch size, which takes minutes at the start of a process.
+    In all precisions float32 is kept for the waveform's normalisation, the time means and the head, and PyTorch itself
+    keeps it for sums within a layer. ``compiled`` is for CUDA; see `CudaNetwork`.
     """
 
     name = "torch"
@@ -42,9 +37,11 @@ class TorchEngine:
         kind = torch.device(device).type
         _require(precision, device)
         self.batches = BATCHES[kind]
-        network = PooledMert(fold_weight_norm(encoder.load())).to(device, DTYPES[precision])
-        self._network: Callable[[torch.Tensor, int], torch.Tensor] = compiled_graphs(network) if compiled else network
-        self._fast_products = kind == "cpu" and use_fast_products()
+        self._network: Callable[[torch.Tensor, int], torch.Tensor] = (
+            CpuNetwork(encoder, precision)
+            if kind == "cpu"
+            else CudaNetwork(encoder, device, precision, compiled=compiled)
+        )
 
     def embed(self, segments: Iterable[Samples]) -> NDArray[np.float32]:
         """Segments to the time means of four hidden states (n, 4, hidden_size).
@@ -69,21 +66,26 @@ class TorchEngine:
         """The states, or None where there is not enough memory for so many segments."""
         try:
             with device_errors(self.device, "one segment"), torch.inference_mode():
-                return self._states(torch.from_numpy(segments)).numpy()
+                return self._network(torch.from_numpy(segments), SEGMENT_SAMPLES - segments.shape[1]).numpy()
         except DeviceOutOfMemory:
             if len(segments) == 1:
                 raise
             return None
 
-    def _states(self, segments: torch.Tensor) -> torch.Tensor:
-        if self.device == "cpu":
-            _set_cpu_products(fast=self._fast_products)
-        else:
-            set_cuda_products(tf32=self.precision == TF32)
-            segments = segments.pin_memory()
-        # Converted on the device: `to` with a type converts on the CPU, into memory that is not pinned.
-        samples = segments.to(self.device, non_blocking=True).to(DTYPES[self.precision])
-        return self._network(samples, SEGMENT_SAMPLES - samples.shape[1]).float().cpu()
+
+class CpuNetwork:
+    """The encoder on the CPU, in fp32 or bf16."""
+
+    def __init__(self, encoder: EncoderSource, precision: str) -> None:
+        self._dtype = DTYPES[precision]
+        self._network = PooledMert(fold_weight_norm(encoder.load())).to(self._dtype)
+        self._fast_products = use_fast_products()
+
+    def __call__(self, segments: torch.Tensor, n_padding: int) -> torch.Tensor:
+        """Segments (n, n_samples) to float32 states (n, 4, hidden_size), as `PooledMert`."""
+        _set_cpu_products(fast=self._fast_products)
+        states: torch.Tensor = self._network(segments.to(self._dtype), n_padding)
+        return states.float()
 
 
 @contextmanager
@@ -103,24 +105,8 @@ def device_errors(device: str, needed_for: str) -> Iterator[None]:
 def _require(precision: str, device: str) -> None:
     if device == "cpu" and precision not in ("fp32", "bf16"):
         raise PrecisionUnavailable(f"PyTorch computes in fp32 or bf16 on a CPU, not in {precision}")
-    if device != "cpu" and precision in ("bf16", "tf32") and torch.cuda.get_device_capability(device) < (8, 0):
+    if device != "cpu" and precision in ("bf16", TF32) and torch.cuda.get_device_capability(device) < (8, 0):
         raise PrecisionUnavailable(f"this GPU cannot compute in {precision}; GPUs since 2020 can")
-
-
-def compiled_graphs(network: PooledMert) -> Any:
-    """Kernels fused by the compiler, launched together as one CUDA graph per batch size and length of sound."""
-    torch._dynamo.config.recompile_limit = len(BATCHES["cuda"]) * len(LENGTHS)
-    return torch.compile(network, mode="reduce-overhead", fullgraph=True, dynamic=False)
-
-
-def set_cuda_products(*, tf32: bool) -> None:
-    """Whether products and convolutions of float32 on CUDA may use TF32. For the whole process: set before each use.
-
-    By PyTorch's older switches, because all of its parts read them alike. `torch.backends.fp32_precision` does not
-    reach cuDNN's convolutions up to 2.11, of products only the first value holds in 2.13, and the compiler refuses it.
-    """
-    torch.set_float32_matmul_precision("high" if tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = tf32
 
 
 def use_fast_products() -> bool:

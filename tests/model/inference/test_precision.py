@@ -10,7 +10,7 @@ from model.audio.pcm import Samples
 from model.domain import SEGMENT_SAMPLES, ModelOutputInvalid, PrecisionUnavailable
 from model.inference.engines.batching import length_for
 from model.inference.engines.selection import Engine
-from model.inference.precision import deviations, exceeded_tolerances, probe, select_engine
+from model.inference.precision import AUTO, deviations, exceeded_tolerances, probe, select_engine
 
 EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}
 
@@ -18,8 +18,8 @@ EXACT_SCORES = {"score_streams": 50.0, "clarity": 3.0}
 class FakeEngine:
     name, device = "fake", "cpu"
 
-    def __init__(self, precision: str) -> None:
-        self.precision = precision
+    def __init__(self, precision: str, device: str = "cpu") -> None:
+        self.precision, self.device = precision, device
 
     def embed(self, segments: Iterable[Samples]) -> Samples:
         return np.stack(list(segments))
@@ -49,7 +49,7 @@ def test_a_precision_that_moves_any_score_too_far_is_refused(
     engine, deviations = select_engine(FakeEngine, "bf16", moving(**moves))
     assert (engine.precision, deviations) == ("fp32", {})
     (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert "running in fp32, not in bf16" in record.getMessage()
+    assert "not running in bf16" in record.getMessage()
     assert next(iter(moves)) in record.getMessage()
 
 
@@ -85,6 +85,24 @@ def test_a_precision_that_is_not_there_is_refused() -> None:
         return FakeEngine(precision)
 
     assert select_engine(open_at, "tf32", moving())[0].precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("device", "refused", "chosen"),
+    [
+        ("cuda:1", [], "fp16"),
+        ("cuda", ["fp16"], "tf32"),
+        ("cuda", ["fp16", "tf32"], "fp32"),
+        ("cpu", [], "fp32"),
+    ],
+)
+def test_auto_is_the_fastest_that_passes_on_the_device(device: str, refused: list[str], chosen: str) -> None:
+    def open_at(precision: str) -> Engine:
+        if precision in refused:
+            raise PrecisionUnavailable(precision)
+        return FakeEngine(precision, device)
+
+    assert select_engine(open_at, AUTO, moving())[0].precision == chosen
 
 
 def test_fp32_needs_no_probe() -> None:

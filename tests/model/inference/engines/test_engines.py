@@ -21,9 +21,10 @@ from model.domain import (
     PrecisionUnavailable,
 )
 from model.inference.engines import selection
+from model.inference.engines.cuda import set_cuda_products
 from model.inference.engines.openvino import OpenVinoEngine
 from model.inference.engines.selection import open_engine
-from model.inference.engines.torch import BATCHES, TorchEngine, set_cuda_products, use_fast_products
+from model.inference.engines.torch import BATCHES, TorchEngine, use_fast_products
 from model.networks.mert import EncoderSource, PooledMert, fold_weight_norm, load_mert
 from tests.model.inference.signals import noise, relative_error
 
@@ -220,18 +221,18 @@ def roomy_engine(encoder: EncoderSource, batches: tuple[int, ...]) -> TorchEngin
 
 
 @pytest.mark.parametrize(
-    ("n_segments", "sizes"), [(1, [1]), (3, [2, 1]), (6, [4, 2]), (16, [16]), (23, [16, 4, 2, 1]), (40, [16, 16, 8])]
+    ("n_segments", "sizes"), [(1, [1]), (3, [3]), (5, [4, 1]), (16, [16]), (22, [16, 6]), (40, [16, 16, 8])]
 )
 def test_any_number_of_segments_is_cut_into_batches_of_known_sizes(
     encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch, n_segments: int, sizes: list[int]
 ) -> None:
     engine, seen = roomy_engine(encoder, BATCHES["cuda"]), list[int]()
 
-    def states(segments: torch.Tensor) -> torch.Tensor:
+    def states(segments: torch.Tensor, _n_padding: int) -> torch.Tensor:
         seen.append(len(segments))
         return segments[:, None, :4]
 
-    monkeypatch.setattr(engine, "_states", states)
+    monkeypatch.setattr(engine, "_network", states)
     np.testing.assert_array_equal(engine.embed(noise(n_segments, 4))[:, 0], noise(n_segments, 4))
     assert seen == sizes
 
@@ -250,16 +251,16 @@ def test_a_batch_too_large_for_the_device_is_halved_until_it_fits(
     encoder: EncoderSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = roomy_engine(encoder, (8, 4, 2, 1))
-    forward, sizes, batch = engine._states, list[int](), noise(5, 24_000)
+    forward, sizes, batch = engine._network, list[int](), noise(5, 24_000)
     expected = engine.embed(batch)
 
-    def forward_with_little_memory(samples: torch.Tensor) -> torch.Tensor:
+    def forward_with_little_memory(samples: torch.Tensor, n_padding: int) -> torch.Tensor:
         sizes.append(len(samples))
         if len(samples) > 2:
             raise torch.OutOfMemoryError
-        return forward(samples)
+        return forward(samples, n_padding)
 
-    monkeypatch.setattr(engine, "_states", forward_with_little_memory)
+    monkeypatch.setattr(engine, "_network", forward_with_little_memory)
     np.testing.assert_allclose(engine.embed(batch), expected, atol=1e-5)
     assert sizes == [4, 2, 2, 1]
 
@@ -279,10 +280,10 @@ def test_a_device_that_fails_is_told_from_one_that_is_full(
     engine = TorchEngine(encoder)
     engine.device = device
 
-    def fail(_segments: torch.Tensor) -> torch.Tensor:
+    def fail(_segments: torch.Tensor, _n_padding: int) -> torch.Tensor:
         raise failure
 
-    monkeypatch.setattr(engine, "_states", fail)
+    monkeypatch.setattr(engine, "_network", fail)
     with pytest.raises(error) as raised:
         engine.embed(noise(1, 24_000))
     assert type(raised.value) is error
@@ -301,7 +302,7 @@ def test_a_device_without_room_for_the_network_is_an_error_of_ours(
     def fail(*_arguments: object) -> None:
         raise failure
 
-    monkeypatch.setattr(PooledMert, "to", fail)
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
     monkeypatch.setattr("model.inference.engines.selection.resolve_device", lambda _device: "cuda")
     with pytest.raises(error, match="cuda"):
         open_engine(encoder, device="cuda", engine="torch")
