@@ -255,14 +255,14 @@ class Reconciler:
 
     def _drop_stale_rq_state(self, held: Held) -> None:
         """Drop what RQ keeps of runs that have ended: it has no maintenance of its own here."""
+        runs = {entry: text(entry).partition(":")[0] for entry in held.runs}
         # Looked for after it was held: what is not unfinished by now has finished.
-        self._forget(held.ids - self.unfinished.among(held.ids))
+        unfinished = self.unfinished.among({*held.ids, *runs.values()})
+        self._forget(held.ids - unfinished)
         for job_id in held.ids & self.search.listed:
             self._redis.lrem(self._intermediate, 0, job_id)
         # By its job alone, not by RQ's time, which is of a worker's clock. Runs of a job that is not finished are kept,
         # those that broke off, too: later they lead to what a worker left that died at the end.
-        runs = {entry: text(entry).partition(":")[0] for entry in held.runs}
-        unfinished = self.unfinished.among(set(runs.values()))
         finished = {entry for entry, job_id in runs.items() if job_id not in unfinished}
         seen_twice, self._finished = finished & self._finished, finished  # its worker may be about to drop it
         self._forget({runs[entry] for entry in seen_twice})
