@@ -54,6 +54,7 @@ def starts(target: Target) -> dict[str, bytes]:
         "half a head each": b"GET /livez HTT",
         "a request each, then silence": target.head("GET /livez"),
         "an upload without its body each": target.head("POST /score", "Content-Type: audio/wav", length),
+        "a refused upload without its body each": target.head("POST /score", "Content-Type: text/html", length),
         "an upgrade without its body each": target.head("POST /score", "Connection: Upgrade", "Upgrade: x", length),
         "long answers each, not read": target.head("GET /openapi.json") * 50,
     }
