@@ -22,6 +22,8 @@ RESULT = {
     "scores": SCORES,
     "ranges": {name: list(bounds) for name, bounds in SCORE_RANGES.items()},
     "percentiles": {"reference": REFERENCE, **dict.fromkeys(SCORES, 73.4)},
+    "segment_scores": {"clarity": [4.5, 4.0, 4.1]},
+    "spread": {"method": "segment_bootstrap", "level": 0.9, "clarity": [4.0, 4.5]},
 }
 
 
@@ -35,8 +37,8 @@ def tab(context: BrowserContext, front_end: Live) -> Iterator[Visit]:
 def trained_job(front_end: Live, machine: JobStateMachine) -> str:
     """The id of a job that trained weights have scored."""
     front_end.services.worker_info.publish_model({**MODEL, "scores": RESULT["ranges"], "reference": REFERENCE})
-    run = running(machine, external_id="hit.wav")
-    machine.succeed(run, result=RESULT, model=MODEL)
+    run = running(machine, external_id="hit.wav", with_segments=True)
+    machine.succeed(run, result=RESULT, model=MODEL | {"training_unit": "song"}, audio={"duration_s": 63.4})
     return run.id
 
 
@@ -50,6 +52,10 @@ def test_scores_of_trained_weights_have_ranges_errors_and_percentiles(tab: Visit
         expect(row.get_by_role("meter")).to_have_attribute("aria-valuemax", f"{high:g}")
         expect(row).to_contain_text("Higher than 73 % of the 12,000 tracks of “A catalogue”")
         expect(row.get_by_text("about 20 points")).to_have_count(1 if high == 100 else 0)
+    clarity = card.get_by_role("meter", name="Clarity")
+    expect(clarity).to_have_attribute("aria-valuetext", "4.20, in a range of 1 to 5; 4.00 to 4.50 with other parts")
+    assert card.locator(".spread").count() == 1
+    expect(card.get_by_role("list", name="Clarity by segment")).to_have_text("0:00 4.500:30 4.001:00 4.10")
     expect(tab.page.locator("#stand-in")).to_be_hidden()
     expect(tab.page.get_by_text("untrained").filter(visible=True)).to_have_count(0)
     expect(card.locator(".provenance")).to_contain_text("apex-1.0.0")

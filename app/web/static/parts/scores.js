@@ -24,6 +24,13 @@ export function scoreboard(job) {
       names.filter((name) => !isPopularity(name)),
       job,
     ),
+    result.spread
+      ? h(
+          "p",
+          { class: "spread-note" },
+          "The line under a bar: where the score would lie if the song had other parts of its kind.",
+        )
+      : null,
   );
 }
 
@@ -65,9 +72,7 @@ function row(name, job) {
     h(
       "p",
       { class: "score-note" },
-      [meanings.sentence(name), percentileText(result, name), spreadText(result, name, range), errorText(name, job)]
-        .filter(Boolean)
-        .join(" "),
+      [meanings.sentence(name), percentileText(result, name), errorText(name, job)].filter(Boolean).join(" "),
     ),
   );
 }
@@ -81,20 +86,50 @@ function row(name, job) {
  */
 function bar(name, job, value, range, text) {
   const [low = 0, high = 1] = range;
-  const meter = h("div", {
-    class: "bar",
-    role: "meter",
-    "aria-label": label(name),
-    "aria-valuemin": low,
-    "aria-valuemax": high,
-    "aria-valuenow": text,
-    "aria-valuetext": `${text}, in a range of ${low} to ${high}`,
-  });
-  const share = (value - low) / (high - low);
+  const spread = spreadOf(/** @type {Result} */ (job.result), name, range);
+  const meter = h(
+    "div",
+    {
+      class: "bar",
+      role: "meter",
+      title: spread && `${text}; ${spread.text}`,
+      "aria-label": label(name),
+      "aria-valuemin": low,
+      "aria-valuemax": high,
+      "aria-valuenow": text,
+      "aria-valuetext": `${text}, in a range of ${low} to ${high}${spread ? `; ${spread.text}` : ""}`,
+    },
+    spread?.line ?? null,
+  );
   return styled(meter, {
-    at: Math.min(Math.max(share, 0), 1),
+    at: share(value, range),
     error: hasKnownError(name, job) ? POPULARITY_ERROR / (high - low) : 0,
   });
+}
+
+/**
+ * Where a value lies in its range, 0 to 1.
+ * @param {number} value
+ * @param {readonly number[]} range
+ */
+function share(value, [low = 0, high = 1]) {
+  return Math.min(Math.max((value - low) / (high - low), 0), 1);
+}
+
+/**
+ * Within what the score would lie, had the track other segments of its kind; null for one segment.
+ * @param {Result} result
+ * @param {string} name
+ * @param {readonly number[]} range
+ */
+function spreadOf({ spread }, name, range) {
+  const bounds = spread ? ofScore(spread, name) : undefined;
+  if (!Array.isArray(bounds)) return null;
+  const [from, to] = /** @type {[number, number]} */ (bounds);
+  return {
+    text: `${scoreText(from, range)} to ${scoreText(to, range)} with other parts`,
+    line: styled(h("span", { class: "spread" }), { from: share(from, range), to: share(to, range) }),
+  };
 }
 
 /**
@@ -124,19 +159,6 @@ function percentileText({ percentiles }, name) {
   if (!percentiles || typeof value !== "number") return "";
   const { name: reference, n_tracks: nTracks } = percentiles.reference;
   return `Higher than ${Math.round(value)} % of the ${nTracks.toLocaleString()} tracks of “${reference}”.`;
-}
-
-/**
- * How far the score depends on which parts of the track are heard.
- * @param {Result} result
- * @param {string} name
- * @param {readonly number[]} range
- */
-function spreadText({ spread }, name, range) {
-  const bounds = spread ? ofScore(spread, name) : undefined;
-  if (!Array.isArray(bounds)) return "";
-  const [low, high] = bounds.map((bound) => scoreText(bound, range));
-  return `${low} to ${high} with other parts of its kind.`;
 }
 
 /**
