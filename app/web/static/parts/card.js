@@ -5,6 +5,7 @@ import { label } from "../state/meaning.js";
 import { selection } from "../state/selection.js";
 import { choiceBox } from "./choice.js";
 import { inCode } from "./code.js";
+import { otherKeyButton } from "./dialog.js";
 import { announce, fill, h, styled } from "./dom.js";
 import { counted, duration, moment, roughly, size } from "./format.js";
 import { Player } from "./player.js";
@@ -151,10 +152,10 @@ export class TrackCard {
     ];
   }
 
-  /** None where the same file would only be refused again. */
+  /** Sends the track again, with another key where that is what was wrong. None where it would only be refused again. */
   retryButton() {
     const { track } = this;
-    if (!track.file || (track.problem instanceof Problem && !track.problem.retryable)) return null;
+    if (!track.file) return null;
     const again = () => {
       this.shown = "";
       fill(this.result);
@@ -162,6 +163,7 @@ export class TrackCard {
       track.score();
       this.cancelButton.focus();
     };
+    if (isHopeless(track.problem)) return otherKeyButton(track.problem, again);
     return h("button", { type: "button", click: again }, "Try again");
   }
 
@@ -181,6 +183,11 @@ export class TrackCard {
     this.player?.dispose();
     this.element.remove();
   }
+}
+
+/** @param {unknown} problem */
+function isHopeless(problem) {
+  return problem instanceof Problem && !problem.retryable;
 }
 
 /**

@@ -4,6 +4,7 @@ import { BatchList } from "../parts/batches.js";
 import { TrackCard } from "../parts/card.js";
 import { choiceBox } from "../parts/choice.js";
 import { inCode } from "../parts/code.js";
+import { otherKeyButton } from "../parts/dialog.js";
 import { byId, fill, h } from "../parts/dom.js";
 import { csv, download } from "../parts/export.js";
 import { counted, duration, moment, scoreText } from "../parts/format.js";
@@ -87,7 +88,9 @@ export class HistoryView {
     this.asked += 1;
     const asked = this.asked;
     const query = { ...this.filters, limit: PAGE_ROWS };
-    const shown = await listJobs(cursor ? { ...query, cursor } : query).catch((error) => problemNote(error));
+    const shown = await listJobs(cursor ? { ...query, cursor } : query).catch((error) =>
+      problemNote(error, { action: otherKeyButton(error, () => this.read()) }),
+    );
     if (asked !== this.asked) return;
     if (shown instanceof HTMLElement) {
       fill(this.table, shown);
