@@ -23,8 +23,9 @@ from app.core.redis.client import redis_now_s, text
 from app.core.redis.keys import RedisKeys
 from app.core.webhooks.outbox import OUTBOX_LUA
 
-#: The id of a job, or the problem of a file that got none.
+#: The id of a job, or the problem of a track that got none, with the client's own name for it beside.
 Item = str | Json
+EXTERNAL_ID = "external_id"
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from app.api.batches.store import EXTERNAL_ID, BatchStatus
 from app.api.batches.store import Batch as BatchRecord
-from app.api.batches.store import BatchStatus
 from app.api.dependencies import Services
 from app.api.jobs.wait_estimate import QueueLoad, processing_time_s, retry_after_s
 from app.api.listing import page_size
@@ -144,10 +144,12 @@ def _items(
 def _item(index: int, filename: str | None, outcome: Job | Json, root_path: str) -> BatchItem:
     if isinstance(outcome, Job):
         return BatchItem(index=index, filename=filename, status=200 if outcome.done else 202, job=outcome)
-    problem = ProblemBody.model_validate(under(root_path, outcome))
+    external_id = outcome.get(EXTERNAL_ID)
+    shown = {name: value for name, value in outcome.items() if name != EXTERNAL_ID}
+    problem = ProblemBody.model_validate(under(root_path, shown))
     # The name of a deleted file is deleted too: a response is stored.
     known = None if problem.code == EXPIRED_CODE else filename
-    return BatchItem(index=index, filename=known, status=problem.status, problem=problem)
+    return BatchItem(index=index, filename=known, external_id=external_id, status=problem.status, problem=problem)
 
 
 def _expired() -> Json:

@@ -57,8 +57,8 @@ def _item_cells(item: BatchItem) -> list[object]:
     if item.job:
         return _job_cells(item.job)
     is_gone = item.problem is not None and item.problem.code == EXPIRED_CODE
-    cells: Json = dict.fromkeys(JOB_COLUMNS) | {"status": "expired" if is_gone else "rejected"}
-    return list((cells | _error(item.problem)).values())
+    known: Json = {"external_id": item.external_id, "status": "expired" if is_gone else "rejected"}
+    return list((dict.fromkeys(JOB_COLUMNS) | known | _error(item.problem)).values())
 
 
 def _job_cells(job: Job) -> list[object]:

@@ -29,6 +29,9 @@ class BatchItem(BaseModel):
     filename: Omissible[str] = Field(
         None, description="As it was sent, in the answer to `POST /batches` only: it is not kept."
     )
+    external_id: Omissible[str] = Field(
+        None, description="The client's own name for a track that came to no job; a job has its own."
+    )
     status: int = Field(description="What `POST /score` would answer: 202, 200 once the job is done, or an error's.")
     job: Omissible[Job] = None
     problem: Omissible[Problem] = Field(None, description="Why there is no job.")

@@ -11,7 +11,7 @@ from functools import partial
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 
-from app.api.batches.store import Batch, new_batch_id
+from app.api.batches.store import EXTERNAL_ID, Batch, new_batch_id
 from app.api.batches.views import Outcome, batch_headers, batch_view, made_view
 from app.api.concurrency import run_to_completion
 from app.api.errors import log_failure
@@ -143,7 +143,7 @@ def _add_files(
         urls = list(_leading_urls(files[n_existing : n_existing + URLS_AT_A_TIME]))
         added = _add_urls(submission, batch, urls, n_existing, options) if len(urls) > 1 else []
         if not added:  # no URL, or another item came between
-            added = [_add_file(submission, batch, files[n_existing].outcome, options)]
+            added = [_add_file(submission, batch, files[n_existing], options)]
         n_existing += len(added)
         yield from added
 
@@ -165,32 +165,36 @@ def _add_urls(
         first_index=first_index,
         cancel_after_s=submission.headers.cancel_after_s,
     )
-    return [_reject(submission, batch, each) if isinstance(each, Problem) else each for each in results]
+    return [
+        _reject(submission, batch, each, item.external_id) if isinstance(each, Problem) else each
+        for item, each in zip(urls, results, strict=False)  # up to the first that got no job
+    ]
 
 
 def _options_of(item: UrlItem, options: TrackOptions) -> TrackOptions:
     return options.model_copy(update={"external_id": item.external_id, "metadata": item.metadata})
 
 
-def _add_file(
-    submission: Submission, batch: Batch, outcome: Upload | UrlItem | Problem, options: TrackOptions
-) -> Outcome:
+def _add_file(submission: Submission, batch: Batch, file: BatchFile, options: TrackOptions) -> Outcome:
     """Create the job of one track, or add the problem that it has in place of one; returns which."""
     creator, caller, after_s = submission.services.job_creator, submission.caller, submission.headers.cancel_after_s
+    outcome = file.outcome
     if isinstance(outcome, Problem):
-        return _reject(submission, batch, outcome)
+        return _reject(submission, batch, outcome, file.external_id)
     try:
         if isinstance(outcome, UrlItem):
             own = _options_of(outcome, options)
             return creator.create_from_url(outcome.url, own, caller, cancel_after_s=after_s)
         return creator.create(replace(outcome, options=options), caller, cancel_after_s=after_s)[0]
     except Problem as problem:
-        return _reject(submission, batch, problem)
+        return _reject(submission, batch, problem, file.external_id)
 
 
-def _reject(submission: Submission, batch: Batch, problem: Problem) -> Json:
+def _reject(submission: Submission, batch: Batch, problem: Problem, external_id: str | None) -> Json:
     log_failure(problem)
-    item = problem.object(instance="/batches", request_id=REQUEST_ID.get())
+    item = problem.object(instance=submission.path, request_id=REQUEST_ID.get())
+    if external_id is not None:
+        item[EXTERNAL_ID] = external_id
     submission.services.batches.reject(batch, item)
     return item
 

@@ -3,6 +3,7 @@
 Of a manifest each track has an outcome of its own, as of a form of files; the tracks are fetched later.
 """
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Any
 
 from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from app.api.errors import invalid_request
 from app.api.json_body import parse, read_body
 from app.api.query import refuse_query
+from app.api.schemas.fields import ExternalId
 from app.api.schemas.options import BatchOptions, UrlBatch, UrlItem
 from app.api.submissions.batch import submit_received
 from app.api.submissions.from_url import JSON_BODY, JSON_TYPE, media_type
@@ -31,6 +33,8 @@ MANIFEST_TYPES = (JSON_TYPE, *JSONL_TYPES)
 #: Far more than so many URLs need, signed ones too.
 MAX_MANIFEST_BYTES = 16 * 1024 * 1024
 TIMEOUT_S = 60.0
+
+_EXTERNAL_ID = TypeAdapter[str](ExternalId)
 
 
 async def submit_manifest(submission: Submission) -> Response:
@@ -70,6 +74,16 @@ def _track(given: Any) -> BatchFile:
     """An item as JSON text or as what that says."""
     validate = UrlItem.model_validate_json if isinstance(given, bytes) else UrlItem.model_validate
     try:
-        return BatchFile(None, validate(given))
+        item = validate(given)
+        return BatchFile(None, item, item.external_id)
     except ValidationError as error:
-        return BatchFile(None, invalid_request(error))
+        return BatchFile(None, invalid_request(error), _external_id(given))
+
+
+def _external_id(given: Any) -> str | None:
+    """The client's own name for a track that is refused, where that can be told."""
+    try:
+        read = json.loads(given) if isinstance(given, bytes) else given
+        return _EXTERNAL_ID.validate_python(read["external_id"], strict=True)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None

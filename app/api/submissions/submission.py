@@ -28,6 +28,12 @@ class Submission:
     caller: Caller
     headers: SubmissionHeaders
 
+    @property
+    def path(self) -> str:
+        """The path of the request, without the root path."""
+        path: str = self.request.scope["path"]
+        return path.removeprefix(self.services.settings.root_path)
+
     def admitted(self, *, jobs: int = 1) -> AbstractAsyncContextManager[None]:
         """See `AdmissionControl.admitted`."""
         return self.services.admission.admitted(self.request, self.caller, jobs=jobs)

@@ -76,11 +76,12 @@ class Upload:
 class BatchFile:
     """One track of a batch: received, to be fetched, or refused with a problem.
 
-    `filename` may be shown to its sender only.
+    `filename` may be shown to its sender only; `external_id` is the client's own name for this track.
     """
 
     filename: str | None
     outcome: Upload | UrlItem | Problem
+    external_id: str | None = None
 
 
 @dataclass(frozen=True)

@@ -269,6 +269,11 @@ export interface components {
              */
             filename?: string;
             /**
+             * External Id
+             * @description The client's own name for a track that came to no job; a job has its own.
+             */
+            external_id?: string;
+            /**
              * Status
              * @description What `POST /score` would answer: 202, 200 once the job is done, or an error's.
              */

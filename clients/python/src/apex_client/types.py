@@ -1382,6 +1382,10 @@ class BatchItem(TypedDict):
     """
     As it was sent, in the answer to `POST /batches` only: it is not kept.
     """
+    external_id: NotRequired[str]
+    """
+    The client's own name for a track that came to no job; a job has its own.
+    """
     status: int
     """
     What `POST /score` would answer: 202, 200 once the job is done, or an error's.

@@ -1,5 +1,6 @@
 """`POST /batches` with URLs: as JSON or as JSON Lines, each with an outcome of its own."""
 
+import csv
 import json
 from typing import Any
 
@@ -76,6 +77,28 @@ async def test_a_wrong_item_leaves_the_others_as_they_are(client: httpx.AsyncCli
 
 
 JSON = "application/json"
+
+
+@pytest.mark.parametrize("path", ["/batches", "/batches/urls"])
+async def test_a_refused_item_keeps_the_clients_name_for_it(client: httpx.AsyncClient, path: str) -> None:
+    items = [{"external_id": "a", "url": "http://cdn.example/"}, {"external_id": "b"}, {"external_id": "c" * 129}, 7]
+    for content, kind in ((lines(*items), "application/jsonl"), (json.dumps({"items": items}).encode(), JSON)):
+        batch = (await client.post(path, content=content, headers={"Content-Type": kind})).json()
+        later = (await client.get(batch["links"]["self"])).json()
+        for answer in (batch, later):
+            assert [item.get("external_id") for item in answer["items"]] == ["a", "b", None, None]
+            assert {item["problem"]["instance"] for item in answer["items"]} == {path}
+            assert all("external_id" not in item["problem"] for item in answer["items"])
+        table = (await client.get(f"{batch['links']['self']}/results", headers={"Accept": "text/csv"})).text
+        assert [row["external_id"] for row in csv.DictReader(table.splitlines())] == ["a", "b", "", ""]
+
+
+async def test_an_item_that_finds_no_room_keeps_it_too(settings: ApiSettings, redis: Redis) -> None:
+    narrow = create_app(settings.model_copy(update={"max_queued_urls": 2}), redis=redis)
+    async with client_of(narrow) as client:
+        batch = (await client.post("/batches/urls", content=manifest(4), headers=JSONL)).json()
+    refused = [(item["external_id"], item["problem"]["code"]) for item in batch["items"] if "problem" in item]
+    assert refused == [("t-2", "queue_full"), ("t-3", "queue_full")]
 
 
 @pytest.mark.parametrize(
