@@ -47,7 +47,10 @@ class Delivery(BaseModel):
         "the last attempt, `stopped` after an answer of 410."
     )
     created_at: Timestamp
-    next_attempt_at: Timestamp | None = Field(description="Null unless it is pending.")
+    next_attempt_at: Timestamp | None = Field(
+        description="Null unless it is pending. Not before this time: while its host does not answer, all events to it "
+        "wait. A time that is over means that the event is being sent, or waits behind others to its host."
+    )
     attempts: list[DeliveryAttempt] = Field(description="The last 20, oldest first.")
 
 

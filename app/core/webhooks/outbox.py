@@ -15,7 +15,7 @@ from app.core.redis.replicas import Replicas
 from app.core.webhooks.models import Attempt, DeliveryStatus, Event, attempts_of
 
 OUTBOX_LUA = "core/webhooks/lua/outbox.lua"
-STEPS = ("post", "claim", "settle", "redeliver")
+STEPS = ("post", "claim", "settle", "redeliver", "read")
 
 #: Longer than an attempt may take: an event whose dispatcher died is given to another one then.
 LEASE_S = 30.0
@@ -59,7 +59,7 @@ class Outbox:
     def claim(self, dispatcher: str, *, limit: int, lease_s: float = LEASE_S) -> Claimed:
         """Take events that are due, a few of each receiver."""
         at, *found = self._run("claim", dispatcher=dispatcher, limit=limit, lease_s=lease_s, max_age_s=MAX_AGE_S)
-        events = (_event(dict(zip(fields[::2], fields[1::2], strict=True))) for fields in found)
+        events = (_event(_fields(reply)) for reply in found)
         return Claimed(float(at), [event for event in events if event])
 
     def settle(
@@ -96,8 +96,7 @@ class Outbox:
 
     def get(self, event_id: str, *, tenant: str) -> tuple[Event, list[Attempt]] | None:
         """An event of this tenant with its attempts; None for another's, and for one that is unknown or has expired."""
-        key = self.keys.webhook_event(event_id)
-        raw = cast(dict[bytes, bytes], stored.read(self.redis.hgetall, key) or {})
+        raw = _fields(self._scripts["read"]([], webhooks=self.keys.webhooks, id=event_id))
         event = _event(raw) if raw else None
         return (event, attempts_of(raw)) if event and event.tenant == tenant else None
 
@@ -110,6 +109,11 @@ class Outbox:
     def _run(self, step: str, **arguments: Any) -> Any:
         with self.replicas.confirmed() as client:
             return self._scripts[step]([], client=client, webhooks=self.keys.webhooks, **arguments)
+
+
+def _fields(reply: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash from names and values in turn; of two values of one name it has the later."""
+    return dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def _event(raw: dict[bytes, bytes]) -> Event | None:

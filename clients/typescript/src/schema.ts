@@ -460,7 +460,7 @@ export interface components {
             created_at: string;
             /**
              * Next Attempt At
-             * @description Null unless it is pending.
+             * @description Null unless it is pending. Not before this time: while its host does not answer, all events to it wait. A time that is over means that the event is being sent, or waits behind others to its host.
              */
             next_attempt_at: string | null;
             /**

@@ -1020,7 +1020,7 @@ class Delivery(TypedDict):
     """
     next_attempt_at: str | None
     """
-    Null unless it is pending.
+    Null unless it is pending. Not before this time: while its host does not answer, all events to it wait. A time that is over means that the event is being sent, or waits behind others to its host.
     """
     attempts: list[DeliveryAttempt]
     """

@@ -211,6 +211,19 @@ def test_a_receiver_that_is_down_is_left_alone_and_then_asked_once(outbox: Outbo
     assert len(due(outbox)) == 8
 
 
+def test_an_event_says_that_it_waits_for_its_receiver(outbox: Outbox, redis: Redis) -> None:
+    ids = posted(outbox, 8)
+    for event in due(outbox):
+        outbox.settle(event, FAILED, DeliveryStatus.PENDING, delay_s=0.0, is_down=True)
+    open_until = float(redis.hget("apex:webhooks:receiver:open:hooks.example.com", "open_until") or 0)
+    for each in ids:
+        found, _ = outbox.get(each, tenant="open") or pytest.fail("no event")
+        assert found.next_attempt_at == open_until
+    redis.hset("apex:webhooks:receiver:open:hooks.example.com", "open_until", 0)
+    found, _ = outbox.get(ids[0], tenant="open") or pytest.fail("no event")
+    assert (found.next_attempt_at or open_until) < open_until
+
+
 def test_a_tenants_dead_receiver_is_no_others(outbox: Outbox) -> None:
     posted(outbox, 8, tenant="a")
     for event in due(outbox):
