@@ -1,6 +1,7 @@
 """Webhooks: what was delivered of a job or a batch, sending it again, and testing a receiver."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -28,7 +29,6 @@ WebhookTestBody = Annotated[WebhookTest, Depends(json_body(WebhookTest))]
 
 LISTED: dict[int | str, Json] = {200: {"headers": headers("Cache-Control", *LIMITS)}}
 REDELIVERED: dict[int | str, Json] = {202: {"headers": headers(*LIMITS)}}
-BATCH_PROBLEMS = (*ACCESS_PROBLEMS, "not_found")
 TEST_PROBLEMS = (
     *ACCESS_PROBLEMS,
     "bad_header",
@@ -43,50 +43,61 @@ TEST_PROBLEMS = (
 router = APIRouter(tags=["webhooks"])
 
 
-@router.get(
-    "/jobs/{id}/deliveries",
-    response_description="What was sent to the job's `webhook_url`, or is to be.",
-    responses={**LISTED, **problems(*JOB_PROBLEMS)},
-)
-def list_job_deliveries(job_id: JobId, response: Response, services: ServicesDep, caller: ReadJobs) -> DeliveryList:
-    """Read what came of telling a job's end: each attempt, and when the next one is due."""
-    return deliveries(services, caller, services.job_service.get(caller, job_id).id, response)
+#: The id of the job or batch that a path names; raises `not_found` unless it is the caller's.
+Find = Callable[[Caller], str]
 
 
-@router.post(
-    "/jobs/{id}/deliveries/{delivery_id}/redeliver",
-    status_code=202,
-    response_description="The delivery, which is pending again.",
-    responses={**REDELIVERED, **problems(*JOB_PROBLEMS)},
-)
-def redeliver_job_event(job_id: JobId, delivery_id: DeliveryId, services: ServicesDep, caller: WriteScores) -> Delivery:
-    """Tell a job's end again, with the same `webhook-id` and all attempts anew, whatever came of it before."""
-    return redelivered(services, caller, services.job_service.get(caller, job_id).id, delivery_id)
+async def of_job(job_id: JobId, services: ServicesDep) -> Find:
+    return lambda caller: services.job_service.get(caller, job_id).id
 
 
-@router.get(
-    "/batches/{id}/deliveries",
-    response_description="What was sent to the batch's `webhook_url`, or is to be.",
-    responses={**LISTED, **problems(*BATCH_PROBLEMS)},
-)
-def list_batch_deliveries(
-    batch_id: BatchId, response: Response, services: ServicesDep, caller: ReadJobs
-) -> DeliveryList:
-    """Read what came of telling that a batch is complete."""
-    return deliveries(services, caller, owned_batch(services, caller, batch_id).id, response)
+async def of_batch(batch_id: BatchId, services: ServicesDep) -> Find:
+    return lambda caller: owned_batch(services, caller, batch_id).id
 
 
-@router.post(
-    "/batches/{id}/deliveries/{delivery_id}/redeliver",
-    status_code=202,
-    response_description="The delivery, which is pending again.",
-    responses={**REDELIVERED, **problems(*BATCH_PROBLEMS)},
-)
-def redeliver_batch_event(
-    batch_id: BatchId, delivery_id: DeliveryId, services: ServicesDep, caller: WriteScores
-) -> Delivery:
-    """Tell again that a batch is complete, with the same `webhook-id`."""
-    return redelivered(services, caller, owned_batch(services, caller, batch_id).id, delivery_id)
+async def named(delivery_id: DeliveryId) -> str:
+    """The delivery that a path names: a dependency, so that the document has it after the job's or batch's id."""
+    return delivery_id
+
+
+def add_routes(noun: str, path: str, subject: Callable[..., Awaitable[Find]], *codes: str) -> None:
+    """Routes for what is told of jobs, or of batches."""
+
+    @router.get(
+        f"{path}/deliveries",
+        name=f"list_{noun}_deliveries",
+        response_description=f"What was sent to the `webhook_url` of the {noun}, or is to be.",
+        responses={**LISTED, **problems(*codes)},
+    )
+    def list_deliveries(
+        caller: ReadJobs, find: Annotated[Find, Depends(subject)], response: Response, services: ServicesDep
+    ) -> DeliveryList:
+        """Read what came of telling the end: each attempt, and when the next one is due."""
+        response.headers["Cache-Control"] = "no-store"
+        event = services.outbox.get(event_id(find(caller)), tenant=caller.tenant)
+        return DeliveryList(items=[delivery_view(*event)] if event else [])
+
+    @router.post(
+        f"{path}/deliveries/{{delivery_id}}/redeliver",
+        name=f"redeliver_{noun}_event",
+        status_code=202,
+        response_description="The delivery, which is pending again.",
+        responses={**REDELIVERED, **problems(*codes)},
+    )
+    def redeliver(
+        caller: WriteScores,
+        find: Annotated[Find, Depends(subject)],
+        delivery_id: Annotated[str, Depends(named)],
+        services: ServicesDep,
+    ) -> Delivery:
+        """Tell the end again, with the same `webhook-id` and all attempts anew, whatever came of it before."""
+        if delivery_id != event_id(find(caller)) or not services.outbox.redeliver(delivery_id):
+            raise missing()
+        return found(services, caller, delivery_id)
+
+
+add_routes("job", "/jobs/{id}", of_job, *JOB_PROBLEMS)
+add_routes("batch", "/batches/{id}", of_batch, *ACCESS_PROBLEMS, "not_found")
 
 
 @router.post(
@@ -113,20 +124,6 @@ def test_webhook(caller: WriteScores, body: WebhookTestBody, response: Response,
 def get_webhook_test(delivery_id: DeliveryId, response: Response, services: ServicesDep, caller: ReadJobs) -> Delivery:
     """Read what came of a test."""
     response.headers["Cache-Control"] = "no-store"
-    return found(services, caller, delivery_id)
-
-
-def deliveries(services: Services, caller: Caller, subject: str, response: Response) -> DeliveryList:
-    """What there is to tell of a job or a batch: one event, if its owner wants to be told. Blocking."""
-    response.headers["Cache-Control"] = "no-store"
-    event = services.outbox.get(event_id(subject), tenant=caller.tenant)
-    return DeliveryList(items=[delivery_view(*event)] if event else [])
-
-
-def redelivered(services: Services, caller: Caller, subject: str, delivery_id: str) -> Delivery:
-    """A delivery that is begun again. Raises `not_found` unless it is of this job or batch. Blocking."""
-    if delivery_id != event_id(subject) or not services.outbox.redeliver(delivery_id):
-        raise missing()
     return found(services, caller, delivery_id)
 
 
