@@ -15,6 +15,7 @@ from app.api import cors, errors
 from app.api.dependencies import Services
 from app.api.middleware import RequestMiddleware
 from app.api.openapi import document
+from app.api.openapi import webhooks as webhooks_sent
 from app.api.routes import (
     batches,
     capacity,
@@ -78,6 +79,7 @@ def create_app(
     app.state.services = Services.build(settings, client, reservations)
     app.state.root_path = settings.root_path
     errors.install(app)
+    webhooks_sent.install(app)
     document.install(app)
     app.add_middleware(RequestMiddleware)
     cors.install(app, settings.cors_origins)

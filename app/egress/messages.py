@@ -12,7 +12,7 @@ from app.api.jobs.views import job_view
 from app.api.schemas.batch import Batch
 from app.api.schemas.fields import timestamp
 from app.api.schemas.job import Job
-from app.api.schemas.webhook import WebhookBody, WebhookTestData
+from app.api.schemas.webhook import EVENTS, WebhookTestData
 from app.api.test_mode.outcomes import outcome_of
 from app.core.jobs.store import JobStore
 from app.core.webhooks.models import BATCH_EVENT, TEST_EVENT, Event
@@ -56,7 +56,9 @@ class Messages:
 
 
 def _body(event: Event, data: Job | Batch | WebhookTestData) -> bytes:
-    body = WebhookBody.model_validate({"type": event.type, "timestamp": timestamp(event.created_at), "data": data})
+    body = EVENTS[event.type].model_validate(
+        {"type": event.type, "timestamp": timestamp(event.created_at), "data": data}
+    )
     return body.model_dump_json(by_alias=True).encode()
 
 

@@ -92,6 +92,13 @@ COMMON_PROBLEMS = ("malformed_request", "internal_error", "too_many_connections"
 
 _BINARY = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
 
+_LINES = {
+    "type": "string",
+    "format": "binary",
+    "contentMediaType": "application/jsonl",
+    "description": 'A track a line, each as an `UrlItem`: `{"url": "https://cdn.example.com/a.mp3"}`.',
+}
+
 
 def headers(*names: str) -> Json:
     """Documentation of response headers, for FastAPI's `responses`."""
@@ -133,9 +140,12 @@ def upload_operation() -> Json:
 
 def raw_upload_operation() -> Json:
     """The request of `POST /score/raw`."""
-    parameters = [_query_parameter(name, _option(name, TrackOptions)) for name in TrackOptions.model_fields]
     content = {"application/octet-stream": {"schema": _BINARY}}
-    return {"parameters": parameters, "requestBody": {"required": True, "content": content}}
+    return {"parameters": _query_parameters(TrackOptions), "requestBody": {"required": True, "content": content}}
+
+
+def _query_parameters(options: type[BaseModel]) -> list[Json]:
+    return [_query_parameter(name, _option(name, options)) for name in options.model_fields]
 
 
 def _query_parameter(name: str, option: Json) -> Json:
@@ -158,6 +168,12 @@ def url_operation() -> Json:
 def manifest_operation() -> Json:
     """The request of `POST /batches/urls`. Only the JSON object is documented: see `upload_operation`."""
     return _json_operation("UrlBatch")
+
+
+def lines_operation() -> Json:
+    """The request of `POST /batches/lines`."""
+    content = {"application/jsonl": {"schema": _LINES}}
+    return {"parameters": _query_parameters(BatchOptions), "requestBody": {"required": True, "content": content}}
 
 
 def _json_operation(schema: str) -> Json:

@@ -40,7 +40,7 @@ PARAMETERS: Mapping[str, Json] = {
 LINKS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "score_track": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
     "score_raw": ("/id", ("get_job", "stream_events", "cancel_job", "delete_job")),
-    "create_batch": ("/id", ("get_batch",)),
+    **dict.fromkeys(("create_batch", "create_batch_from_urls", "create_batch_from_lines"), ("/id", ("get_batch",))),
 }
 
 #: Examples of responses, by their schema.
@@ -101,13 +101,22 @@ def complete(document: Json) -> Json:
         for operation in item.values():
             _complete_operation(operation, path)
         item["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS]
+    _move_webhooks(document)
     return document
 
 
+def _move_webhooks(document: Json) -> None:
+    """Have webhooks refer to their descriptions: of those in place openapi-generator makes Python with errors."""
+    items = document["webhooks"]
+    for item in items.values():
+        for operation in item.values():
+            _drop_frameworks_responses(operation)
+    document["components"]["pathItems"] = items
+    document["webhooks"] = {name: {"$ref": f"#/components/pathItems/{name}"} for name in items}
+
+
 def _complete_operation(operation: Json, path: str) -> None:
-    operation["responses"] = {
-        status: response for status, response in operation["responses"].items() if not _is_from_fastapi(response)
-    }
+    _drop_frameworks_responses(operation)
     if operation.setdefault("security", []):
         operation["security"] = [{name: []} for name in SCHEMES]
         _add_common_refusals(operation)
@@ -119,6 +128,12 @@ def _complete_operation(operation: Json, path: str) -> None:
         _add_examples(content, path)
     _add_links(operation)
     _add_deprecation(operation)
+
+
+def _drop_frameworks_responses(operation: Json) -> None:
+    operation["responses"] = {
+        status: response for status, response in operation["responses"].items() if not _is_from_fastapi(response)
+    }
 
 
 def _is_from_fastapi(response: Json) -> bool:

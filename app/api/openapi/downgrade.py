@@ -16,7 +16,8 @@ _NULL = {"type": "null"}
 
 def downgrade(document: Json) -> Json:
     """A 3.0 document that describes the same service. The argument is not changed."""
-    return {**_node(document), "openapi": "3.0.3"}
+    known = {**_without(document, "webhooks"), "components": _without(document["components"], "pathItems")}
+    return {**_node(known), "openapi": "3.0.3"}
 
 
 def _node(node: Any) -> Any:

@@ -13,20 +13,26 @@ from app.api.batches.listing import listed_batches
 from app.api.batches.views import batch_headers, batch_view, owned_batch, summary_view
 from app.api.dependencies import ServicesDep
 from app.api.jobs.events import EventStream
-from app.api.openapi.components import batch_operation, headers, manifest_operation, problems
+from app.api.openapi.components import batch_operation, headers, lines_operation, manifest_operation, problems
 from app.api.routes.score import FORM_PROBLEMS, STORAGE_PROBLEMS, SUBMISSION_PROBLEMS, SUBMITTED
 from app.api.schemas.batch import Batch, BatchFilters, BatchList, BatchListQuery, BatchQuery
 from app.api.schemas.fields import known_form
 from app.api.submissions.batch import submit_batch
 from app.api.submissions.from_url import media_type
 from app.api.submissions.headers import SubmissionHeadersDep
-from app.api.submissions.manifest import MANIFEST_TYPES, submit_manifest
+from app.api.submissions.manifest import JSONL_TYPES, MANIFEST_TYPES, submit_manifest
 from app.api.submissions.submission import Submission
+from app.core.json_types import Json
 
 BatchId = Annotated[str, known_form("batch"), Path(alias="id", description="The `id` that `POST /batches` gave.")]
 
 #: Problems for which any batch, or any list of them, may not be read.
 READ_PROBLEMS = ("unauthorized", "forbidden_scope", "cross_site_request", "validation_error", "redis_unavailable")
+
+MADE: dict[int | str, Json] = {
+    207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)}
+}
+FROM_URLS = {**MADE, **problems(*SUBMISSION_PROBLEMS)}
 
 router = APIRouter(tags=["scoring"])
 
@@ -38,7 +44,7 @@ router = APIRouter(tags=["scoring"])
     response_description="What became of each file, in the order in which they were sent.",
     openapi_extra=batch_operation(),
     responses={
-        207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
+        **MADE,
         **problems(*FORM_PROBLEMS, *SUBMISSION_PROBLEMS, *STORAGE_PROBLEMS),
     },
 )
@@ -61,20 +67,34 @@ async def create_batch(
     response_model=Batch,
     response_description="What became of each of the first 100 URLs, in the order in which they were sent.",
     openapi_extra=manifest_operation(),
-    responses={
-        207: {"headers": headers("Location", "Retry-After", "Cache-Control", "Preference-Applied", *SUBMITTED)},
-        **problems(*SUBMISSION_PROBLEMS),
-    },
+    responses=FROM_URLS,
 )
 async def create_batch_from_urls(
     request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
 ) -> Response:
     """Have many tracks scored that are at URLs, up to 10,000.
 
-    Each URL has an outcome of its own, and is fetched as that of `POST /score/url`. In place of one JSON object, JSON
-    Lines are taken (`application/jsonl`): an item a line, and the options of the batch in the query.
+    Each URL has an outcome of its own, and is fetched as that of `POST /score/url`. JSON Lines are taken here, too.
     """
     return await submit_manifest(Submission(request, services, caller, headers))
+
+
+@router.post(
+    "/batches/lines",
+    status_code=207,
+    response_model=Batch,
+    response_description="What became of each of the first 100 URLs, in the order in which they were sent.",
+    openapi_extra=lines_operation(),
+    responses=FROM_URLS,
+)
+async def create_batch_from_lines(
+    request: Request, services: ServicesDep, caller: WriteScores, headers: SubmissionHeadersDep
+) -> Response:
+    """Have many tracks scored that are at URLs, one a line: JSON Lines, with the options of the batch in the query.
+
+    The same as `POST /batches/urls` for lists that are written and read line by line.
+    """
+    return await submit_manifest(Submission(request, services, caller, headers), JSONL_TYPES)
 
 
 @router.get(

@@ -1,6 +1,7 @@
 """Webhooks: where they go, what they tell, and what came of telling it."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,11 +67,62 @@ class WebhookTestData(BaseModel):
     message: str = "This is a test of your receiver."
 
 
-class WebhookBody(BaseModel):
-    """The body of a webhook. Its headers are those of Standard Webhooks: `webhook-id`, `-timestamp`, `-signature`."""
+Type = TypeVar("Type")
+Data = TypeVar("Data")
 
-    type: Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "webhook.test"]
+
+class WebhookEvent(BaseModel, Generic[Type, Data]):
+    """The body of a webhook: what happened, when, and to what."""
+
+    type: Type
     timestamp: Timestamp
-    data: Job | Batch | WebhookTestData = Field(
-        description="The job as `GET /jobs/{id}` gives it; the batch as `GET /batches/{id}` gives it, without items."
+    data: Data
+
+
+class JobSucceededEvent(WebhookEvent[Literal["job.succeeded"], Job]):
+    """A job has its scores: `data` is the job as `GET /jobs/{id}` gives it."""
+
+
+class JobFailedEvent(WebhookEvent[Literal["job.failed"], Job]):
+    """A job came to no scores: `data` is the job as `GET /jobs/{id}` gives it, with its `error`."""
+
+
+class JobCanceledEvent(WebhookEvent[Literal["job.canceled"], Job]):
+    """A job was canceled: `data` is the job as `GET /jobs/{id}` gives it."""
+
+
+class BatchCompletedEvent(WebhookEvent[Literal["batch.completed"], Batch]):
+    """All that came with a batch is final: `data` is the batch as `GET /batches/{id}` gives it, without items."""
+
+
+class WebhookTestEvent(WebhookEvent[Literal["webhook.test"], WebhookTestData]):
+    """What `POST /webhooks/test` asked for."""
+
+
+#: By their type.
+EVENTS: Mapping[str, type[WebhookEvent[Any, Any]]] = {
+    "job.succeeded": JobSucceededEvent,
+    "job.failed": JobFailedEvent,
+    "job.canceled": JobCanceledEvent,
+    "batch.completed": BatchCompletedEvent,
+    "webhook.test": WebhookTestEvent,
+}
+
+
+class SignatureHeaders(BaseModel):
+    """The headers of Standard Webhooks."""
+
+    webhook_id: str = Field(
+        description="Names the event: the same each time it comes, and it may come more than once.",
+        examples=["evt_job_0f8c8d3e9b5a4c3f8d2b7a6e5c4d3b2a"],
+    )
+    webhook_timestamp: str = Field(
+        description="When this attempt was made, in seconds since 1970. Refuse what is older than five minutes.",
+        examples=["1795360093"],
+    )
+    webhook_signature: str = Field(
+        description="`v1,` and, in base64, the HMAC-SHA256 of `{webhook-id}.{webhook-timestamp}.{body}` under the "
+        "bytes of the secret after `whsec_`, which are base64, too. Two of them with a space between while a secret is "
+        "replaced: one that matches is enough.",
+        examples=["v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="],
     )

@@ -4,7 +4,7 @@ Of a manifest each track has an outcome of its own, as of a form of files; the t
 """
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -37,11 +37,11 @@ TIMEOUT_S = 60.0
 _EXTERNAL_ID = TypeAdapter[str](ExternalId)
 
 
-async def submit_manifest(submission: Submission) -> Response:
+async def submit_manifest(submission: Submission, accepted: Sequence[str] = MANIFEST_TYPES) -> Response:
     """Create a batch, or return the response to an earlier request with the same idempotency key."""
     kind = media_type(submission.request)
-    if kind not in MANIFEST_TYPES:
-        raise Problem("unsupported_media_type", "URLs are sent as JSON.", accepted=list(MANIFEST_TYPES))
+    if kind not in accepted:
+        raise Problem("unsupported_media_type", "URLs are sent as JSON.", accepted=list(accepted))
     return await submit_received(submission, JSON_BODY, partial(_receive, submission, kind))
 
 

@@ -16,5 +16,6 @@ export type {
   ScoredJob,
   TrackOptions,
   Usage,
+  WebhookEvent,
 } from "./types.js";
-export { verifyWebhook, type WebhookEvent, type WebhookHeaders, WebhookVerificationError } from "./webhooks.js";
+export { verifyWebhook, type WebhookHeaders, WebhookVerificationError } from "./webhooks.js";

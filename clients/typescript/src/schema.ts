@@ -209,6 +209,25 @@ export interface components {
             links: components["schemas"]["BatchLinks"];
         };
         /**
+         * BatchCompletedEvent
+         * @description All that came with a batch is final: `data` is the batch as `GET /batches/{id}` gives it, without items.
+         */
+        BatchCompletedEvent: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "batch.completed";
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            timestamp: string;
+            data: components["schemas"]["Batch"];
+        };
+        /**
          * BatchCounts
          * @description How many items of a batch there are of each kind.
          */
@@ -794,10 +813,48 @@ export interface components {
             links: components["schemas"]["Links"];
         };
         /**
+         * JobCanceledEvent
+         * @description A job was canceled: `data` is the job as `GET /jobs/{id}` gives it.
+         */
+        JobCanceledEvent: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "job.canceled";
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            timestamp: string;
+            data: components["schemas"]["Job"];
+        };
+        /**
          * JobEvent
          * @description What is in the `data` of an event, as JSON: the progress in a `job.progress`, the whole job in any other.
          */
         JobEvent: components["schemas"]["Job"] | components["schemas"]["ProgressEvent"];
+        /**
+         * JobFailedEvent
+         * @description A job came to no scores: `data` is the job as `GET /jobs/{id}` gives it, with its `error`.
+         */
+        JobFailedEvent: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "job.failed";
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            timestamp: string;
+            data: components["schemas"]["Job"];
+        };
         /**
          * JobList
          * @description A page of jobs, newest first.
@@ -830,6 +887,25 @@ export interface components {
          * @enum {string}
          */
         JobState: "queued" | "running" | "succeeded" | "failed" | "canceled";
+        /**
+         * JobSucceededEvent
+         * @description A job has its scores: `data` is the job as `GET /jobs/{id}` gives it.
+         */
+        JobSucceededEvent: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "job.succeeded";
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            timestamp: string;
+            data: components["schemas"]["Job"];
+        };
         /**
          * KeyUsage
          * @description What one key used on a day.
@@ -1708,6 +1784,36 @@ export interface components {
             date: string;
             /** Keys */
             keys: components["schemas"]["KeyUsage"][];
+        };
+        /**
+         * WebhookTestData
+         * @description What a test tells.
+         */
+        WebhookTestData: {
+            /**
+             * Message
+             * @default This is a test of your receiver.
+             */
+            message: string;
+        };
+        /**
+         * WebhookTestEvent
+         * @description What `POST /webhooks/test` asked for.
+         */
+        WebhookTestEvent: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "webhook.test";
+            /**
+             * Timestamp
+             * Format: date-time
+             * @description RFC 3339, UTC.
+             * @example 2026-11-22T15:08:11.204Z
+             */
+            timestamp: string;
+            data: components["schemas"]["WebhookTestData"];
         };
         /**
          * WorkerStatus

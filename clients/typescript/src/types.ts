@@ -12,6 +12,13 @@ export type Job = Schemas["Job"];
 export type ModelCard = Schemas["ModelCard"];
 export type Problem = Schemas["Problem"];
 export type Usage = Schemas["Usage"];
+/** What a webhook tells: its `type` says what is in `data`. It may come more than once, with the same `webhook-id`. */
+export type WebhookEvent = Schemas[
+  | "JobSucceededEvent"
+  | "JobFailedEvent"
+  | "JobCanceledEvent"
+  | "BatchCompletedEvent"
+  | "WebhookTestEvent"];
 /** A job that has scores. */
 export type ScoredJob = Job & { result: Schemas["Result"] };
 

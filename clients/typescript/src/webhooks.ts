@@ -1,17 +1,11 @@
 /** Verify webhooks, which the service signs as Standard Webhooks defines it. */
 
 import { ApexError } from "./errors.js";
-import type { Batch, Job } from "./types.js";
+import type { WebhookEvent } from "./types.js";
 
 /** How old a webhook may be, and how far its time may be ahead. */
 const TOLERANCE_S = 5 * 60;
 
-/** What a webhook tells. An event may come more than once, with the same `webhook-id` in its headers. */
-export interface WebhookEvent {
-  type: "job.succeeded" | "job.failed" | "job.canceled" | "batch.completed" | "webhook.test";
-  timestamp: string;
-  data: Job | Batch;
-}
 
 /** What came is not signed with any of the secrets, or not within the last five minutes. */
 export class WebhookVerificationError extends ApexError {}

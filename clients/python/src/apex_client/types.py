@@ -705,6 +705,27 @@ class UsageDay(TypedDict):
     keys: list[KeyUsage]
 
 
+class WebhookTestData(TypedDict):
+    """
+    What a test tells.
+    """
+
+    message: NotRequired[str]
+
+
+class WebhookTestEvent(TypedDict):
+    """
+    What `POST /webhooks/test` asked for.
+    """
+
+    type: Literal['webhook.test']
+    timestamp: str
+    """
+    RFC 3339, UTC.
+    """
+    data: WebhookTestData
+
+
 class WorkerStatus(TypedDict):
     """
     A worker that is alive. What an older release does not say of itself is null.
@@ -1351,10 +1372,36 @@ class Job(TypedDict):
     links: Links
 
 
+class JobCanceledEvent(TypedDict):
+    """
+    A job was canceled: `data` is the job as `GET /jobs/{id}` gives it.
+    """
+
+    type: Literal['job.canceled']
+    timestamp: str
+    """
+    RFC 3339, UTC.
+    """
+    data: Job
+
+
 JobEvent: TypeAlias = Job | ProgressEvent
 """
 What is in the `data` of an event, as JSON: the progress in a `job.progress`, the whole job in any other.
 """
+
+
+class JobFailedEvent(TypedDict):
+    """
+    A job came to no scores: `data` is the job as `GET /jobs/{id}` gives it, with its `error`.
+    """
+
+    type: Literal['job.failed']
+    timestamp: str
+    """
+    RFC 3339, UTC.
+    """
+    data: Job
 
 
 class JobList(TypedDict):
@@ -1367,6 +1414,19 @@ class JobList(TypedDict):
     """
     Opaque; send it back as `cursor` with the same filters. Null on the last page. A page may be short, even empty, before the last: a request looks at a bounded number of jobs.
     """
+
+
+class JobSucceededEvent(TypedDict):
+    """
+    A job has its scores: `data` is the job as `GET /jobs/{id}` gives it.
+    """
+
+    type: Literal['job.succeeded']
+    timestamp: str
+    """
+    RFC 3339, UTC.
+    """
+    data: Job
 
 
 class BatchItem(TypedDict):
@@ -1446,6 +1506,19 @@ class Batch(TypedDict):
     Send it back as `cursor` for more items. Null on the last page.
     """
     links: BatchLinks
+
+
+class BatchCompletedEvent(TypedDict):
+    """
+    All that came with a batch is final: `data` is the batch as `GET /batches/{id}` gives it, without items.
+    """
+
+    type: Literal['batch.completed']
+    timestamp: str
+    """
+    RFC 3339, UTC.
+    """
+    data: Batch
 
 
 class BatchList(TypedDict):

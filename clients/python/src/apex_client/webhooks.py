@@ -1,21 +1,23 @@
 """Verify webhooks, which the service signs as Standard Webhooks defines it."""
 
 from collections.abc import Mapping
-from typing import Literal, TypedDict, cast
+from typing import cast
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from apex_client.types import Batch, Job
+from apex_client.types import (
+    BatchCompletedEvent,
+    JobCanceledEvent,
+    JobFailedEvent,
+    JobSucceededEvent,
+    WebhookTestEvent,
+)
 
 __all__ = ["WebhookEvent", "WebhookVerificationError", "verify_webhook"]
 
 
-class WebhookEvent(TypedDict):
-    """What a webhook tells. An event may come more than once, with the same `webhook-id` in its headers."""
-
-    type: Literal["job.succeeded", "job.failed", "job.canceled", "batch.completed", "webhook.test"]
-    timestamp: str
-    data: Job | Batch
+#: What a webhook tells: its `type` says what is in `data`. It may come more than once, with the same `webhook-id`.
+WebhookEvent = JobSucceededEvent | JobFailedEvent | JobCanceledEvent | BatchCompletedEvent | WebhookTestEvent
 
 
 def verify_webhook(body: bytes | str, headers: Mapping[str, str], *secrets: str) -> WebhookEvent:

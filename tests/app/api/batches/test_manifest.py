@@ -68,6 +68,14 @@ async def test_a_manifest_of_many_lines_is_answered_with_its_first_page(
     assert services.redis.zcard(KEYS.unfetched) == 150
 
 
+async def test_lines_have_a_path_of_their_own(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/batches/lines?batch_external_id=b-3", content=manifest(2), headers=JSONL)
+    assert (answer.status_code, answer.json()["batch_external_id"]) == (207, "b-3")
+    assert answer.json()["counts"]["queued"] == 2
+    refused = await client.post("/batches/lines", json={"items": [{"url": url(0)}]})
+    assert (refused.status_code, refused.json()["accepted"][0]) == (415, "application/jsonl")
+
+
 async def test_a_wrong_item_leaves_the_others_as_they_are(client: httpx.AsyncClient) -> None:
     items = [{"url": url(0)}, {"url": "http://cdn.example/"}, {"nothing": 1}, 7, {"url": url(4), "metadata": {"a": 1}}]
     for content, headers in ((lines(*items) + b"\n{broken", JSONL), (json.dumps({"items": items}).encode(), None)):

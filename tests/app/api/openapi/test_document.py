@@ -18,6 +18,7 @@ from app.api.schemas.problem import Problem as ProblemBody
 from app.cli.commands import openapi as command
 from app.core.json_types import Json
 from app.core.problems import MEDIA_TYPE, PROBLEMS
+from app.core.webhooks.models import BATCH_EVENT, JOB_EVENTS, TEST_EVENT
 from model.domain import SCORE_RANGES
 from tests.app.api.documented import document
 
@@ -43,6 +44,8 @@ OF_JOBS = {
     "gpu_out_of_memory",
     "timed_out",
 }
+#: Of Standard Webhooks.
+HEADERS = {"webhook-id", "webhook-timestamp", "webhook-signature"}
 #: What no operation can answer, only a path without one.
 OF_NO_OPERATION = {"method_not_allowed"}
 
@@ -114,6 +117,7 @@ def test_operations_have_short_stable_names() -> None:
         "create_batch",
         "list_batches",
         "create_batch_from_urls",
+        "create_batch_from_lines",
         "get_batch",
         "cancel_batch",
         "stream_batch_events",
@@ -218,6 +222,28 @@ def test_each_way_to_send_a_track_is_an_operation_of_its_own() -> None:
     assert fields["properties"]["external_id"]["maxLength"] == 128
     assert fields["properties"]["metadata"]["type"] == "object"
     assert queried(raw) == set(fields["properties"]) - {"file"}
+
+
+def test_urls_are_sent_as_an_object_or_as_lines_with_options_in_the_query() -> None:
+    as_object, as_lines = operation("create_batch_from_urls"), operation("create_batch_from_lines")
+    assert (set(as_object["requestBody"]["content"]), queried(as_object)) == ({"application/json"}, set())
+    assert set(as_lines["requestBody"]["content"]) == {"application/jsonl"}
+    assert queried(as_lines) == set(document()["components"]["schemas"]["UrlBatch"]["properties"]) - {"items"}
+
+
+def test_every_webhook_is_described_with_its_headers_and_its_body() -> None:
+    assert set(document()["webhooks"]) == {*JOB_EVENTS, BATCH_EVENT, TEST_EVENT}
+    schemas_, items = document()["components"]["schemas"], document()["components"]["pathItems"]
+    for event_type, reference in document()["webhooks"].items():
+        assert reference == {"$ref": f"#/components/pathItems/{event_type}"}
+        receiver = items[event_type]["post"]
+        assert receiver["operationId"] == f"on_{event_type.replace('.', '_')}"
+        assert {each["name"] for each in receiver["parameters"]} == HEADERS
+        assert list(receiver["responses"]) == ["204", "410", "default"]
+        name = receiver["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert schemas_[name]["properties"]["type"]["const"] == event_type
+        data = "WebhookTestData" if event_type == TEST_EVENT else event_type.partition(".")[0].capitalize()
+        assert schemas_[name]["properties"]["data"] == {"$ref": f"#/components/schemas/{data}"}
 
 
 def queried(operation: Json) -> set[str]:
