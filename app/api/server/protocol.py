@@ -86,7 +86,8 @@ class Protocol(HttpToolsProtocol):
     # The connection
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(cast(Any, StagedTransport(transport, self._close)))
+        self._staged = StagedTransport(transport, self._close)
+        super().connection_made(cast(Any, self._staged))
         if self.open_connections.admit(self):
             self._begin(Phase.HEAD)
         else:
@@ -97,7 +98,7 @@ class Protocol(HttpToolsProtocol):
         self._deadlines.clear()
         super().connection_lost(exc)
         self._end_requests()
-        cast(StagedTransport, self.transport).release()
+        self._staged.release()
 
     def _end_requests(self) -> None:
         """Tell the request that is being answered, and let go of others: each would keep this connection in memory."""
@@ -134,7 +135,7 @@ class Protocol(HttpToolsProtocol):
             self._end(phase)
         elif phase is Phase.LINGERING:
             self._end(phase)
-            cast(StagedTransport, self.transport).close_fully()
+            self._staged.close_fully()
         else:
             if phase is Phase.ANSWER:
                 log.warning("request cut: no answer for %g s", self.limits.timeouts_s[phase])
@@ -292,7 +293,7 @@ class Protocol(HttpToolsProtocol):
         if (self.cycle and self.cycle.more_body) or self._stopped_reading or self.pipeline or self._unparsed:
             self._linger()
         else:
-            cast(StagedTransport, self.transport).close_fully()
+            self._staged.close_fully()
 
     def _linger(self) -> None:
         """End the server's side, and drop what comes until the client ends the other."""
@@ -304,7 +305,7 @@ class Protocol(HttpToolsProtocol):
         self._begin(Phase.LINGERING)
         self.open_connections.linger(self)
         self.flow.resume_reading()
-        cast(StagedTransport, self.transport).half_close()
+        self._staged.half_close()
 
     def _owes_answers(self) -> bool:
         answered = self._answered
