@@ -1,6 +1,7 @@
 """`clients/python`: what it repeats and what not, what it raises; and as a package, against a running service."""
 
 import asyncio
+import csv
 import inspect
 import io
 import json
@@ -8,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ PROGRAM = PROGRAMS / "score_with_apex_client.py"
 BROKEN = httpx.ConnectError("broken")
 ROUND_ANSWER = httpx.Response(200, json=SUCCEEDED)
 
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.TransportError | Callable[[], httpx.Response]
 #: A client's method, called on either client.
 Use = Callable[[Any], Any]
 
@@ -46,6 +48,27 @@ Use = Callable[[Any], Any]
 def problem(status: int, code: str, *, retryable: bool, **headers: str) -> httpx.Response:
     body = {"code": code, "detail": "Because.", "retryable": retryable}
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that comes in parts, the last of which may be missing."""
+
+    def __init__(self, parts: Iterable[bytes], *, is_cut: bool) -> None:
+        self.parts, self.is_cut = list(parts), is_cut
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.parts
+        if self.is_cut:
+            raise httpx.ReadError("cut")
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+
+def stream(*parts: str, is_cut: bool = False) -> Callable[[], httpx.Response]:
+    """An answer whose body comes in these parts, and may be cut after them."""
+    return lambda: httpx.Response(200, stream=Parts(map(str.encode, parts), is_cut=is_cut))
 
 
 class Server:
@@ -61,6 +84,8 @@ class Server:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
+        if not isinstance(answer, httpx.Response):
+            return answer()
         return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     def serve(self, request: httpx.Request) -> httpx.Response:
@@ -189,6 +214,112 @@ def test_a_list_is_followed_to_its_end(use: Any) -> None:
     first, second = (dict(request.url.params) for request in server.requests)
     assert first == {"status": "failed", "metadata": "album:x", "limit": "100"}
     assert second == first | {"cursor": "c"}
+
+
+async def _listed(found: AsyncIterator[Any], most: int | None) -> list[Any]:
+    listed: list[Any] = []
+    async for each in found:
+        listed.append(each)
+        if len(listed) == most:
+            break
+    return listed
+
+
+def collected(found: Any, most: int | None = None) -> Any:
+    """What is to come, from either client; at most so many."""
+    return _listed(found, most) if isinstance(found, AsyncIterator) else list(islice(found, most))
+
+
+def event(name: str, data: Json, id: str) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\nid: {id}\n\n"
+
+
+def test_events_are_followed_over_a_connection_that_breaks(use: Any) -> None:
+    first, second = event("job.snapshot", QUEUED, "1-0"), event("job.progress", {"stage": "decoding"}, "2-0")
+    server = Server(
+        stream(first[:20], first[20:], second[:-1], is_cut=True),
+        BROKEN,
+        problem(503, "shutting_down", retryable=True, retry_after="2"),
+        stream(": keep-alive\n\n", second, is_cut=True),
+        stream(event("job.succeeded", SUCCEEDED, "3-0"), "event: never\ndata: 1\n\n"),
+    )
+    events = use(server, lambda apex: collected(apex.events("job_1")))
+    assert [(each.name, each.id) for each in events] == [
+        ("job.snapshot", "1-0"),
+        ("job.progress", "2-0"),
+        ("job.succeeded", "3-0"),
+    ]
+    assert (events[0].data, events[-1].data) == (QUEUED, SUCCEEDED)
+    last = [request.headers.get("last-event-id") for request in server.requests]
+    assert last == [None, "1-0", "1-0", "1-0", "2-0"]
+    assert {request.url.path for request in server.requests} == {"/base/jobs/job_1/events"}
+    assert 2 in server.pauses_s
+
+
+def test_events_that_were_all_heard_are_none(use: Any) -> None:
+    server = Server(httpx.Response(204))
+    assert use(server, lambda apex: collected(apex.batch_events("bat_1", last_event_id="completed-2"))) == []
+    assert server.requests[0].headers["last-event-id"] == "completed-2"
+
+
+def test_events_that_never_come_are_given_up(use: Any) -> None:
+    server = Server(*[stream(is_cut=True)] * 3)
+    with pytest.raises(ConnectionFailed, match="cut"):
+        use(server, lambda apex: collected(apex.events("job_1")), max_retries=2)
+    assert server.answers == []
+
+
+def test_a_caller_may_leave_events_before_their_end(use: Any) -> None:
+    endless = (event("job.progress", {"stage": "decoding"}, f"{n}-0") for n in range(100))
+    events = use(Server(stream(*endless)), lambda apex: collected(apex.events("job_1"), 2))
+    assert [each.id for each in events] == ["0-0", "1-0"]
+
+
+def test_results_are_read_line_by_line_whatever_is_in_them(use: Any) -> None:
+    jobs = [SUCCEEDED | {"external_id": "a\u2028b\x85c"}, FAILED]
+    text = "".join(json.dumps(job, ensure_ascii=False) + "\n" for job in jobs)
+    server = Server(stream(text[:9], text[9:-3], text[-3:]), stream('{"index": 0}\n'))
+    assert use(server, lambda apex: collected(apex.results(status="failed", metadata={"album": "x"}))) == jobs
+    assert use(server, lambda apex: collected(apex.batch_results("bat_1"))) == [{"index": 0}]
+    first, second = server.requests
+    assert (first.url.path, dict(first.url.params)) == ("/base/results", {"status": "failed", "metadata": "album:x"})
+    assert (first.headers["accept"], second.url.path) == ("application/jsonl", "/base/batches/bat_1/results")
+
+
+def test_a_table_comes_as_lines_for_a_reader(use: Any) -> None:
+    table = 'id,external_id\r\njob_1,"two\r\nlines"\r\n'
+    server = Server(stream(table[:20], table[20:]), stream(table))
+    assert "".join(use(server, lambda apex: collected(apex.results_csv()))) == table
+    rows = csv.reader(use(server, lambda apex: collected(apex.batch_results_csv("bat_1"))))
+    assert list(rows)[1] == ["job_1", "two\r\nlines"]
+    assert {request.headers["accept"] for request in server.requests} == {"text/csv"}
+
+
+def test_results_that_are_cut_off_do_not_look_complete(use: Any) -> None:
+    with pytest.raises(ConnectionFailed, match="cut off"):
+        use(Server(stream('{"index": 0}\n', is_cut=True)), lambda apex: collected(apex.batch_results("bat_1")))
+
+
+def test_a_refused_stream_is_told_with_its_problem(use: Any) -> None:
+    server = Server(problem(404, "not_found", retryable=False))
+    with pytest.raises(ApiError, match="404 not_found"):
+        use(server, lambda apex: collected(apex.events("job_1")))
+
+
+@pytest.mark.parametrize("of_batch", [False, True])
+def test_deliveries_are_read_and_begun_again(use: Any, of_batch: bool) -> None:
+    path = "/base/batches/bat_1/deliveries" if of_batch else "/base/jobs/job_1/deliveries"
+    delivery = {"id": "evt_1"}
+    server = Server(httpx.Response(200, json={"items": [delivery]}), httpx.Response(202, json=delivery))
+
+    def read(apex: Any) -> Any:
+        return apex.batch_deliveries("bat_1") if of_batch else apex.deliveries("job_1")
+
+    def again(apex: Any) -> Any:
+        return apex.redeliver_batch("bat_1", "evt_1") if of_batch else apex.redeliver("job_1", "evt_1")
+
+    assert (use(server, read), use(server, again)) == ([delivery], delivery)
+    assert [request.url.path for request in server.requests] == [path, f"{path}/evt_1/redeliver"]
 
 
 def test_both_clients_can_do_the_same() -> None:

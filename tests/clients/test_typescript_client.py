@@ -50,7 +50,7 @@ def test_what_it_repeats_and_what_it_throws(programs: Path) -> None:
     requests, old = [signed(secret) for secret in SECRETS], signed(SECRETS[0], age_s=3600)
     webhook = {"body": EVENT, "secrets": SECRETS, "requests": requests, "old": old}
     checked = node("built/apex_client_unit.js", json.dumps(jobs), json.dumps(webhook), cwd=programs)
-    assert len(checked.splitlines()) == 9
+    assert len(checked.splitlines()) == 13
 
 
 def test_the_package_scores_a_track(service: Service, track: Path, scores: Json, programs: Path) -> None:

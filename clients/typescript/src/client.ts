@@ -1,3 +1,4 @@
+import { ENDS, readEvents, readLines } from "./streams.js";
 import { ApexError, ApiError, ConnectionFailed, JobFailed, retryAfterSeconds, WaitTimeout } from "./errors.js";
 import type {
   Batch,
@@ -5,12 +6,14 @@ import type {
   BatchItem,
   BatchOptions,
   Comparison,
+  Delivery,
   Embedding,
   Job,
   JobFilters,
   ModelCard,
   ScoredJob,
   Sending,
+  StreamEvent,
   TrackOptions,
   Usage,
 } from "./types.js";
@@ -38,6 +41,8 @@ interface Request {
   headers?: Record<string, string>;
   body?: string | FormData;
   waitSeconds?: number;
+  /** The body is read part by part, and may take as long as it likes. */
+  stream?: boolean;
 }
 
 /** A service at `url`, as the holder of the key sees it. Methods throw `ApiError` or `ConnectionFailed`, and what they name. */
@@ -82,6 +87,31 @@ export class ApexClient {
   /** List jobs, newest first, reading them page by page. */
   jobs(filters: JobFilters = {}): AsyncGenerator<Job> {
     return this.#items("/jobs", filters);
+  }
+
+  /** Follow a job to its end, over connections that break: all events, or those after `lastEventId`. */
+  events(jobId: string, lastEventId?: string): AsyncGenerator<StreamEvent> {
+    return this.#events(`/jobs/${idOf(jobId)}`, lastEventId);
+  }
+
+  /** Read all jobs that pass the filters in one answer. Throws `ConnectionFailed` where it is cut off. */
+  results(filters: JobFilters = {}): AsyncGenerator<Job> {
+    return this.#results("", filters);
+  }
+
+  /** The same as a table in CSV, in parts as they come. */
+  resultsCsv(filters: JobFilters = {}): AsyncGenerator<string> {
+    return this.#csv("", filters);
+  }
+
+  /** Read what came of telling a job's `webhook_url` how it ended. */
+  async deliveries(jobId: string): Promise<Delivery[]> {
+    return this.#deliveries(`/jobs/${idOf(jobId)}`);
+  }
+
+  /** Tell a job's end again, whatever came of it before. */
+  async redeliver(jobId: string, deliveryId: string): Promise<Delivery> {
+    return this.#json("POST", `/jobs/${idOf(jobId)}/deliveries/${idOf(deliveryId)}/redeliver`);
   }
 
   /** Stop a job: one that waits at once, one that runs before its next segment. */
@@ -132,6 +162,31 @@ export class ApexClient {
     return this.#items(`/batches/${idOf(batchId)}`, {});
   }
 
+  /** Follow a batch until everything in it is final, over connections that break. */
+  batchEvents(batchId: string, lastEventId?: string): AsyncGenerator<StreamEvent> {
+    return this.#events(`/batches/${idOf(batchId)}`, lastEventId);
+  }
+
+  /** Read all items of a batch in one answer. Throws `ConnectionFailed` where it is cut off. */
+  batchResults(batchId: string): AsyncGenerator<BatchItem> {
+    return this.#results(`/batches/${idOf(batchId)}`, {});
+  }
+
+  /** The same as a table in CSV, in parts as they come. */
+  batchResultsCsv(batchId: string): AsyncGenerator<string> {
+    return this.#csv(`/batches/${idOf(batchId)}`, {});
+  }
+
+  /** Read what came of telling a batch's `webhook_url` that it is complete. */
+  async batchDeliveries(batchId: string): Promise<Delivery[]> {
+    return this.#deliveries(`/batches/${idOf(batchId)}`);
+  }
+
+  /** Tell again that a batch is complete. */
+  async redeliverBatch(batchId: string, deliveryId: string): Promise<Delivery> {
+    return this.#json("POST", `/batches/${idOf(batchId)}/deliveries/${idOf(deliveryId)}/redeliver`);
+  }
+
   /** Stop every job of a batch that is not over. */
   async cancelBatch(batchId: string): Promise<Batch> {
     return this.#json("POST", `/batches/${idOf(batchId)}/cancel`);
@@ -153,9 +208,52 @@ export class ApexClient {
     return this.#json("GET", "/model");
   }
 
+  async *#events(subject: string, lastEventId?: string): AsyncGenerator<StreamEvent> {
+    for (let failures = 0; ; failures++) {
+      const headers: Record<string, string> = lastEventId === undefined ? {} : { "Last-Event-ID": lastEventId };
+      const answer = await this.#send("GET", `${subject}/events`, { headers, stream: true });
+      if (answer.status === 204) return;
+      let cause: unknown;
+      try {
+        for await (const event of readEvents(answer)) {
+          yield event;
+          if (ENDS.includes(event.name)) return;
+          failures = -1;
+          lastEventId = event.id ?? lastEventId;
+        }
+      } catch (error) {
+        cause = error;
+      }
+      if (failures === this.#maxRetries) throw new ConnectionFailed("the events end before the last one", { cause });
+      await pause(pauseSeconds(Math.max(failures, 0), undefined));
+    }
+  }
+
+  async *#results<T>(subject: string, filters: JobFilters): AsyncGenerator<T> {
+    for await (const line of uncut(readLines(await this.#open(subject, filters, "application/jsonl")))) {
+      yield JSON.parse(line) as T;
+    }
+  }
+
+  async *#csv(subject: string, filters: JobFilters): AsyncGenerator<string> {
+    for await (const line of uncut(readLines(await this.#open(subject, filters, "text/csv")))) yield `${line}\n`;
+  }
+
+  async #open(subject: string, filters: JobFilters, mediaType: string): Promise<Response> {
+    return this.#send("GET", `${subject}/results`, {
+      query: filterTexts(filters),
+      headers: { Accept: mediaType },
+      stream: true,
+    });
+  }
+
+  async #deliveries(subject: string): Promise<Delivery[]> {
+    const found: { items: Delivery[] } = await this.#json("GET", `${subject}/deliveries`);
+    return found.items;
+  }
+
   async *#items<T>(path: string, filters: JobFilters | BatchFilters): AsyncGenerator<T> {
-    const chosen = Object.entries(filters).filter(([, value]) => value !== undefined);
-    const texts = Object.fromEntries(chosen.map(([name, value]) => [name, filterText(value)]));
+    const texts = filterTexts(filters);
     let cursor: string | null = "";
     while (cursor !== null) {
       const query: Query = { limit: PAGE, ...(cursor && { cursor }), ...texts };
@@ -210,7 +308,7 @@ export class ApexClient {
     const query = new URLSearchParams(given.flatMap(([name, value]) => [value].flat().map((one) => [name, String(one)])));
     const url = `${this.#url}${path}${query.size ? `?${query}` : ""}`;
     const headers = { ...request.headers, ...this.#headers };
-    const signal = method === "GET" ? AbortSignal.timeout(1000 * (IDLE_S + (request.waitSeconds ?? 0))) : null;
+    const signal = method === "GET" && !request.stream ? AbortSignal.timeout(1000 * (IDLE_S + (request.waitSeconds ?? 0))) : null;
     try {
       const answer = await this.#fetch(url, { method, headers, body: request.body ?? null, signal });
       return answer.ok ? answer : await ApiError.of(answer);
@@ -241,6 +339,21 @@ function asJson(url: URL): Writer {
     // Lists are texts with commas in JSON, too.
     body: JSON.stringify({ ...fields, url: url.href }, (_, value) => (Array.isArray(value) ? value.join(",") : value)),
   });
+}
+
+/** What comes in parts; that it was cut off is a failure of the connection. */
+async function* uncut(parts: AsyncGenerator<string>): AsyncGenerator<string> {
+  try {
+    yield* parts;
+  } catch (cause) {
+    throw new ConnectionFailed("the results were cut off", { cause });
+  }
+}
+
+/** Filters as a query carries them. */
+function filterTexts(filters: object): Query {
+  const chosen = Object.entries(filters).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(chosen.map(([name, value]) => [name, filterText(value)]));
 }
 
 /** A filter as a query carries it; metadata as one parameter for each key. */

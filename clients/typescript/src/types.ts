@@ -7,9 +7,11 @@ type Schemas = components["schemas"];
 export type Batch = Schemas["Batch"];
 export type BatchItem = Schemas["BatchItem"];
 export type Comparison = Schemas["Comparison"];
+export type Delivery = Schemas["Delivery"];
 export type Embedding = Schemas["Embedding"];
 export type Job = Schemas["Job"];
 export type ModelCard = Schemas["ModelCard"];
+export type ProgressEvent = Schemas["ProgressEvent"];
 export type Problem = Schemas["Problem"];
 export type Usage = Schemas["Usage"];
 /** What a webhook tells: its `type` says what is in `data`. It may come more than once, with the same `webhook-id`. */
@@ -21,6 +23,17 @@ export type WebhookEvent = Schemas[
   | "WebhookTestEvent"];
 /** A job that has scores. */
 export type ScoredJob = Job & { result: Schemas["Result"] };
+
+/**
+ * What happened: `data` is the progress in a `job.progress`, else the whole job or batch.
+ *
+ * Give `id` as `lastEventId` to go on after this event. Some events have none.
+ */
+export interface StreamEvent {
+  name: string;
+  data: Job | ProgressEvent | Batch;
+  id?: string;
+}
 
 /** What concerns the request itself. `cancelAfter` is a deadline such as `10m`. */
 export interface Sending {

@@ -9,6 +9,7 @@ import {
   ConnectionFailed,
   type Job,
   JobFailed,
+  type StreamEvent,
   verifyWebhook,
   WaitTimeout,
   WebhookVerificationError,
@@ -30,7 +31,7 @@ function server(...answers: (Response | Error)[]): { sent: Sent[]; apex: (option
     sent.push({ url, headers, body });
     const next = answers.shift() ?? new Error("no more answers");
     if (next instanceof Error) throw next;
-    return next.clone();
+    return next;
   };
   const send = answer as unknown as typeof fetch;
   return { sent, apex: (options) => new ApexClient("http://apex/base/", { apiKey: "k", fetch: send, ...options }) };
@@ -41,8 +42,25 @@ function problem(status: number, code: string, retryable: boolean): Response {
   return Response.json({ code, detail: "Because.", retryable }, { status, headers });
 }
 
+function event(name: string, data: object, id: string): string {
+  return `event: ${name}\ndata: ${JSON.stringify(data)}\nid: ${id}\n\n`;
+}
+
+/** An answer that comes in parts, and may be cut after them. */
+function streamed(parts: string[], isCut = false): Response {
+  const encoder = new TextEncoder();
+  const left = [...parts];
+  const pull = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+    const part = left.shift();
+    if (part !== undefined) controller.enqueue(encoder.encode(part));
+    else if (isCut) controller.error(new TypeError("cut"));
+    else controller.close();
+  };
+  return new Response(new ReadableStream({ pull }, { highWaterMark: 0 }));
+}
+
 const track = new Blob(["the track"]);
-const again = Response.json(queued, { status: 202, headers: { "Retry-After": "0" } });
+const again = () => Response.json(queued, { status: 202, headers: { "Retry-After": "0" } });
 
 const checks: Record<string, () => Promise<void>> = {
   async "a track is sent whole and under one key however often"() {
@@ -80,7 +98,7 @@ const checks: Record<string, () => Promise<void>> = {
     equal([broken.sent.length, proxy.sent.length], [2, 1]);
   },
   async "scores are waited for"() {
-    const { sent, apex } = server(again, again, Response.json(succeeded));
+    const { sent, apex } = server(again(), again(), Response.json(succeeded));
     const job = await apex().scoreAndWait(track, { idempotencyKey: "mine", cancelAfter: "10m" });
     equal(job, succeeded);
     const [first, ...polls] = sent;
@@ -111,6 +129,51 @@ const checks: Record<string, () => Promise<void>> = {
     for await (const job of apex().jobs({ status: "failed", metadata: { album: "x" } })) listed.push(job);
     equal(listed, [queued, failed, succeeded]);
     equal(sent[1]?.url, "http://apex/base/jobs?limit=100&cursor=c&status=failed&metadata=album%3Ax");
+  },
+  async "events are followed over a connection that breaks"() {
+    const first = event("job.snapshot", queued, "1-0");
+    const second = event("job.progress", { stage: "decoding" }, "2-0");
+    const { sent, apex } = server(
+      streamed([first.slice(0, 20), first.slice(20), second.slice(0, -1)], true),
+      new TypeError("broken"),
+      streamed([": keep-alive\n\n", second], true),
+      streamed([event("job.succeeded", succeeded, "3-0"), "event: never\ndata: 1\n\n"]),
+    );
+    const heard: StreamEvent[] = [];
+    for await (const each of apex().events("job_1")) heard.push(each);
+    const told = heard.map(({ name, id }) => `${name} ${id}`);
+    equal(told, ["job.snapshot 1-0", "job.progress 2-0", "job.succeeded 3-0"]);
+    equal(heard[2]?.data, succeeded);
+    const last = sent.map(({ headers }) => headers["Last-Event-ID"]);
+    equal(last, [undefined, "1-0", "1-0", "2-0"]);
+  },
+  async "events that were all heard are none, and those that never come are given up"() {
+    const { sent, apex } = server(new Response(null, { status: 204 }));
+    for await (const each of apex().batchEvents("bat_1", "completed-2")) ok(!each);
+    equal(sent[0]?.headers["Last-Event-ID"], "completed-2");
+    const silent = server(streamed([], true), streamed([], true));
+    await rejects(silent.apex({ maxRetries: 1 }).events("job_1").next(), ConnectionFailed);
+    equal(silent.sent.length, 2);
+  },
+  async "results are read line by line, and are not complete when they are cut off"() {
+    const job = { ...succeeded, external_id: "a\u2028b" };
+    const text = `${JSON.stringify(job)}\n${JSON.stringify(failed)}\n`;
+    const { sent, apex } = server(streamed([text.slice(0, 9), text.slice(9)]), streamed(['{"index": 0}\n'], true));
+    const read: Job[] = [];
+    for await (const each of apex().results({ metadata: { album: "x" } })) read.push(each);
+    equal(read, [job, failed]);
+    equal([sent[0]?.url, sent[0]?.headers["Accept"]], ["http://apex/base/results?metadata=album%3Ax", "application/jsonl"]);
+    const cut = apex().batchResultsCsv("bat_1");
+    equal((await cut.next()).value, '{"index": 0}\n');
+    await rejects(cut.next(), ConnectionFailed);
+    equal([sent[1]?.url, sent[1]?.headers["Accept"]], ["http://apex/base/batches/bat_1/results", "text/csv"]);
+  },
+  async "deliveries are read and begun again"() {
+    const delivery = { id: "evt_1" };
+    const { sent, apex } = server(Response.json({ items: [delivery] }), Response.json(delivery, { status: 202 }));
+    equal([await apex().deliveries("job_1"), await apex().redeliverBatch("bat_1", "evt_1")], [[delivery], delivery]);
+    const paths = sent.map(({ url }) => url.replace("http://apex/base", ""));
+    equal(paths, ["/jobs/job_1/deliveries", "/batches/bat_1/deliveries/evt_1/redeliver"]);
   },
   async "a webhook is verified with either secret, and nothing else is"() {
     const { body, old, requests, secrets } = JSON.parse(signed) as Signed;

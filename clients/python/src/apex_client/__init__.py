@@ -2,6 +2,7 @@
 
 from apex_client.asynchronous import AsyncApexClient
 from apex_client.errors import ApexError, ApiError, ConnectionFailed, JobFailed, WaitTimeout
+from apex_client.events import StreamEvent
 from apex_client.operations import BatchFilters, BatchOptions, JobFilters, Track, TrackOptions, Url
 from apex_client.synchronous import ApexClient
 from apex_client.webhooks import WebhookEvent, WebhookVerificationError, verify_webhook
@@ -16,6 +17,7 @@ __all__ = [
     "ConnectionFailed",
     "JobFailed",
     "JobFilters",
+    "StreamEvent",
     "Track",
     "TrackOptions",
     "Url",

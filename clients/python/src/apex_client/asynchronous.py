@@ -2,26 +2,30 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack, cast
 
 import httpx
 
-from apex_client.calls import Call, Outcome, Pause, Request
+from apex_client.calls import Call, Emit, Flow, Outcome, Pause, Request, Step
 from apex_client.operations import (
     Batch,
     BatchFilters,
     BatchItem,
     BatchOptions,
     Comparison,
+    Delivery,
     Embedding,
     Job,
     JobFilters,
     ModelCard,
     Operations,
+    StreamEvent,
     Track,
     TrackOptions,
     Url,
     Usage,
+    batch_path,
+    job_path,
 )
 
 T = TypeVar("T")
@@ -77,6 +81,26 @@ class AsyncApexClient:
         """List jobs, newest first, reading them page by page."""
         return self._items("/jobs", filters)
 
+    def events(self, job_id: str, *, last_event_id: str | None = None) -> AsyncIterator[StreamEvent]:
+        """Follow a job to its end, over connections that break: all events, or those after `last_event_id`."""
+        return self._emitted(self._operations.events(job_path(job_id), last_event_id))
+
+    def results(self, **filters: Unpack[JobFilters]) -> AsyncIterator[Job]:
+        """Read all jobs that pass the filters in one answer. Raises `ConnectionFailed` where it is cut off."""
+        return self._emitted(self._operations.results("", filters))
+
+    def results_csv(self, **filters: Unpack[JobFilters]) -> AsyncIterator[str]:
+        """The same as lines of a table, for a file or `csv.reader`."""
+        return self._emitted(self._operations.results_csv("", filters))
+
+    async def deliveries(self, job_id: str) -> list[Delivery]:
+        """Read what came of telling a job's `webhook_url` how it ended."""
+        return await self._run(self._operations.deliveries(job_path(job_id)))
+
+    async def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
+        """Tell a job's end again, whatever came of it before."""
+        return await self._run(self._operations.redeliver(job_path(job_id), delivery_id))
+
     async def cancel(self, job_id: str) -> Job:
         """Stop a job: one that waits at once, one that runs before its next segment."""
         return await self._run(self._operations.cancel(job_id))
@@ -107,7 +131,27 @@ class AsyncApexClient:
 
     def batch_items(self, batch_id: str) -> AsyncIterator[BatchItem]:
         """All items of a batch, which may have 10,000."""
-        return self._items(f"/batches/{batch_id}", {})
+        return self._items(batch_path(batch_id), {})
+
+    def batch_events(self, batch_id: str, *, last_event_id: str | None = None) -> AsyncIterator[StreamEvent]:
+        """Follow a batch until everything in it is final, over connections that break."""
+        return self._emitted(self._operations.events(batch_path(batch_id), last_event_id))
+
+    def batch_results(self, batch_id: str) -> AsyncIterator[BatchItem]:
+        """Read all items of a batch in one answer. Raises `ConnectionFailed` where it is cut off."""
+        return self._emitted(self._operations.results(batch_path(batch_id), {}))
+
+    def batch_results_csv(self, batch_id: str) -> AsyncIterator[str]:
+        """The same as lines of a table, for a file or `csv.reader`."""
+        return self._emitted(self._operations.results_csv(batch_path(batch_id), {}))
+
+    async def batch_deliveries(self, batch_id: str) -> list[Delivery]:
+        """Read what came of telling a batch's `webhook_url` that it is complete."""
+        return await self._run(self._operations.deliveries(batch_path(batch_id)))
+
+    async def redeliver_batch(self, batch_id: str, delivery_id: str) -> Delivery:
+        """Tell again that a batch is complete."""
+        return await self._run(self._operations.redeliver(batch_path(batch_id), delivery_id))
 
     async def cancel_batch(self, batch_id: str) -> Batch:
         """Stop every job of a batch that is not over."""
@@ -143,15 +187,64 @@ class AsyncApexClient:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            outcome = await self._take(step)
+            outcome = await self._take(step, None)
 
-    async def _take(self, step: Request | Pause) -> Outcome:
+    async def _emitted(self, flow: Flow[T]) -> AsyncIterator[T]:
+        answer, outcome = OpenAnswer(), cast(Outcome, None)
+        try:
+            while True:
+                try:
+                    step = flow.send(outcome)
+                except StopIteration:
+                    return
+                if isinstance(step, Emit):
+                    outcome = None
+                    yield step.value
+                else:
+                    outcome = await self._take(step, answer)
+        finally:
+            await answer.close()
+
+    async def _take(self, step: Step, answer: "OpenAnswer | None") -> Outcome:
         if isinstance(step, Pause):
             await asyncio.sleep(step.seconds)
             return None
+        try:
+            if isinstance(step, Request):
+                return await self._send(step, answer)
+            return await answer.read() if answer else None
+        except httpx.TransportError as error:
+            return error
+
+    async def _send(self, step: Request, answer: "OpenAnswer | None") -> httpx.Response:
         with step.arguments() as arguments:
             headers = {**arguments.pop("headers"), **self._headers}
-            try:
-                return await self._http.request(step.method, self._url + step.path, headers=headers, **arguments)
-            except httpx.TransportError as error:
-                return error
+            request = self._http.build_request(step.method, self._url + step.path, headers=headers, **arguments)
+            response = await self._http.send(request, stream=step.stream)
+        if answer and response.is_success:
+            await answer.open(response)
+        else:
+            await response.aread()
+        return response
+
+
+class OpenAnswer:
+    """The answer that is read part by part, one at a time."""
+
+    def __init__(self) -> None:
+        self._response: httpx.Response | None = None
+        self._parts: AsyncIterator[bytes] | None = None
+
+    async def open(self, response: httpx.Response) -> None:
+        """Read this one from now on, and none before."""
+        await self.close()
+        self._response, self._parts = response, response.aiter_bytes()
+
+    async def read(self) -> bytes | None:
+        """The next part, None at the end. Raises `httpx.TransportError`."""
+        return await anext(self._parts, None) if self._parts else None
+
+    async def close(self) -> None:
+        """Leave the rest of it unread."""
+        if self._response is not None:
+            await self._response.aclose()

@@ -1,4 +1,4 @@
-"""Calls without input or output: generators that yield what is to be sent and how long to pause.
+"""Calls without input or output: generators that yield what is to be sent, read, and how long to pause.
 
 Both clients drive the same generators, one with blocking calls, the other with awaited ones.
 """
@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, TypeVar
 
 import httpx
 
@@ -25,7 +25,10 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 60.0
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be sent, as often as needed. `wait_s` is how long the service may take its time."""
+    """What is to be sent, as often as needed. `wait_s` is how long the service may take its time.
+
+    The body of the answer is read at once, or with `stream` by the call, part by part.
+    """
 
     method: str
     path: str
@@ -35,6 +38,7 @@ class Request:
     fields: Mapping[str, str] = field(default_factory=dict)
     tracks: Sequence[tuple[str, Track]] = ()
     wait_s: float = 0.0
+    stream: bool = False
 
     @contextmanager
     def arguments(self) -> Iterator[dict[str, Any]]:
@@ -57,8 +61,23 @@ class Pause:
     seconds: float
 
 
-Outcome = httpx.Response | httpx.TransportError | None
-Call = Generator[Request | Pause, Outcome, T]
+@dataclass(frozen=True)
+class Read:
+    """Read the next bytes of the answer that is open; its outcome is None where there are no more."""
+
+
+@dataclass(frozen=True)
+class Emit(Generic[T]):
+    """Hand this to the caller, who may never ask for the next."""
+
+    value: T
+
+
+Step = Request | Pause | Read
+Outcome = httpx.Response | httpx.TransportError | bytes | None
+Call = Generator[Step, Outcome, T]
+#: A call that has many results, one after the other.
+Flow = Generator[Step | Emit[T], Outcome, None]
 
 
 def send(request: Request, max_retries: int) -> Call[httpx.Response]:
@@ -79,6 +98,29 @@ def send(request: Request, max_retries: int) -> Call[httpx.Response]:
                 track.seek(start)
         yield Pause(pause_s(attempt, getattr(error, "retry_after_s", None)))
     raise AssertionError("unreachable")
+
+
+class Lines:
+    """The lines of the answer that is open, as they come, each without its break.
+
+    Only a line feed ends a line: text may have characters that `str.splitlines` takes for breaks.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def next(self) -> Call[bytes | None]:
+        """The next line, None after the last. Raises `httpx.TransportError` where the answer breaks off."""
+        while b"\n" not in self._rest:
+            outcome = yield Read()
+            if isinstance(outcome, httpx.TransportError):
+                raise outcome
+            if not isinstance(outcome, bytes):
+                last, self._rest = self._rest, b""
+                return last or None
+            self._rest += outcome
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
 
 
 def pause_s(attempt: int, asked_s: float | None) -> float:

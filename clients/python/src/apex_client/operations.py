@@ -10,9 +10,11 @@ from typing import Any, TypedDict, TypeVar, cast
 
 import httpx
 
-from apex_client.calls import Call, Pause, Request, Track, send
+from apex_client.calls import Call, Flow, Pause, Request, Track, send
 from apex_client.errors import JobFailed, WaitTimeout, retry_after_s
-from apex_client.types import Batch, BatchItem, Comparison, Embedding, Job, ModelCard, Usage
+from apex_client.events import StreamEvent, follow
+from apex_client.results import csv_lines, rows
+from apex_client.types import Batch, BatchItem, Comparison, Delivery, Embedding, Job, ModelCard, Usage
 
 __all__ = [
     "Batch",
@@ -20,10 +22,12 @@ __all__ = [
     "BatchItem",
     "BatchOptions",
     "Comparison",
+    "Delivery",
     "Embedding",
     "Job",
     "JobFilters",
     "ModelCard",
+    "StreamEvent",
     "Track",
     "TrackOptions",
     "Url",
@@ -125,35 +129,47 @@ class Operations:
         return (yield from self._wait_until_scored(job, deadline))
 
     def job(self, job_id: str, *, wait_s: float = 0) -> Call[Job]:
-        return self._json(
-            "GET", f"/jobs/{id_of(job_id)}", params={"wait": int(wait_s)} if wait_s else {}, wait_s=wait_s
-        )
+        return self._json("GET", job_path(job_id), params={"wait": int(wait_s)} if wait_s else {}, wait_s=wait_s)
 
     def page(self, path: str, filters: Mapping[str, Any], cursor: str | None) -> Call[Any]:
         params = {"limit": PAGE} | ({"cursor": cursor} if cursor else {})
-        return self._json("GET", path, params=params | {name: filter_text(value) for name, value in filters.items()})
+        return self._json("GET", path, params=params | filter_texts(filters))
+
+    def events(self, subject: str, last_event_id: str | None) -> Flow[StreamEvent]:
+        return follow(f"{subject}/events", last_event_id, self.max_retries)
+
+    def results(self, subject: str, filters: Mapping[str, Any]) -> Flow[Any]:
+        return rows(f"{subject}/results", filter_texts(filters), self.max_retries)
+
+    def results_csv(self, subject: str, filters: Mapping[str, Any]) -> Flow[str]:
+        return csv_lines(f"{subject}/results", filter_texts(filters), self.max_retries)
+
+    def deliveries(self, subject: str) -> Call[list[Delivery]]:
+        found = yield from self._json("GET", f"{subject}/deliveries")
+        return cast(list[Delivery], found["items"])
+
+    def redeliver(self, subject: str, delivery_id: str) -> Call[Delivery]:
+        return self._json("POST", f"{subject}/deliveries/{id_of(delivery_id)}/redeliver")
 
     def cancel(self, job_id: str) -> Call[Job]:
-        return self._json("POST", f"/jobs/{id_of(job_id)}/cancel")
+        return self._json("POST", f"{job_path(job_id)}/cancel")
 
     def delete(self, job_id: str) -> Call[httpx.Response]:
-        return send(Request("DELETE", f"/jobs/{id_of(job_id)}"), self.max_retries)
+        return send(Request("DELETE", job_path(job_id)), self.max_retries)
 
     def embedding(self, job_id: str) -> Call[Embedding]:
-        return self._json("GET", f"/jobs/{id_of(job_id)}/embedding")
+        return self._json("GET", f"{job_path(job_id)}/embedding")
 
     def create_batch(self, tracks: Iterable[Track], options: BatchOptions) -> Call[Batch]:
         return self._submit("/batches", options, tracks=[("files", track) for track in tracks])
 
     def batch(self, batch_id: str) -> Call[Batch]:
-        return self._json("GET", f"/batches/{id_of(batch_id)}", params={"limit": PAGE})
+        return self._json("GET", batch_path(batch_id), params={"limit": PAGE})
 
     def wait_for_batch(self, batch_id: str, *, timeout_s: float) -> Call[Batch]:
         deadline = time.monotonic() + timeout_s
         while True:
-            answer = yield from send(
-                Request("GET", f"/batches/{id_of(batch_id)}", params={"limit": PAGE}), self.max_retries
-            )
+            answer = yield from send(Request("GET", batch_path(batch_id), params={"limit": PAGE}), self.max_retries)
             batch = cast(Batch, answer.json())
             if batch["done"]:
                 return batch
@@ -163,7 +179,7 @@ class Operations:
             yield Pause(pause_s)
 
     def cancel_batch(self, batch_id: str) -> Call[Batch]:
-        return self._json("POST", f"/batches/{id_of(batch_id)}/cancel")
+        return self._json("POST", f"{batch_path(batch_id)}/cancel")
 
     def usage(self, days: int | None) -> Call[Usage]:
         return self._json("GET", "/usage", params={"days": days} if days else {})
@@ -181,8 +197,7 @@ class Operations:
             if left_s <= 0:
                 raise WaitTimeout(job)
             wait_s, asked_at = max(min(LONGEST_WAIT_S, left_s), 1), time.monotonic()
-            path = f"/jobs/{id_of(job['id'])}"
-            request = Request("GET", path, params={"wait": int(wait_s)}, wait_s=wait_s)
+            request = Request("GET", job_path(job["id"]), params={"wait": int(wait_s)}, wait_s=wait_s)
             answer = yield from send(request, self.max_retries)
             job = answer.json()
             if not job["done"] and time.monotonic() - asked_at < int(wait_s) / 2:
@@ -219,6 +234,21 @@ class Operations:
     def _json(self, method: str, path: str, **more: Any) -> Call[Any]:
         answer = yield from send(Request(method, path, **more), self.max_retries)
         return answer.json()
+
+
+def job_path(job_id: str) -> str:
+    """Where a job is. Raises ValueError for what is no id."""
+    return f"/jobs/{id_of(job_id)}"
+
+
+def batch_path(batch_id: str) -> str:
+    """Where a batch is. Raises ValueError for what is no id."""
+    return f"/batches/{id_of(batch_id)}"
+
+
+def filter_texts(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Filters as a query carries them."""
+    return {name: filter_text(value) for name, value in filters.items()}
 
 
 def filter_text(value: Any) -> str | list[str]:
