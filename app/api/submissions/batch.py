@@ -22,6 +22,7 @@ from app.api.schemas.options import TrackOptions, UrlItem
 from app.api.submissions.headers import HashingRequest
 from app.api.submissions.idempotency import Claim, StoredResponse, fingerprint
 from app.api.submissions.submission import Submission, Work, run_idempotent
+from app.api.test_mode.outcomes import asked_by_name
 from app.api.uploads.receiver import BatchFile, BatchUpload, Upload, UploadMetadata
 from app.core.json_types import Json
 from app.core.logging import REQUEST_ID
@@ -185,6 +186,8 @@ def _add_file(submission: Submission, batch: Batch, file: BatchFile, options: Tr
         if isinstance(outcome, UrlItem):
             own = _options_of(outcome, options)
             return creator.create_from_url(outcome.url, own, caller, cancel_after_s=after_s)
+        if not caller.livemode:
+            options = options.model_copy(update={"external_id": asked_by_name(file.filename)})
         return creator.create(replace(outcome, options=options), caller, cancel_after_s=after_s)[0]
     except Problem as problem:
         return _reject(submission, batch, problem, file.external_id)

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from struct import pack
 
 from app.core.jobs.models import Job
@@ -45,6 +46,12 @@ OUTCOMES: Mapping[str | None, Outcome] = {
 def outcome_of(job: Job) -> Outcome:
     """How a test job goes. Nothing can be asked for of a live one."""
     return USUAL if job.livemode else OUTCOMES.get(job.external_id, USUAL)
+
+
+def asked_by_name(filename: str | None) -> str | None:
+    """The `external_id` of a test job whose file's name asks for an outcome: a file of several has no other way."""
+    stem = PurePosixPath(filename or "").stem
+    return stem if stem in OUTCOMES else None
 
 
 def made_up_scores(sha256: str) -> dict[str, float]:

@@ -99,6 +99,22 @@ async def test_a_full_queue_is_asked_for(
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
+async def test_each_file_of_a_batch_asks_by_its_name(
+    client: httpx.AsyncClient, services: Services, redis: Redis, key: Headers
+) -> None:
+    names = ("test_fail_undecodable.mp3", "dir/test_worker_lost", "test_queue_full.wav", "a.wav", "test_nothing.wav")
+    files = [("files", (name, WAV + name.encode())) for name in names]
+    for headers in (key, key_of(redis, "acme")):
+        batch = (await client.post("/batches", files=files, headers=headers)).json()
+        services.simulator.run_due()
+        items = (await client.get(batch["links"]["self"], headers=headers)).json()["items"]
+        errors = [(item["job"]["error"] or {}).get("code") if "job" in item else item["status"] for item in items]
+        asked = headers is key
+        assert errors == (["audio_undecodable", "worker_lost", 503, None, None] if asked else [None] * 5)
+        given = [item["job"]["external_id"] for item in items if "job" in item]
+        assert given == (["test_fail_undecodable", "test_worker_lost", None, None] if asked else [None] * 5)
+
+
 async def test_a_slow_job_is_asked_for_and_can_be_canceled(
     client: httpx.AsyncClient, services: Services, key: Headers
 ) -> None:
