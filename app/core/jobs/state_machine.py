@@ -266,6 +266,7 @@ class JobStateMachine:
             max_fetches=max_fetches,
             lease_s=lease_s,
             only_tenant=ANONYMOUS_TENANT,
+            record_prefix=self.keys.record(""),
             max_backlog_s=backlog.max_audio_s,
             tenant_share=backlog.tenant_share,
         )

@@ -119,6 +119,7 @@ class RedisKeys:
             self.unfetched: "zset",
             f"{self.fetch_prefix}tenants": "zset",
             f"{self.fetch_prefix}running": "hash",
+            f"{self.fetch_prefix}host_of": "hash",
             self.model: "string",
             self.missing_sandbox_layers: "string",
             self.throughput: "string",

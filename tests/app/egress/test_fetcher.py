@@ -212,6 +212,21 @@ def test_bytes_that_were_scored_before_are_answered_with_their_scores(
     assert machine.queue.rq.job_ids == [other.id]
 
 
+def test_a_host_that_stalls_keeps_no_other_host_of_its_tenant_back(
+    machine: JobStateMachine, storage: FolderStorage, tracks_source: Source
+) -> None:
+    for _ in range(20):
+        wanted(machine, tracks_source.url("stall"))
+    with source() as quick:
+        jobs = [wanted(machine, quick.url(f"track-{number}")) for number in range(5)]
+
+        async def all_are_queued() -> bool:
+            return await asyncio.to_thread(machine.redis.zcard, KEYS.waiting) == len(jobs)
+
+        fetch(machine, storage, until=all_are_queued)
+    assert {job.id for job in jobs} == set(machine.queue.rq.job_ids)
+
+
 def test_what_a_job_was_canceled_for_is_not_fetched_to_its_end(
     machine: JobStateMachine, storage: FolderStorage, tracks_source: Source
 ) -> None:

@@ -1,6 +1,7 @@
 """Jobs whose track is to be fetched: taken in turns, by one fetcher at a time, and handed to the queue in one step."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
@@ -20,10 +21,15 @@ URL = "https://cdn.example/track?signature=hush"
 PROBLEM = {"code": "url_unreachable"}
 
 
-def wanted(machine: JobStateMachine, tenant: str = "acme", **fields: object) -> Job:
+def wanted(machine: JobStateMachine, tenant: str = "acme", *, url: str = URL, **fields: object) -> Job:
     job_id = new_job_id()
-    job = Job(id=job_id, storage_key=job_id, tenant=tenant, source={"url": URL}, **fields)  # type: ignore[arg-type]
+    job = Job(id=job_id, storage_key=job_id, tenant=tenant, source={"url": url}, **fields)  # type: ignore[arg-type]
     return machine.create(job)[0]
+
+
+def spread(n: int) -> list[str]:
+    """URLs of so many hosts."""
+    return [f"https://h{number}.example/track" for number in range(n)]
 
 
 def take(machine: JobStateMachine, *, max_fetches: int = 8, backlog: BacklogLimits = ROOM) -> Job | None:
@@ -124,7 +130,8 @@ def test_a_pause_is_kept(machine: JobStateMachine) -> None:
 
 def test_urls_of_a_tenant_are_fetched_in_the_order_in_which_they_came(machine: JobStateMachine) -> None:
     jobs = [wanted(machine) for _ in range(4)]
-    assert [begun(machine).id for _ in range(4)] == [job.id for job in jobs]
+    taken = [take(machine, max_fetches=100) for _ in range(4)]
+    assert [job and job.id for job in taken] == [job.id for job in jobs]
 
 
 def test_tenants_take_turns_however_many_urls_one_has_sent(machine: JobStateMachine) -> None:
@@ -136,17 +143,62 @@ def test_tenants_take_turns_however_many_urls_one_has_sent(machine: JobStateMach
 
 
 def test_one_tenant_leaves_room_for_the_others(machine: JobStateMachine) -> None:
-    for _ in range(9):
-        wanted(machine, "many")
+    for url in spread(9):
+        wanted(machine, "many", url=url)
     assert taken_tenants(machine, 5, max_fetches=8) == ["many"] * 4 + [None]
     wanted(machine, "few")
     assert taken_tenants(machine, 1, max_fetches=8) == ["few"]
 
 
 def test_the_tenant_of_a_service_without_keys_shares_with_nobody(machine: JobStateMachine) -> None:
-    for _ in range(3):
-        wanted(machine, "open")
+    for url in spread(3):
+        wanted(machine, "open", url=url)
     assert taken_tenants(machine, 3, max_fetches=2) == ["open", "open", None]
+
+
+def hosts(*jobs: Job | None) -> list[str | None]:
+    return [urlsplit(str((job.source or {})["url"])).hostname if job else None for job in jobs]
+
+
+@pytest.mark.parametrize("n_slow", [4, 1200])
+def test_a_slow_host_leaves_room_for_the_other_hosts_of_its_tenant(machine: JobStateMachine, n_slow: int) -> None:
+    for url in ["https://slow.example/x"] * n_slow + ["https://quick.example/x"] * 3:
+        wanted(machine, url=url)
+    taken = hosts(*[job for job in (take(machine) for _ in range(10)) if job])
+    assert sorted(taken, key=str) == ["quick.example", "slow.example", "slow.example"]
+
+
+def test_a_host_alone_leaves_one_fetch_to_hosts_that_come_later(machine: JobStateMachine) -> None:
+    for _ in range(9):
+        wanted(machine, "open", url="https://slow.example/x")
+    assert hosts(*(take(machine) for _ in range(8))) == ["slow.example"] * 7 + [None]
+    late = wanted(machine, "open", url="https://QUICK.example:443/x")
+    assert begun(machine).id == late.id
+    assert take(machine) is None
+
+
+def test_hosts_of_a_tenant_take_turns(machine: JobStateMachine) -> None:
+    for url in ("https://a.example/", "https://a.example/", "https://b.example/", "https://b.example/"):
+        wanted(machine, url=url)
+    assert hosts(*(take(machine, max_fetches=100) for _ in range(4))) == [
+        *("a.example", "b.example"),
+        *("a.example", "b.example"),
+    ]
+
+
+def test_a_job_that_was_due_before_this_version_is_fetched(machine: JobStateMachine) -> None:
+    job = wanted(machine)
+    assert machine.redis.zscore(f"{KEYS.fetch_prefix}of:acme", job.id), "where an older version puts it"
+    assert begun(machine).id == job.id
+
+
+def test_a_job_that_ends_while_it_is_due_leaves_its_host(machine: JobStateMachine) -> None:
+    jobs = [wanted(machine) for _ in range(3)]
+    fetch = begun(machine)
+    for job in jobs:
+        machine.cancel(job)
+    assert fetch_keys(machine.redis) == []
+    assert fetch.id == jobs[0].id
 
 
 def test_nothing_is_fetched_for_which_the_queue_has_no_room(machine: JobStateMachine) -> None:
