@@ -4,6 +4,7 @@ import errno
 import inspect
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -146,7 +147,8 @@ def test_a_worker_takes_no_job_while_its_machine_is_at_fault_and_goes_on_by_itse
             raise FULL
 
     work_while(machine, data_dir, probe)
-    assert seen == [(score_queue.Workers((score_queue.Worker(is_paused=True),)), JobState.QUEUED, JobState.QUEUED)] * 3
+    paused = score_queue.Worker(is_paused=True, host=socket.gethostname())
+    assert seen == [(score_queue.Workers((paused,)), JobState.QUEUED, JobState.QUEUED)] * 3
     assert outcome(machine, second).status is JobState.SUCCEEDED
 
 
