@@ -11,7 +11,7 @@ from app.core.callers import DEFAULT_SCOPES
 from app.core.jobs.state_machine import JobStateMachine
 from model.domain import SCORE_RANGES
 from tests.app.api.live import Live
-from tests.app.records import MODEL, WORKER_KEY, key_of, live_worker, running
+from tests.app.records import MODEL, WORKER_KEY, key_of, live_worker, queued, running
 from tests.browser.conftest import MAX_UPLOAD_BYTES
 from tests.browser.page import Visit, melody, payload, payloads, visit
 
@@ -131,6 +131,17 @@ def test_the_rest_of_a_batch_is_canceled_after_a_second_press(tab: Visit, front_
     expect(batch.get_by_role("button", name="album")).to_be_focused()
     expect(tab.page.locator("#jobs .status").first).to_have_text("canceled")
     assert batch.get_by_role("button").count() == 1
+
+
+def test_history_follows_what_has_not_ended(tab: Visit, machine: JobStateMachine) -> None:
+    jobs = [queued(machine, external_id=f"{n}.wav") for n in range(2)]
+    tab.open("#history")
+    row = tab.page.get_by_role("row").filter(has_text="0.wav")
+    expect(row.locator(".status")).to_have_text("queued")
+    row.get_by_role("button").focus()
+    machine.cancel(jobs[0])
+    expect(row.locator(".status")).to_have_text("canceled")
+    expect(row.get_by_role("button")).to_be_focused()
 
 
 def test_all_that_waits_is_canceled_with_one_button(tab: Visit) -> None:

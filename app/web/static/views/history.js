@@ -17,6 +17,10 @@ import { Track } from "../state/track.js";
 /** @typedef {import("../client/api.js").Job} Job */
 
 const PAGE_ROWS = "20";
+/** How soon rows that are not final are read again. */
+const AGAIN_S = 3;
+/** @type {{ items: Job[] }} */
+const NOTHING = { items: [] };
 /** Days of the person's own time, as times: from the beginning of the first to the end of the last. */
 /** @type {Readonly<Record<string, (day: string) => string>>} */
 const DAYS = {
@@ -31,6 +35,8 @@ export class HistoryView {
     /** @type {string | null} */
     this.cursor = null;
     this.asked = 0;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
     this.batches = new BatchList(
       (id) => this.showBatch(id),
       () => this.read(),
@@ -107,7 +113,27 @@ export class HistoryView {
       this.jobs.length === 0
         ? "No track matches."
         : `${counted(this.jobs.length, "track")} shown${this.cursor ? ", there are more" : ""}`;
+    const focused = this.controls.findIndex((each) => each === document.activeElement);
     fill(this.table, this.jobs.length === 0 ? null : this.rows());
+    this.controls[focused]?.focus();
+    clearTimeout(this.timer);
+    if (this.jobs.some(({ done }) => !done)) this.timer = setTimeout(() => this.readAgain(), AGAIN_S * 1000);
+  }
+
+  /** @returns {HTMLElement[]} what can be pressed in the table */
+  get controls() {
+    return [...this.table.querySelectorAll("button, input")].filter((each) => each instanceof HTMLElement);
+  }
+
+  /** What became of the shown jobs, while somebody looks. Jobs that came meanwhile wait until they are asked for. */
+  async readAgain() {
+    const { asked } = this;
+    const isSeen = !document.hidden && this.table.checkVisibility();
+    const { items } = isSeen ? await listJobs({ ...this.filters, limit: PAGE_ROWS }).catch(() => NOTHING) : NOTHING;
+    if (asked !== this.asked) return;
+    const newer = new Map(items.map((job) => [job.id, job]));
+    this.jobs = this.jobs.map((job) => newer.get(job.id) ?? job);
+    this.showRows();
   }
 
   rows() {
