@@ -17,10 +17,11 @@ from app.cli.serving.embedded_redis import EmbeddedRedis
 from app.cli.serving.embedded_s3 import embedded_s3
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
+from app.core.json_types import Json
 from app.core.redis.keys import RedisKeys
 from app.core.settings import DEFAULT_NAMESPACE
 from app.core.storage.folder import MARKER
-from tests.e2e.service import Json, Service, running
+from tests.e2e.service import Service, running
 from tests.installed import installed
 
 #: Files whose tests use the fixture `service`, which takes seconds of processor time to start.

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
-Wave = NDArray[np.float64]
+from model.arrays import Floats
+from model.audio.pcm import Samples
 
 SAMPLE_RATE_HZ = 44_100
 BEAT_S = 0.625  # 96 beats a minute
@@ -53,7 +52,7 @@ class Note:
 class Voice:
     """How a kind of note sounds: `play(times_s, note, rate_hz, rng)` gives its waveform; `tail_s` rings on after it."""
 
-    play: Callable[[Wave, Note, int, np.random.Generator], Wave]
+    play: Callable[[Floats, Note, int, np.random.Generator], Floats]
     gain: float
     tail_s: float = 0.0
 
@@ -145,7 +144,7 @@ _BAR_WRITERS: dict[str, Callable[[float, list[int], int, Motif], Iterator[Note]]
 }
 
 
-def _add(mix: Wave, note: Note, rate_hz: int, rng: np.random.Generator) -> None:
+def _add(mix: Floats, note: Note, rate_hz: int, rng: np.random.Generator) -> None:
     voice = VOICES[note.voice]
     start = round(note.start_s * rate_hz)
     n_samples = min(round((note.length_s + voice.tail_s) * rate_hz), len(mix) - start)
@@ -161,7 +160,7 @@ def _hz(pitch: float) -> float:
     return float(440.0 * 2 ** ((pitch - 69) / 12))
 
 
-def _partials(times_s: Wave, frequency_hz: float, amplitudes: tuple[float, ...], rate_hz: int) -> Wave:
+def _partials(times_s: Floats, frequency_hz: float, amplitudes: tuple[float, ...], rate_hz: int) -> Floats:
     """A sum of harmonics, leaving out those that the rate cannot carry."""
     sound = np.zeros_like(times_s)
     for number, amplitude in enumerate(amplitudes, start=1):
@@ -170,24 +169,24 @@ def _partials(times_s: Wave, frequency_hz: float, amplitudes: tuple[float, ...],
     return sound
 
 
-def _swell(times_s: Wave, length_s: float, attack_s: float, release_s: float) -> Wave:
+def _swell(times_s: Floats, length_s: float, attack_s: float, release_s: float) -> Floats:
     rise = np.clip(times_s / attack_s, 0, 1)
     fall = np.clip((length_s + release_s - times_s) / release_s, 0, 1)
     return np.asarray(np.sin(np.pi / 2 * rise) ** 2 * np.sin(np.pi / 2 * fall) ** 2)
 
 
-def _play_pad(times_s: Wave, note: Note, rate_hz: int, _rng: np.random.Generator) -> Wave:
+def _play_pad(times_s: Floats, note: Note, rate_hz: int, _rng: np.random.Generator) -> Floats:
     spectrum = (1.0, 0.5, 0.3, 0.18, 0.1, 0.06)
     detuned = (_partials(times_s, _hz(note.pitch + cents / 100), spectrum, rate_hz) for cents in (-6, 0, 7))
     return sum(detuned, np.zeros_like(times_s)) * _swell(times_s, note.length_s, attack_s=0.25, release_s=0.5)
 
 
-def _play_bass(times_s: Wave, note: Note, rate_hz: int, _rng: np.random.Generator) -> Wave:
+def _play_bass(times_s: Floats, note: Note, rate_hz: int, _rng: np.random.Generator) -> Floats:
     sound = _partials(times_s, _hz(note.pitch), (1.0, 0.45, 0.2, 0.08), rate_hz)
     return sound * np.exp(-1.5 * times_s) * _swell(times_s, note.length_s, attack_s=0.01, release_s=0.05)
 
 
-def _play_melody(times_s: Wave, note: Note, rate_hz: int, _rng: np.random.Generator) -> Wave:
+def _play_melody(times_s: Floats, note: Note, rate_hz: int, _rng: np.random.Generator) -> Floats:
     # A struck bar: the higher the partial, the sooner it is gone.
     frequency_hz = _hz(note.pitch)
     struck = (
@@ -197,18 +196,18 @@ def _play_melody(times_s: Wave, note: Note, rate_hz: int, _rng: np.random.Genera
     return sum(struck, np.zeros_like(times_s)) * _swell(times_s, note.length_s, attack_s=0.004, release_s=0.6)
 
 
-def _play_kick(times_s: Wave, _note: Note, _rate_hz: int, _rng: np.random.Generator) -> Wave:
+def _play_kick(times_s: Floats, _note: Note, _rate_hz: int, _rng: np.random.Generator) -> Floats:
     # The phase of a pitch that falls from 150 Hz to 48 Hz.
     phase = 2 * np.pi * (48 * times_s + 102 / 30 * (1 - np.exp(-30 * times_s)))
     return np.sin(phase) * np.exp(-9 * times_s)
 
 
-def _play_snare(times_s: Wave, _note: Note, rate_hz: int, rng: np.random.Generator) -> Wave:
+def _play_snare(times_s: Floats, _note: Note, rate_hz: int, rng: np.random.Generator) -> Floats:
     body = _partials(times_s, 185.0, (1.0, 0.5), rate_hz) * np.exp(-22 * times_s)
     return body + 0.7 * rng.standard_normal(len(times_s)) * np.exp(-16 * times_s)
 
 
-def _play_hat(times_s: Wave, _note: Note, _rate_hz: int, rng: np.random.Generator) -> Wave:
+def _play_hat(times_s: Floats, _note: Note, _rate_hz: int, rng: np.random.Generator) -> Floats:
     # The difference of white noise has lost its lows.
     return np.diff(rng.standard_normal(len(times_s) + 1)) * np.exp(-60 * times_s)
 
@@ -223,7 +222,7 @@ VOICES: dict[str, Voice] = {
 }
 
 
-def _reverberate(mix: Wave, rate_hz: int, rng: np.random.Generator) -> Wave:
+def _reverberate(mix: Floats, rate_hz: int, rng: np.random.Generator) -> Floats:
     """Add a small hall: decaying noise, different on each side, convolved with the dry sound."""
     times_s = np.arange(round(1.2 * rate_hz)) / rate_hz
     hall = rng.standard_normal((len(times_s), 2)) * np.exp(-4.5 * times_s)[:, None]
@@ -233,7 +232,7 @@ def _reverberate(mix: Wave, rate_hz: int, rng: np.random.Generator) -> Wave:
     return mix + 0.16 * wet[: len(mix)]
 
 
-def _fade(n_samples: int, rate_hz: int) -> Wave:
+def _fade(n_samples: int, rate_hz: int) -> Floats:
     """Gains (n, 1): 10 ms in and up to 2 s out, so that the piece ends and is not cut."""
     position = np.arange(n_samples)
     out = max(1, min(2 * rate_hz, n_samples // 4))

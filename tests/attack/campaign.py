@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
 
+from app.core.json_types import Json
 from tests import mounts
 from tests.attack import log
 from tests.attack.bystanders import Bystanders
@@ -22,7 +23,7 @@ from tests.attack.vitals import Vitals, complaints, memory_ratios, vitals
 from tests.chaos.campaign import redis_url, settle
 from tests.chaos.clients import CannotReach, http_client
 from tests.chaos.faults import Family
-from tests.chaos.history import CheckResult, Json, check
+from tests.chaos.history import CheckResult, check
 from tests.chaos.service import Running, running
 
 #: All is served again so soon after a phase.

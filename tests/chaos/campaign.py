@@ -16,10 +16,11 @@ from redis.exceptions import ConnectionError
 from redis.retry import Retry
 
 from app.core.callers import ANONYMOUS_TENANT
+from app.core.json_types import Json
 from app.core.settings import ServiceSettings
 from tests.chaos.clients import Clients, http_client
 from tests.chaos.faults import Family, Injector
-from tests.chaos.history import CheckResult, History, Json, check
+from tests.chaos.history import CheckResult, History, check
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
 from tests.chaos.service import Running, running

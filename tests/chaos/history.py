@@ -7,11 +7,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from app.core.json_types import Json
 from tests.chaos.scripted import SCRIPTED, Script, scores
-
-Json = dict[str, Any]
 
 
 @dataclass

@@ -11,11 +11,11 @@ from app.core.callers import ANONYMOUS_TENANT
 from app.core.jobs.queue import ScoreQueue
 from app.core.jobs.state_machine import JobStateMachine
 from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.json_types import Json
 from app.core.redis.client import text
 from app.core.settings import ServiceSettings
 from app.core.storage.opening import open_storage
 from tests.chaos.clients import Clients
-from tests.chaos.history import Json
 from tests.conftest import audio_files
 from worker.reconciler import Reconciler
 

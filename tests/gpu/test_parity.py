@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.audio.pcm import Samples
 from model.domain import SAMPLE_RATE_HZ, SCORE_TOLERANCES, SEGMENT_SAMPLES
 from model.inference.engines.torch import BATCHES, TorchEngine
 from model.inference.scorer import Scorer
@@ -14,7 +15,7 @@ from model.training.trainer import TrainConfig, Trainer
 from tests.gpu.conftest import DEVICE
 from tests.model import reference
 from tests.model.conftest import make_track
-from tests.model.inference.signals import FIDELITY, Samples, noise, relative_error, segments_of
+from tests.model.inference.signals import FIDELITY, noise, relative_error, segments_of
 from tests.model.synthetic import packed, rows
 
 pytestmark = pytest.mark.gpu

@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from app.core.json_types import Json
 from app.core.redis.client import connect
 from app.core.settings import DEFAULT_NAMESPACE
 from tests.chaos.campaign import OnProgress, Pace, reporting, settled, threads
-from tests.chaos.history import CheckResult, Json, check
+from tests.chaos.history import CheckResult, check
 from tests.chaos.holdings import Holdings
 from tests.chaos.scripted import Script
 from tests.hosts.clients import Followers

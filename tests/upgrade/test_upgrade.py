@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from app.core.json_types import Json
 from tests.conftest import audio_files
 from tests.e2e.service import Service, running
 from tests.upgrade.data_dir import queued_tasks, unpack
@@ -30,8 +31,6 @@ UNFINISHED = (
     *("rq:queue:scores", "rq:queue:scores:intermediate", "rq:wip:scores"),
 )
 SETTLE_S = 15.0
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from model.audio.pcm import mono, normalise, segments
+from model.audio.pcm import Samples, mono, normalise, segments
 from model.domain import SEGMENT_SAMPLES, AudioUndecodable
 from tests.model import reference
-
-Samples = NDArray[np.float32]
 
 
 def noise(n_samples: int, seed: int = 0) -> Samples:

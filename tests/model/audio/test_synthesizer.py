@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.audio.synthesizer import SAMPLE_RATE_HZ, Samples, synthesise, write_wav
+from model.audio.pcm import Samples
+from model.audio.synthesizer import SAMPLE_RATE_HZ, synthesise, write_wav
 
 
 @pytest.fixture(scope="module")

@@ -3,13 +3,10 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from model.audio.pcm import mono, segments
+from model.audio.pcm import Samples, mono, segments
 from model.audio.resampling import Resampler
 from model.domain import SEGMENT_SAMPLES
-
-Samples = NDArray[np.float32]
 
 #: On every score: the promise of the service.
 FIDELITY = 1e-3

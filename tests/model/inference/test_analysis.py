@@ -9,17 +9,14 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from model.audio.pcm import normalise
+from model.audio.pcm import Samples, normalise
 from model.domain import SCORE_RANGES, SEGMENT_SAMPLES
 from model.inference.analysis import TrackAnalysis, mean_embedding, spread_of
 from model.inference.scorer import Scorer
 from model.weights.directory import convert, read_manifest
 from model.weights.reference import N_QUANTILES, REFERENCE_FILE
 from tests.model.weights.references import add_reference
-
-Samples = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model.audio.pcm import Samples
 from model.domain import (
     SCORE_RANGES,
     SEGMENT_SAMPLES,
@@ -25,7 +26,7 @@ from model.networks.mert import load_mert, pooled_states
 from model.weights.directory import FileEntry, read_manifest, write_manifest, write_stand_in
 from tests.model import reference
 from tests.model.conftest import make_track
-from tests.model.inference.signals import FIDELITY, Samples, segments_of
+from tests.model.inference.signals import FIDELITY, segments_of
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -19,6 +18,7 @@ from fastapi import FastAPI
 from app.api.server.connections import TIMEOUTS_S, ConnectionLimits, Phase
 from app.api.server.protocol import MAX_PIPELINED
 from app.core.jobs.unfinished import UnfinishedJobs
+from app.core.json_types import Json
 from app.core.settings import ApiSettings
 from app.main import create_app
 from tests.app.api.asgi import FORM, WAV, track_form
@@ -32,7 +32,6 @@ N_STALLED = 200
 IDLE_S = 2.0
 HEAD_S = 1.0
 
-Json = dict[str, Any]
 
 CHUNKED = b"5\r\nhello\r\n0\r\n\r\n"
 
