@@ -3,7 +3,6 @@
 It writes every command to disk before answering, because a job that was answered with 202 must survive a crash.
 """
 
-import fcntl
 import importlib.util
 import logging
 import os
@@ -22,6 +21,7 @@ from redis.exceptions import RedisError
 from app.core.redis.client import connect, text
 from app.core.redis.failure import NEEDED
 from app.core.redis.server import MIN_VERSION, version_of
+from model.locks import is_locked, lock
 from model.parent_death import tied_to_this_process
 from model.temporary import temporary_directory
 
@@ -216,26 +216,21 @@ class EmbeddedRedis:
 
 
 def _is_locked(directory: Path) -> bool:
-    try:
-        with (directory / "lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
+    with suppress(OSError):
+        return is_locked(directory / "lock")
     return False
 
 
 def _locked(directory: Path) -> IO[str]:
-    lock = (directory / "lock").open("w")
+    file = (directory / "lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file)
     except BlockingIOError as error:
-        lock.close()
+        file.close()
         raise EmbeddedRedisError(
             f"another service runs on {directory}: stop it, or choose another --data-dir"
         ) from error
-    return lock
+    return file
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -4,7 +4,6 @@ The HTTP front end writes it; the workers read and delete. Knows nothing of jobs
 """
 
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -19,6 +18,7 @@ from typing import BinaryIO
 from app.core.storage import keys
 from app.core.storage.partial_upload import PartialUpload
 from model.files import sync
+from model.locks import is_locked, lock
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ class PartialFile(PartialUpload):
     def _open(self) -> None:
         self._file = self._path.open("xb", buffering=0)
         with suppress(OSError):  # no locks here: an abandoned upload is found by its age
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._file)
 
     def _write(self, block: bytearray) -> None:
         rest = memoryview(block)
@@ -176,7 +176,7 @@ def _is_ours(entry: os.DirEntry[str]) -> bool:
 
 
 def _is_orphan(entry: os.DirEntry[str], age_s: float, older_than_s: float) -> bool:
-    if entry.name.endswith(PART_SUFFIX) and age_s > ABANDONED_AFTER_S and not _is_locked(entry.path):
+    if entry.name.endswith(PART_SUFFIX) and age_s > ABANDONED_AFTER_S and not _may_be_received(entry.path):
         return True
     return age_s > older_than_s
 
@@ -192,14 +192,12 @@ def _link(source: Path, target: Path) -> None:
             os.replace(source, target)
 
 
-def _is_locked(path: str) -> bool:
+def _may_be_received(path: str) -> bool:
     """Whether a living process receives an upload into this file, or that cannot be told."""
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+    try:
+        return is_locked(path)
+    except OSError:
+        return True
 
 
 def delete_if_possible(path: Path) -> None:
