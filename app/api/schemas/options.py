@@ -44,6 +44,11 @@ _AS_TEXT = BeforeValidator(_split), WithJsonSchema({"type": "string"})
 JobEvents = Annotated[tuple[JobEvent, ...], *_AS_TEXT]
 BatchEvents = Annotated[tuple[BatchEvent, ...], *_AS_TEXT]
 
+ModelVersion = Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)]
+WithSegments = Annotated[
+    Flag, Field(description="Have the result tell the scores of each 30 s, with `basis` and `spread`.")
+]
+
 
 class WebhookOptions(BaseModel):
     """Who is to be told of what."""
@@ -69,13 +74,11 @@ class TrackOptions(WebhookOptions):
         None, description="The client's own name for the track; comes back unchanged."
     )
     metadata: Metadata = Field(default_factory=dict)
-    model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
+    model_version: ModelVersion | None = Field(
         None,
         description="Have the track scored by this model; it is refused unless a worker runs it, see `GET /capacity`.",
     )
-    segments: Flag = Field(
-        False, description="Have the result tell the scores of each 30 s, with `basis` and `spread`."
-    )
+    segments: WithSegments = False
     embedding: Flag = Field(
         False,
         description="Keep the embedding of the track for `GET /jobs/{id}/embedding`; asks for the scope "
@@ -103,13 +106,11 @@ class BatchOptions(WebhookOptions):
         None, description="The client's own name for the batch; comes back unchanged."
     )
     metadata: Metadata = Field(default_factory=dict)
-    model_version: Annotated[str, StringConstraints(min_length=1, max_length=MAX_MODEL_VERSION_CHARS)] | None = Field(
+    model_version: ModelVersion | None = Field(
         None,
         description="Have the tracks scored by this model; they are refused unless a worker runs it.",
     )
-    segments: Flag = Field(
-        False, description="Have the result tell the scores of each 30 s, with `basis` and `spread`."
-    )
+    segments: WithSegments = False
     embedding: Flag = Field(
         False,
         description="Keep the embedding of each track for `GET /jobs/{id}/embedding`; asks for the scope "
