@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.catalogue import make
+from benchmarks.catalogue.made_up import make
 from model.training.run import METRICS
 from tests.e2e.service import running
 

@@ -1,11 +1,10 @@
-"""Makes a small catalogue to try the training commands with: python -m benchmarks.catalogue FOLDER [N_TRACKS]
+"""Makes a small catalogue to try commands with: python -m benchmarks.catalogue FOLDER [N_TRACKS]
 
 Synthesised tracks as FOLDER/audio/*.wav, counts.csv with made-up counts, and battles.parquet with made-up battles
 between the tracks. It is there to show the commands: forty tracks teach a network nothing.
 """
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +59,3 @@ def battles(ids: list[str], rng: np.random.Generator) -> pa.Table:
             "preference": preference,
         }
     )
-
-
-if __name__ == "__main__":
-    make(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 40)
