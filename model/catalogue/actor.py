@@ -24,6 +24,7 @@ from model.catalogue.tracks import Outcome, Summary
 from model.domain import AudioError, ModelOutputInvalid, WeightsError
 from model.inference.analysis import mean_embedding
 from model.inference.scorer import Scorer, TrackError
+from model.processors import usable_cores
 
 #: Buckets that an actor has at a time: while the model works on one, the next one's first tracks are decoded.
 BUCKETS_AT_ONCE = 2
@@ -44,8 +45,13 @@ class Work:
     load_scorer: Callable[[], Scorer]
     open_decoder: Callable[[], AbstractContextManager[TrackDecoder]]
     model_version: str
-    n_threads: int  # of the model, and as many tracks are decoded at a time
+    actors_per_node: int = 1
     retry_failures: bool = False
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of the model; as many tracks are decoded at a time. Of the node that asks."""
+        return max(1, usable_cores() // self.actors_per_node)
 
 
 class BucketActor:

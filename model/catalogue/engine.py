@@ -23,7 +23,6 @@ from model.catalogue.sources import Sources
 from model.catalogue.tracks import Summary, Track
 from model.domain import ApexError
 from model.inference.scorer import Scorer
-from model.processors import usable_cores
 from model.temporary import temporary_directory
 from model.training.ray_session import ray_session
 from model.training.tables import DataError
@@ -52,6 +51,7 @@ class Catalogue:
     """What is done with the tracks of a manifest.
 
     kind : of the output, for its provenance
+    provenance : what the output's rows depend on; JSON
     model_version : of the scorer that actors load, which is refused where a node has another
     """
 
@@ -60,10 +60,12 @@ class Catalogue:
     sources: Sources
     rows: Rows
     kind: str
+    provenance: object
     model_version: str
     load_scorer: Callable[[], Scorer]
     open_decoder: Callable[[], AbstractContextManager[TrackDecoder]]
     bucket_tracks: int
+    uri_identity: Callable[[str], str]  # what of a URI tells one manifest from another
     retry_failures: bool = False
 
 
@@ -83,7 +85,13 @@ def run(
     Raises DataError for a manifest or output that cannot be used, `ApexError` and `OSError` where a run cannot go on.
     """
     with temporary_directory("catalogue") as folder:
-        plan = write_plan(tracks, folder, catalogue.manifest, bucket_tracks=catalogue.bucket_tracks)
+        plan = write_plan(
+            tracks,
+            folder,
+            catalogue.manifest,
+            bucket_tracks=catalogue.bucket_tracks,
+            identity=catalogue.uri_identity,
+        )
         _record_provenance(catalogue, plan)
         plan_name = f"plan-{plan.digest[:12]}.parquet"
         catalogue.output.replace(plan_name, plan.file)
@@ -99,7 +107,7 @@ def run(
 def _record_provenance(catalogue: Catalogue, plan: Plan) -> None:
     """Write what the output depends on. Raises DataError where it was begun from something else."""
     found = {
-        "model": catalogue.model_version,
+        "model": catalogue.provenance,
         "output": catalogue.kind,
         "manifest_sha256": plan.digest,
         "bucket_tracks": catalogue.bucket_tracks,
@@ -141,7 +149,7 @@ def _pool(ray: Any, catalogue: Catalogue, plan_name: str, slots: Slots) -> Pool:
         catalogue.load_scorer,
         catalogue.open_decoder,
         catalogue.model_version,
-        n_threads=max(1, usable_cores() // math.ceil(n_actors / n_nodes)),
+        actors_per_node=math.ceil(n_actors / n_nodes),
         retry_failures=catalogue.retry_failures,
     )
     actor = ray.remote(BucketActor).options(

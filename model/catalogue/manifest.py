@@ -10,7 +10,7 @@ from model.training.tables import READERS, cell_error, missing_column, read_rows
 ID, URI, PLATFORM = "id", "uri", "platform"
 #: Endings of the files that a listing takes for tracks, in any case. What one really is its bytes say.
 AUDIO_SUFFIXES = frozenset(
-    [".aac", ".aif", ".aifc", ".aiff", ".alac", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2"]
+    [".aac", ".aif", ".au", ".aifc", ".aiff", ".alac", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp2"]
     + [".mp3", ".mp4", ".oga", ".ogg", ".opus", ".ts", ".w64", ".wav", ".wave", ".webm"]
 )
 #: The whole URI of a track from what its row says. Raises `ValueError` with a sentence for what is none.

@@ -7,7 +7,7 @@ whatever their order. Sorted in parts on the disk, so that memory does not grow 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from os import fsdecode, fsencode
@@ -54,20 +54,28 @@ class Bucket:
         return "/".join(filter(None, (self.group, f"part-{self.number:06d}.parquet")))
 
 
-def write_plan(tracks: Iterable[Track], folder: Path, manifest: str, *, bucket_tracks: int) -> Plan:
+def write_plan(
+    tracks: Iterable[Track],
+    folder: Path,
+    manifest: str,
+    *,
+    bucket_tracks: int,
+    identity: Callable[[str], str] = lambda uri: uri,
+) -> Plan:
     """Write the plan of a manifest's tracks into a folder, for buckets of so many tracks.
 
+    identity : what of a URI tells one manifest from another
     Raises DataError where there is none, or two of one group have the same id.
     """
     groups, n_tracks = _spill(tracks, folder)
     if not n_tracks:
         raise DataError(f"{manifest}: has no tracks")
     size = max(bucket_tracks, -(-n_tracks // MAX_BUCKETS))
-    digest = hashlib.sha256()
+    digest = _Digest(identity)
     n_buckets = {}
     with pq.ParquetWriter(folder / "plan.parquet", SCHEMA, compression="zstd") as writer:
         for group in sorted(groups):
-            rows = _sorted(folder, group, manifest, digest)
+            rows = digest.of_all(_sorted(folder, group, manifest))
             n_buckets[group] = _write_buckets(writer, rows, size)
         writer.add_key_value_metadata({GROUPS_KEY: json.dumps(n_buckets).encode()})
     return Plan(folder / "plan.parquet", digest.hexdigest(), n_tracks, sum(n_buckets.values()))
@@ -116,8 +124,25 @@ def _append(path: Path, lines: list[str]) -> None:
         file.writelines(lines)
 
 
-def _sorted(folder: Path, group: str, manifest: str, digest: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a group's tracks in the order of their hashes. Adds each to the digest."""
+class _Digest:
+    """A hash of rows that pass by."""
+
+    def __init__(self, identity: Callable[[str], str]) -> None:
+        self._identity = identity
+        self._sum = hashlib.sha256()
+
+    def of_all(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in rows:
+            uri = self._identity(fsdecode(row["uri"]))
+            self._sum.update((json.dumps([row["group"], row["id"], uri, row["about"]]) + "\n").encode())
+            yield row
+
+    def hexdigest(self) -> str:
+        return self._sum.hexdigest()
+
+
+def _sorted(folder: Path, group: str, manifest: str) -> Iterator[dict[str, Any]]:
+    """The rows of a group's tracks in the order of their hashes."""
     for number in range(N_PARTS):
         path = _part(folder, group, number)
         if not path.exists():
@@ -130,9 +155,7 @@ def _sorted(folder: Path, group: str, manifest: str, digest: Any) -> Iterator[di
             if previous[0] == composed(key):
                 raise cell_error(manifest, "id", row, f"{key!r} is in row {previous[1] + 1} too")
             previous = composed(key), row
-            about_text = json.dumps(about, sort_keys=True)
-            digest.update(f"{json.dumps([group, key, uri])}{about_text}\n".encode())
-            yield {"group": group, "id": key, "uri": fsencode(uri), "about": about_text}
+            yield {"group": group, "id": key, "uri": fsencode(uri), "about": json.dumps(about, sort_keys=True)}
 
 
 def _write_buckets(writer: Any, rows: Iterator[dict[str, Any]], size: int) -> int:

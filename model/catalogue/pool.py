@@ -64,7 +64,7 @@ class Pool:
         except errors.RayActorError as error:
             self._again(actor, bucket, error)
         except errors.RayTaskError as error:
-            if not isinstance(error.cause, Unavailable) or bucket is None:
+            if not isinstance(error.cause, Unavailable | OSError) or bucket is None:
                 raise error.cause from error
             self._again(actor, bucket, error.cause)
         else:
@@ -77,7 +77,9 @@ class Pool:
         if bucket is not None:
             self._attempts[bucket] += 1
             if self._attempts[bucket] == MAX_ATTEMPTS:
-                raise error if isinstance(error, ApexError) else ApexError(f"tracks ended {MAX_ATTEMPTS} actors")
+                if isinstance(error, ApexError | OSError):
+                    raise error
+                raise ApexError(f"a bucket of tracks ended {MAX_ATTEMPTS} actors") from error
             self._waiting.appendleft(bucket)
         self._await(actor)
 

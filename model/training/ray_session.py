@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from model.domain import ApexError
 from model.processors import usable_cores
 
 #: No usage reports, and no messages on stderr that only concern developers of Ray.
@@ -16,18 +17,37 @@ ENVIRONMENT = {
 }
 
 
+#: How often a cluster is tried to be started or joined.
+TRIES = 4
+
+
 @contextmanager
 def ray_session(*, n_actors: int = 1) -> Iterator[Any]:
-    """The `ray` module, connected; what was started is stopped when the block ends. It has room for so many actors."""
+    """The `ray` module, connected; what was started is stopped when the block ends. It has room for so many actors.
+
+    Raises ApexError where Ray cannot be started, or the cluster not be reached.
+    """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
 
-    ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **_size(n_actors))
+    _connect(ray, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **_size(n_actors))
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _connect(ray: Any, **options: Any) -> None:
+    """Start or join a cluster. On a busy machine Ray may give up after half a minute, and have more luck again."""
+    for n_left in reversed(range(TRIES)):
+        try:
+            ray.init(**options)
+            return
+        except Exception as error:
+            ray.shutdown()
+            if not n_left:
+                raise ApexError(f"Ray cannot be started or reached: {' '.join(str(error).split())}") from error
 
 
 def _size(n_actors: int) -> dict[str, Any]:

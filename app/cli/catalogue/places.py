@@ -91,7 +91,7 @@ class Places:
         """The tracks of a table, or of a folder or prefix that is listed. Raises DataError."""
         scheme = _scheme(manifest)
         path = str(parse_location(manifest).folder) if scheme == FOLDER else manifest
-        if is_table(_name(path)):
+        if is_table(without_signature(path)):
             return self._rows(path)
         if scheme in ALLOW_HTTP_VARS:
             return self._listed(manifest)
@@ -102,7 +102,7 @@ class Places:
     def _rows(self, manifest: str) -> Iterator[Track]:
         base = manifest.rpartition("/")[0] if _scheme(manifest) else str(Path(manifest).parent.absolute())
         with self._local(manifest) as path:
-            yield from read_manifest(path, partial(self.resolve, base), name=_name(manifest))
+            yield from read_manifest(path, partial(self.resolve, base), name=without_signature(manifest))
 
     @contextmanager
     def _local(self, manifest: str) -> Iterator[Path]:
@@ -114,7 +114,7 @@ class Places:
             file = self.open(manifest)
         except (OSError, ValueError, ApexError) as error:
             raise DataError(
-                f"{_name(manifest)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+                f"{without_signature(manifest)}: cannot be read: {getattr(error, 'strerror', None) or error}"
             ) from error
         with file:
             yield Path(f"/proc/self/fd/{file.fileno()}")
@@ -197,8 +197,8 @@ def _copied(copy: Callable[[BinaryIO], None]) -> BinaryIO:
     return file
 
 
-def _name(uri: str) -> str:
-    """What a manifest is called: without the query of a URL, which may hold a signature."""
+def without_signature(uri: str) -> str:
+    """A URI without the query of one that is read over HTTP, which is another in each copy of a manifest, or secret."""
     return uri.partition("?")[0] if _scheme(uri) in WEB else uri
 
 

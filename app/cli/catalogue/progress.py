@@ -17,11 +17,11 @@ HOUR_S = 3_600.0
 
 
 @contextmanager
-def showing_progress() -> Iterator[Callable[[RunProgress], None]]:
+def showing_progress(what: str = "tracks") -> Iterator[Callable[[RunProgress], None]]:
     """A bar on stderr with the rates below it, and what a run calls to move it."""
-    columns = TextColumn("tracks"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left")
     bars = Progress(*columns, TimeRemainingColumn())
-    task = bars.add_task("tracks", total=None)
+    task = bars.add_task(what, total=None)
     first: list[tuple[float, Summary]] = []
     with Live(bars, console=Console(stderr=True)) as live:
 

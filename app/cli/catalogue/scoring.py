@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from app.cli.catalogue.places import Places, open_output
+from app.cli.catalogue.places import Places, open_output, without_signature
 from app.cli.scoring import temporary_decoder
 from app.core.settings import WorkerSettings
 from model.catalogue.engine import Catalogue, Progress, Slots, run
@@ -32,16 +32,19 @@ def score(
     places = Places.of(settings)
     head = choices.head.resolve() if choices.head else None
     weights_dir = settings.weights_dir.resolve()
+    version = model_version(weights_dir, head)
     catalogue = Catalogue(
         manifest,
         open_output(out, settings.storage_timeout_s),
         places,
         ScoreRows(choices.embeddings),
         kind="scores and embeddings" if choices.embeddings else "scores",
-        model_version=model_version(weights_dir, head),
+        provenance=version,
+        model_version=version,
         load_scorer=partial(Scorer.load, weights_dir, head=head, **settings.engine_options),
         open_decoder=partial(temporary_decoder, settings),
         bucket_tracks=choices.bucket_tracks,
+        uri_identity=without_signature,
         retry_failures=choices.retry_failures,
     )
     return run(places.tracks(manifest), catalogue, choices.slots, on_progress)

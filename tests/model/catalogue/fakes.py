@@ -126,7 +126,6 @@ def actor(
         fake_scorer,
         fake_decoder,
         version,
-        n_threads=2,
         retry_failures=retry_failures,
     )
     with closing(BucketActor(work)) as made:

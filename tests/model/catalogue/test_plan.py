@@ -43,6 +43,14 @@ def test_what_belongs_to_a_track_makes_another_plan(tmp_path: Path) -> None:
     assert len(digests) == 4
 
 
+def test_what_does_not_identify_a_uri_makes_the_same_plan(tmp_path: Path) -> None:
+    digests = {
+        write_plan([Track("a", uri)], tmp_path, "m", bucket_tracks=1, identity=lambda uri: uri[0]).digest
+        for uri in ("x1", "x2", "y1")
+    }
+    assert len(digests) == 2
+
+
 def test_groups_are_in_different_files_that_count_from_one(tmp_path: Path) -> None:
     found = [Track(f"t{n}", "u", group=group) for group in ("val", "train") for n in range(8)]
     names = [bucket.name for bucket in buckets(planned(tmp_path / "a", found, 5))]

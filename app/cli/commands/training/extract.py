@@ -2,18 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli.errors import training_command
 from app.cli.flags import DeviceFlag, OutFlag, WeightsFlag
-from app.cli.progress import progress
 from app.cli.terminal import note
 from app.cli.weights_dir import require_weights
-
-if TYPE_CHECKING:
-    from model.training.extract import Progress
 
 
 @training_command
@@ -25,11 +21,11 @@ def extract(
     weights: WeightsFlag = Path("weights"),
     out: OutFlag = Path("emb"),
     device: DeviceFlag = "auto",
-    actors: Annotated[int, typer.Option(min=1, help="Networks in memory; one a GPU.")] = 1,
+    actors: Annotated[int, typer.Option(min=1, help="Networks in memory; more than there are GPUs share them.")] = 1,
     batch_segments: Annotated[
         int, typer.Option(min=0, help="Segments of 30 s in one pass; 0 for what suits the device.")
     ] = 0,
-    shard_songs: Annotated[int, typer.Option(min=1, help="Songs in one Parquet file; fewer where it is slow.")] = 256,
+    shard_songs: Annotated[int, typer.Option(min=1, help="Songs in one Parquet file, failed ones among them.")] = 256,
     retry_failures: Annotated[bool, typer.Option("--retry-failures", help="Try those again that have failed.")] = False,
 ) -> None:
     """2. Embed every song, in parallel. Start it again after a crash: it goes on where it was.
@@ -37,22 +33,17 @@ def extract(
     What cannot be embedded is in OUT/failures.parquet, with the reason; where that is every song, the exit status is 1.
     Set RAY_ADDRESS to use a Ray cluster instead of this machine.
     """
-    from model.training import extract as extraction
-    from model.training.shards import FAILURES
+    from app.cli.catalogue.progress import showing_progress
+    from model.catalogue import extract as extraction
 
     require_weights(weights)
     config = extraction.ExtractConfig(
         weights.resolve(), device=device, actors=actors, batch_segments=batch_segments, shard_songs=shard_songs
     )
-    with progress() as progress_bars:
-        bar = progress_bars.add_task("songs", total=None)
-
-        def show(now: "Progress") -> None:
-            progress_bars.update(bar, completed=now.done, total=now.total, description=f"songs, {now.failed} failed")
-
-        end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=show)
-    note(f"{end.done - end.failed:,} of {end.total:,} songs are in {out}")
-    if end.failed:
-        codes = ", ".join(f"{n:,} {code}" for code, n in sorted(end.failures.items()))
-        note(f"{end.failed:,} failed ({codes}): {out / FAILURES} says why", "red")
-    sys.exit(int(end.failed == end.total))
+    with showing_progress("songs") as on_progress:
+        end = extraction.extract(manifest, audio, out, config, retry_failures=retry_failures, on_progress=on_progress)
+    note(f"{end.n_tracks - end.n_failed:,} of {end.n_tracks:,} songs are in {out}")
+    if end.failures:
+        codes = ", ".join(f"{n:,} {code}" for code, n in end.failures.items())
+        note(f"{end.n_failed:,} failed ({codes}): {out / extraction.FAILURES} says why", "red")
+    sys.exit(int(end.n_failed == end.n_tracks))

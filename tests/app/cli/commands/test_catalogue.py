@@ -56,7 +56,7 @@ def whole(folder: Path, tiny_weights: Path) -> "subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_track_has_the_scores_of_apex_score_to_the_last_digit(
     whole: "subprocess.CompletedProcess[str]", folder: Path, tiny_weights: Path
 ) -> None:
@@ -70,7 +70,7 @@ def test_every_track_has_the_scores_of_apex_score_to_the_last_digit(
     assert {row["platform"] for row in rows} == {"suno"}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_failures_are_told_by_code_and_end_with_exit_status_1(
     whole: "subprocess.CompletedProcess[str]", folder: Path
 ) -> None:
@@ -87,7 +87,7 @@ def test_failures_are_told_by_code_and_end_with_exit_status_1(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_two_runs_side_by_side_write_what_one_does(
     whole: "subprocess.CompletedProcess[str]", folder: Path, tiny_weights: Path
 ) -> None:
@@ -108,7 +108,7 @@ def refused(*arguments: object, weights: Path, out: Path, monkeypatch: pytest.Mo
     return str(done.exception)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_an_output_of_something_else_is_refused(
     whole: "subprocess.CompletedProcess[str]", folder: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

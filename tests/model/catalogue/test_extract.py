@@ -13,17 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from typer.testing import CliRunner
 
-from app.cli.main import app
 from model.audio.decoder import Decoder
+from model.catalogue.extract import ExtractConfig, extract, read_manifest
 from model.domain import AudioLimits, DeviceError
 from model.inference.scorer import Scorer, provenance
-from model.training import extract as extraction
 from model.training.embeddings import pack, read_provenance
-from model.training.extract import ExtractConfig, extract, read_manifest
 from model.training.labels import LabelConfig, label, write
-from model.training.shards import Outcome
 from model.training.tables import DataError
 from tests.model.conftest import make_track
 from tests.model.training.test_labels import write_counts
@@ -83,18 +79,18 @@ def whole(folder: Path, tiny_weights: Path) -> Path:
     return folder / "emb"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_every_song_is_a_row_a_segment_or_a_failure_with_its_code(whole: Path, folder: Path) -> None:
     rows = all_rows(whole)
     assert failures(whole) == FAILURES
     assert {str(row["audio_id"]) for row in rows} == {f"s{i}" for i in range(N_SONGS)} - FAILURES.keys()
     assert [row["segment_id"] for row in rows if row["audio_id"] == "s5"] == ["s5_1", "s5_2"]
-    assert {song.id for song in read_manifest(folder / "labels") if song.split == "val"} >= {
+    assert {song.id for song in read_manifest(folder / "labels") if song.group == "val"} >= {
         row["audio_id"] for path in (whole / "val").glob("*") for row in pq.read_table(path).to_pylist()
     }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_embeddings_are_those_that_the_service_computes(
     whole: Path, folder: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -109,7 +105,7 @@ def test_the_embeddings_are_those_that_the_service_computes(
                     np.testing.assert_allclose(np.asarray(rows[f"{path.stem}_{number}"]), vector, atol=2e-4)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_the_files_say_which_encoder_and_layer_mix_they_come_from(
     whole: Path, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -128,7 +124,26 @@ def archive(folder: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 60 * N_KILLS)
+@pytest.mark.timeout(900)
+def test_what_has_failed_is_tried_again_and_joins_the_others(
+    whole: Path, folder: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(whole, tmp_path / "emb")
+    shutil.copytree(folder / "audio", tmp_path / "audio", symlinks=True)
+    shutil.copyfile(folder / "audio/s0.wav", tmp_path / "audio/s4.wav")
+    (tmp_path / "audio/s3.wav").unlink()
+    line = command(folder, tmp_path / "emb", tiny_weights, str(tmp_path / "audio"))
+    subprocess.run(line, check=True, capture_output=True)
+    assert all_rows(tmp_path / "emb") == all_rows(whole), "nothing is tried again by itself"
+    subprocess.run([*line, "--retry-failures"], check=True, capture_output=True)
+    rows = all_rows(tmp_path / "emb")
+    assert failures(tmp_path / "emb") == {name: FAILURES[name] for name in ("s1", "s2")}
+    assert [row for row in rows if row["audio_id"] not in ("s3", "s4")] == all_rows(whole)
+    assert {row["audio_id"] for row in rows} >= {"s3", "s4"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900 + 60 * N_KILLS)
 def test_a_run_killed_at_random_moments_ends_with_the_same_rows_and_values_from_any_storage(
     whole: Path, folder: Path, archive: str, tiny_weights: Path, tmp_path: Path
 ) -> None:
@@ -150,55 +165,6 @@ def wait_for_shard(out: Path, process: "subprocess.Popen[bytes]") -> None:
         time.sleep(0.02)
 
 
-#: Ends the process at the n-th of the steps that writing consists of, for n from 1 to 9 and again, until all is done.
-CRASHES = """
-import os, sys
-from pathlib import Path
-import numpy as np
-from model.training import extract
-from model.training import tables
-from model.training.extract import ExtractConfig, Outcome
-
-out = Path(sys.argv[2])
-extract._provenance = lambda _: {"encoder": "none"}
-vectors = np.arange(8, dtype=np.float32).reshape(2, 4)
-extract._outcomes = lambda songs, *_: (
-    Outcome(s, code="audio_silent") if s.id == "s7" else Outcome(s, vectors * int(s.id[1:])) for s in songs
-)
-
-def run(n_steps):
-    left = [n_steps]
-    def counted(step):
-        def ending(*arguments, **options):
-            left[0] -= 1
-            if left[0] == 0: os._exit(9)
-            return step(*arguments, **options)
-        return ending
-    for module, name in ((os, "fsync"), (os, "replace"), (tables.pq, "write_table")):
-        setattr(module, name, counted(getattr(module, name)))
-    try:
-        extract.extract(Path(sys.argv[1]), "nowhere", out, ExtractConfig(Path("none"), shard_songs=2))
-        os._exit(0)
-    finally:
-        os._exit(1)
-
-for attempt in range(200):
-    child = os.fork() or run(attempt % 9 + 1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status != 9:
-        sys.exit(status)
-"""
-
-
-def test_a_crash_at_any_step_of_writing_neither_loses_nor_doubles_a_song(folder: Path, tmp_path: Path) -> None:
-    arguments = [sys.executable, "-c", CRASHES, str(folder / "labels"), str(tmp_path)]
-    subprocess.run(arguments, check=True)
-    ids = [str(row["audio_id"]) for row in all_rows(tmp_path)]
-    assert sorted(ids) == sorted([f"s{i}" for i in range(N_SONGS) if i != 7] * 2)
-    assert failures(tmp_path) == {"s7": "audio_silent"}
-    assert not list(tmp_path.rglob("*.partial"))
-
-
 def test_a_song_in_two_splits_of_a_manifest_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "labels", tmp_path / "labels")
     shutil.copyfile(folder / "labels/train.parquet", tmp_path / "labels/val.parquet")
@@ -210,17 +176,14 @@ def test_the_references_jsonl_manifest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "songs.jsonl"
     path.write_text('{"id": "a", "score_streams": 3.5, "score_likes": 99, "platform": "suno"}\n')
     (song,) = read_manifest(path)
-    assert song.labels == {"score_streams": 3.5, "score_likes": 99.0, "platform": "suno"}
-    assert song.split == "songs"
+    assert song.about == {"score_streams": 3.5, "score_likes": 99.0, "platform": "suno"}
+    assert song.group == "songs"
 
 
-@pytest.mark.parametrize("name", ["train/part-000001.parquet", "failures.parquet"])
-def test_a_damaged_file_of_an_earlier_run_is_refused_by_its_name(
-    folder: Path, tmp_path: Path, tiny_weights: Path, name: str
-) -> None:
+def test_an_output_of_an_earlier_version_is_refused(folder: Path, tmp_path: Path, tiny_weights: Path) -> None:
     (tmp_path / "emb/train").mkdir(parents=True)
-    (tmp_path / "emb" / name).write_bytes(b"rubbish")
-    with pytest.raises(DataError, match=f"{name}: cannot be read as Parquet"):
+    (tmp_path / "emb/train/part-000001.parquet").write_bytes(b"")
+    with pytest.raises(DataError, match="emb: was begun by an earlier version of this program; choose another --out"):
         extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", ExtractConfig(tiny_weights, device="cpu"))
 
 
@@ -230,19 +193,15 @@ def test_cuda_is_not_waited_for_where_there_is_none(folder: Path, tmp_path: Path
         extract(folder / "labels", str(folder / "audio"), tmp_path / "emb", config)
 
 
-@pytest.mark.parametrize("n_done", [0, 3], ids=["at first", "when there is nothing left to try"])
-def test_a_run_in_which_every_song_failed_ends_with_exit_status_1(
-    tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, n_done: int
-) -> None:
-    codes = dict.fromkeys(("x/a", "x/b"), "audio_missing") | {"x/c": "unsupported_media_type"}
-    lines = [f'{{"id": "{name}", "score_streams": 1, "score_likes": 1, "platform": "suno"}}' for name in codes]
-    (tmp_path / "songs.jsonl").write_text("\n".join(lines))
-    monkeypatch.setattr(extraction, "_outcomes", lambda songs, *_: (Outcome(s, code=codes[s.id]) for s in songs))
-    out = tmp_path / "emb"
-    if n_done:
-        extract(tmp_path / "songs.jsonl", "", out, ExtractConfig(tiny_weights, device="cpu"))
-    flags = ["--audio", str(tmp_path), "--weights", str(tiny_weights), "--device", "cpu", "--out", str(out)]
-    done = CliRunner().invoke(app, ["extract", str(tmp_path / "songs.jsonl"), *flags])
-    assert done.exit_code == 1
-    summary = f"3 failed (2 audio_missing, 1 unsupported_media_type): {out}/failures.parquet says why"
-    assert done.stderr.splitlines()[-2:] == [f"0 of 3 songs are in {out}", summary]
+@pytest.mark.timeout(900)
+def test_a_run_in_which_every_song_failed_ends_with_exit_status_1(tmp_path: Path, tiny_weights: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    lines = [f'{{"id": "{name}", "score_streams": 1, "score_likes": 1, "platform": "suno"}}' for name in "abc"]
+    (tmp_path / "labels/songs.jsonl").write_text("\n".join(lines))
+    (tmp_path / "c.wav").write_bytes(b"no audio")
+    line = command(tmp_path, tmp_path / "emb", tiny_weights, str(tmp_path))
+    line[line.index(str(tmp_path / "labels"))] += "/songs.jsonl"
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 1
+    summary = f"3 failed (2 audio_missing, 1 unsupported_media_type): {tmp_path}/emb/failures.parquet says why"
+    assert done.stderr.splitlines()[-2:] == [f"0 of 3 songs are in {tmp_path}/emb", summary]

@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 import pytest
 
-from model.training.audio_files import AudioAmbiguous, AudioFiles, NoAudio, choose_audio, find_audio
+from model.catalogue.audio_files import AudioAmbiguous, AudioFiles, NoAudio, choose_audio, find_audio
 from model.training.tables import DataError
 from tests.model.tracks import track_file
 
