@@ -16,6 +16,7 @@
 #   fetches    kill fetchers while they fetch tracks by URL, then look for what was lost: some minutes
 #   webhooks   kill dispatchers, Redis and receivers at random while jobs end, then look for lost webhooks: some minutes
 #   hosts      the same on a network of hosts, as root: links cut, Redis failing over, clocks wrong: some thirty minutes
+#   catalogue  kill drivers, actors and nodes while a catalogue is scored, the nodes as root: some fifteen minutes
 #   attack     an hour of attacks on a service on this machine, as root: HTTP, Redis, disks, clocks, limits, system calls
 #   bench      measure, and write benchmarks/results
 PYTHON ?= python3
@@ -23,7 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo serve check test programs coverage openapi clients licences contract fuzz chaos fetches webhooks hosts attack bench
+.PHONY: setup demo serve check test programs coverage openapi clients licences contract fuzz chaos fetches webhooks hosts catalogue attack bench
 
 setup: $(VENV)/.installed
 
@@ -95,6 +96,11 @@ webhooks: $(VENV)/.installed-dev
 # `make hosts HOSTS="--jobs 100 --faults 40 --seed 7"` is quicker; `HOSTS=--help` says more.
 hosts: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.hosts $(HOSTS)
+
+# `make catalogue CATALOGUE="--kills 5 --seed 7"` is quicker. Then a node of three dies, in networks of their own.
+catalogue: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.catalogue.kills $(CATALOGUE)
+	$(BIN)/python -m tests.catalogue.nodes
 
 # `make attack ATTACK="--minutes 5 --seed 7 --phase floods"` is quicker; `ATTACK=--help` says more.
 attack: $(VENV)/.installed-dev

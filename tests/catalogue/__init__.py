@@ -1,0 +1,1 @@
+"""Whole catalogues scored while drivers, actors and nodes are killed."""
