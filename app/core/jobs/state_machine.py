@@ -88,6 +88,12 @@ STEPS = (
     "fetches/end",
 )
 
+#: What precedes each step.
+SHARED = (OUTBOX_LUA, *(f"core/jobs/lua/shared/{name}.lua" for name in ("batch", "common", "queue", "fetch")))
+#: Steps that a run takes again and again, and that end nothing: Redis makes the functions of a script anew each time.
+OF_RUNS = {"renew", "report"}
+SHARED_OF_RUNS = ("core/jobs/lua/shared/common.lua",)
+
 #: What clients are told of, or what lets audio be deleted: it counts once enough replicas have it.
 CONFIRMED_STEPS = {"create", "finish", "cancel", "purge"}
 
@@ -117,8 +123,10 @@ class JobStateMachine:
         self.store = JobStore(redis, keys)
         self.result_ttl_s = result_ttl_s
         self.replicas = replicas or Replicas(redis, keys)
-        shared = [OUTBOX_LUA, *(f"core/jobs/lua/shared/{name}.lua" for name in ("batch", "common", "queue", "fetch"))]
-        self.scripts = {step: LuaScript(redis, *shared, f"core/jobs/lua/{step}.lua") for step in STEPS}
+        self.scripts = {
+            step: LuaScript(redis, *(SHARED_OF_RUNS if step in OF_RUNS else SHARED), f"core/jobs/lua/{step}.lua")
+            for step in STEPS
+        }
 
     def create(
         self,

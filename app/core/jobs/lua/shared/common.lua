@@ -1,4 +1,5 @@
--- What the scripts of the job state machine share. Precedes each of them, after outbox.lua and batch.lua.
+-- What the scripts of the job state machine share. Precedes each of them, after outbox.lua and batch.lua,
+-- without which a step can end nothing.
 --
 -- KEYS, the same for every script, as `JobStateMachine` lists them:
 --   record              hash: the job's record, every value JSON
