@@ -3,6 +3,7 @@
 What 3.0 cannot express is left out. Covers only the parts of JSON Schema that this service's document uses.
 """
 
+import json
 from typing import Any
 
 from app.core.json_types import Json
@@ -17,7 +18,16 @@ _NULL = {"type": "null"}
 def downgrade(document: Json) -> Json:
     """A 3.0 document that describes the same service. The argument is not changed."""
     known = {**_without(document, "webhooks"), "components": _without(document["components"], "pathItems")}
-    return {**_node(known), "openapi": "3.0.3"}
+    return {**_node(_without_unused(known)), "openapi": "3.0.3"}
+
+
+def _without_unused(document: Json) -> Json:
+    """The document without schemas that nothing refers to, as those of webhooks, which 3.0 does not know."""
+    text, components = json.dumps(document), document["components"]
+    used = {name: schema for name, schema in components["schemas"].items() if f'"#/components/schemas/{name}"' in text}
+    if len(used) == len(components["schemas"]):
+        return document
+    return _without_unused({**document, "components": {**components, "schemas": used}})
 
 
 def _node(node: Any) -> Any:
