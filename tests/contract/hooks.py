@@ -42,7 +42,12 @@ def _leave_out(operation: dict[str, Any], *names: str) -> None:
 @schemathesis.hook
 def filter_case(context: schemathesis.HookContext, case: Case) -> bool:
     """Send no empty parameter: it counts as absent, whatever its schema says."""
-    return "" not in (case.query or {}).values()
+    return not any(_is_empty(value) for value in (case.query or {}).values())
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a value is sent as `name=`: of an object its names are sent."""
+    return value == "" or (isinstance(value, dict | list) and not any(map(str, value)))
 
 
 @schemathesis.hook
