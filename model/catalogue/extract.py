@@ -186,7 +186,7 @@ class EmbeddingRows:
         values = np.concatenate([np.empty((0, self.dim), np.float32), *(vectors for _, vectors in embedded)])
         columns[VECTOR] = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), self.dim)
         failed = [_failure(outcome) for outcome in outcomes if outcome.code]
-        metadata = {**layout.metadata, FAILURES_KEY: json.dumps(failed).encode()}
+        metadata = {**(layout.metadata or {}), FAILURES_KEY: json.dumps(failed).encode()}
         return pa.table(columns, schema=layout.with_metadata(metadata))
 
     def finished(self, table: pa.Table) -> Sequence[str]:

@@ -1,17 +1,20 @@
 """An actor makes a bucket's file: a row a track, whatever is wrong with it, and none where the machine is at fault."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from model.catalogue.extract import FAILURES_KEY, EmbeddingRows
 from model.catalogue.rows import ScoreRows
 from model.catalogue.sources import Unavailable
 from model.catalogue.tracks import Summary
 from model.domain import WeightsError
+from model.training.embeddings import METADATA_KEY, SEGMENT, SONG
 from model.training.tables import DataError
-from tests.model.catalogue.fakes import FakeDecoder, actor
+from tests.model.catalogue.fakes import FakeDecoder, FakeTrack, actor
 
 URIS = {"a": "1", "b": "silent", "c": "3", "d": "absent"}
 PART = "part-000001.parquet"
@@ -45,9 +48,9 @@ def test_a_track_that_fails_is_a_row_with_its_code(tmp_path: Path) -> None:
 
 def test_a_file_that_is_there_is_left_alone(tmp_path: Path) -> None:
     first = run(tmp_path, URIS)
-    before = (tmp_path / "out" / PART).stat()
+    before = (tmp_path / "out" / PART).stat().st_mtime_ns
     assert run(tmp_path, URIS, version="not looked at") == first
-    assert (tmp_path / "out" / PART).stat() == before
+    assert (tmp_path / "out" / PART).stat().st_mtime_ns == before
 
 
 def test_embeddings_stand_beside_the_same_scores(tmp_path: Path) -> None:
@@ -99,3 +102,38 @@ def test_what_has_failed_is_tried_again_alone(
     assert list(after) == list(before)
     assert {key for key in after if after[key] != before[key]} == {"b"}
     assert run(tmp_path, URIS, rows=chosen, retry_failures=True) == summary
+
+
+def test_embeddings_for_training_are_a_row_a_segment_with_labels_and_failures_are_told_apart(tmp_path: Path) -> None:
+    chosen = EmbeddingRows(2, full=False, provenance={"encoder": "none"})
+    summary = run(tmp_path, URIS, rows=chosen)
+    assert summary.failures == {"audio_silent": 1, "file_unreadable": 1}
+    table = pq.read_table(tmp_path / "out" / PART)
+    assert sorted(zip(*(table.column(name).to_pylist() for name in (SONG, SEGMENT)), strict=True)) == [
+        ("a", "a_1"),
+        ("c", "c_1"),
+    ]
+    assert json.loads(table.schema.metadata[METADATA_KEY]) == {"encoder": "none"}
+    failed = {row["id"]: row["code"] for row in json.loads(table.schema.metadata[FAILURES_KEY])}
+    assert failed == {"b": "audio_silent", "d": "file_unreadable"}
+
+
+def test_a_bucket_in_which_every_song_failed_is_a_file_without_rows(tmp_path: Path) -> None:
+    chosen = EmbeddingRows(2, full=True, provenance={})
+    assert run(tmp_path, {"b": "silent"}, rows=chosen).n_failed == 1
+    assert pq.read_table(tmp_path / "out" / PART).num_rows == 0
+
+
+def test_songs_that_are_tried_again_join_the_rows_of_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = EmbeddingRows(2, full=False, provenance={})
+    run(tmp_path, URIS, rows=chosen)
+    before = pq.read_table(tmp_path / "out" / PART).to_pylist()
+    monkeypatch.setattr(FakeDecoder, "decode", lambda *_: FakeTrack(b"2"))
+    summary = run(tmp_path, URIS, rows=chosen, retry_failures=True)
+    assert summary.failures == {"file_unreadable": 1}
+    after = pq.read_table(tmp_path / "out" / PART)
+    assert [row for row in after.to_pylist() if row[SONG] != "b"] == before
+    assert sorted(after.column(SONG).to_pylist()) == ["a", "b", "c"]
+    assert [row["id"] for row in json.loads(after.schema.metadata[FAILURES_KEY])] == ["d"]
