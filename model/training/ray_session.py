@@ -40,9 +40,11 @@ def ray_session(*, n_actors: int = 1) -> Iterator[Any]:
 
 def _connect(ray: Any, **options: Any) -> None:
     """Start or join a cluster. On a busy machine Ray may give up after half a minute, and have more luck again."""
+    # Without an address Ray would join any other cluster that was started on this machine.
+    address = os.environ.get("RAY_ADDRESS") or "local"
     for n_left in reversed(range(TRIES)):
         try:
-            ray.init(**options)
+            ray.init(address, **options)
             return
         except Exception as error:
             ray.shutdown()

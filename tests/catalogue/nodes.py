@@ -30,6 +30,10 @@ from tests.hosts.network import Host, Program, address_of, switch
 
 HEAD, STORE, NODES = address_of(2), address_of(41), (address_of(3), address_of(4))
 RAY_PORT = 6379
+#: Of this run, in memory: by what is in the usual folder, others would find this cluster and join it.
+RAY_FOLDER = "/run/ray"
+#: What all processes of the cluster must know.
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "5e" * 32}
 N_TRACKS = 60
 START_S, RUN_S = 120.0, 600.0
 #: Files of results that are there when the node is killed.
@@ -43,7 +47,7 @@ def cluster(folder: Path) -> Iterator[tuple[list[Host], dict[str, str]]]:
     """The head and the nodes, with what processes on them have in their environment."""
     port = object_store.any_port()
     store = embedded_s3.environment(port, STORE)
-    variables = {**environment(folder / "weights", store), **ENVIRONMENT, "RAY_ADDRESS": f"{HEAD}:{RAY_PORT}"}
+    variables = {**environment(folder / "weights", store), **ENVIRONMENT, "RAY_ADDRESS": f"{HEAD}:{RAY_PORT}", **TOKEN}
     with switch():
         hosts = [Host("store", STORE, {"store": object_store.program(folder / "store", STORE, port)}, logs=folder)]
         try:
@@ -62,7 +66,7 @@ def cluster(folder: Path) -> Iterator[tuple[list[Host], dict[str, str]]]:
 
 def ray(address: str, variables: Mapping[str, str]) -> Program:
     """What runs a host of the cluster. The head works on no bucket, because it has no core."""
-    where = ["--head", f"--port={RAY_PORT}", "--include-dashboard=false"]
+    where = ["--head", f"--port={RAY_PORT}", "--include-dashboard=false", f"--temp-dir={RAY_FOLDER}"]
     where = where if address == HEAD else [f"--address={HEAD}:{RAY_PORT}"]
     sizes = [f"--num-cpus={0 if address == HEAD else 1}", "--object-store-memory=100000000", "--disable-usage-stats"]
     script = "from ray.scripts.scripts import main; main()"
