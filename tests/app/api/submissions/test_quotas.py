@@ -1,6 +1,7 @@
 """Limits of an API key on `POST /score`: requests, bytes, unfinished jobs, and jobs of its own tenant only."""
 
 import asyncio
+import re
 
 import pytest
 from fastapi import FastAPI
@@ -68,7 +69,7 @@ async def test_requests_a_minute_are_limited_whatever_they_ask_for(guarded: Fast
     headers = key_with(redis, requests_per_minute=2)
     async with client_of(guarded) as client:
         left = [(await client.get("/jobs/x", headers=headers)).headers["ratelimit"] for _ in range(2)]
-    assert [value.partition(",")[0] for value in left] == ['"burst";r=1;t=30', '"burst";r=0;t=60']
+    assert [value.partition(";t=")[0] for value in left] == ['"burst";r=1', '"burst";r=0']
     answer, n_asked = await asked(guarded, RAW | headers)
     check_limited(answer, "burst", n_asked)
     assert int(answer.headers["retry-after"]) <= 30
@@ -99,7 +100,7 @@ async def test_bytes_a_day_are_counted_as_they_come(guarded: FastAPI, redis: Red
         assert (await client.post("/score", content=WAV, headers=headers)).status_code == 202
         assert (await client.post("/score", content=chunked(WAV, b"x" * len(WAV)), headers=headers)).status_code == 202
         left = (await client.get("/jobs/x", headers=headers)).headers["ratelimit"]
-    assert '"bytes";r=0;t=86400' in left
+    assert re.search(r'"bytes";r=0;t=86\d{3}', left), "a day's, less the seconds since they came"
     for declared in ({"Content-Length": "100"}, {}):
         answer, n_asked = await asked(guarded, headers | declared)
         check_limited(answer, "bytes", n_asked)
