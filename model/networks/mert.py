@@ -23,7 +23,7 @@ from model.networks.checkpoint import (
     read_json,
     read_tensors,
 )
-from model.networks.padding import Filters, Padding, padded_frame, padded_norm
+from model.networks.padding import N_REPRESENTATIVES, Filters, Number, Padding, padded_frame, padded_norm
 
 # Where it is needed transformers is imported in the function: it takes seconds, and a worker that finds the encoder
 # compiled does without it.
@@ -63,6 +63,8 @@ SIZE_FIELDS = (
     "mask_time_prob",  # above zero, a vector for masked frames is among the weights; inference masks nothing
     "mask_feature_prob",
 )
+#: Of the convolutions, where the file does not name them.
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 #: What preprocessing must be, as `model.audio.pcm` does it.
 PREPROCESSING_FIELDS = {"sampling_rate": SAMPLE_RATE_HZ, "do_normalize": True, "feature_size": 1}
 
@@ -84,6 +86,11 @@ class EncoderSource:
     def load(self) -> "HubertModel":
         """See `load_mert`."""
         return load_mert(self.directory)
+
+    def filters(self) -> Filters:
+        """Of its convolutions, which the config alone tells."""
+        fields = read_json(self.directory / "config.json")
+        return Filters(fields.get("conv_kernel", KERNELS), fields.get("conv_stride", STRIDES))
 
 
 def load_mert(directory: Path) -> "HubertModel":
@@ -137,8 +144,12 @@ class PooledMert(nn.Module):
         n_padding : zeros that follow the samples of each segment; most of what they cost is left out
         returns shape = (n_segments, 4, hidden_size)
         """
-        encoder, padding = self.mert.encoder, Padding.of(self.filters, samples.shape[1], n_padding)
-        frames = self.front_end(pad(samples, (0, padding.n_zeros)), padding.n_left_out)
+        padding = Padding.of(self.filters, samples.shape[1], n_padding)
+        return self.pooled(pad(samples, (0, padding.n_zeros)), padding)
+
+    def pooled(self, samples: torch.Tensor, padding: Padding) -> torch.Tensor:
+        """The same, of samples with the zeros that are computed."""
+        encoder, frames = self.mert.encoder, self.front_end(samples, padding.n_left_out)
         states = padding.repeat_last(self.mert.feature_projection(frames))
         states = encoder.layer_norm(states + encoder.pos_conv_embed(states))
         bias = padding.attention_bias(states)
@@ -150,6 +161,19 @@ class PooledMert(nn.Module):
         return torch.stack(pooled, dim=1)
 
 
+class AnyLength(nn.Module):
+    """The same network as one graph for sound of any length, for a compiler that takes shapes as they come."""
+
+    def __init__(self, network: PooledMert) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, samples: torch.Tensor, n_left_out: torch.Tensor, log_weights: torch.Tensor) -> torch.Tensor:
+        """Of samples with the zeros that are computed, and what `Padding` says of the others, as float32."""
+        n_frames = self.network.filters.n_frames(samples.shape[1]) - N_REPRESENTATIVES + log_weights.exp().sum()
+        return self.network.pooled(samples, Padding(0, n_left_out, 0, n_frames, log_weights.unbind()))
+
+
 class FrontEnd(nn.Module):
     """The convolutions, from samples to frames."""
 
@@ -159,15 +183,16 @@ class FrontEnd(nn.Module):
         super().__init__()
         self.layers = layers
 
-    def forward(self, samples: torch.Tensor, n_left_out: int = 0) -> torch.Tensor:
+    def forward(self, samples: torch.Tensor, n_left_out: Number = 0) -> torch.Tensor:
         """Samples (n, n_samples) to frames (n, n_frames, size).
 
         n_left_out : frames of the first layer that follow, each like the last, and of which no others are wanted
         """
         first, *others = self.layers
         frames: torch.Tensor = first.conv(samples[:, None])
-        norm = first.layer_norm
-        frames = first.activation(padded_norm(norm, frames, n_left_out) if n_left_out else norm(frames))
+        is_whole = isinstance(n_left_out, int) and n_left_out == 0
+        frames = first.layer_norm(frames) if is_whole else padded_norm(first.layer_norm, frames, n_left_out)
+        frames = first.activation(frames)
         for layer in others:
             frames = layer(frames)
         return frames.transpose(1, 2)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+#: A tensor where one exported network serves all lengths.
+Number = int | float | torch.Tensor
+
 #: Frames on both sides of each frame that the positional convolution reads.
 EDGE_FRAMES = 64
 #: Frames that stand for all between the edges.
@@ -47,23 +50,28 @@ class Padding:
     """What is computed of the zeros that follow a segment's samples."""
 
     n_zeros: int  # that are appended to the samples
-    n_left_out: int  # frames of the first layer, each like the last of them, which its norm counts
+    n_left_out: Number  # frames of the first layer, each like the last of them, which its norm counts
     n_repeated: int  # frames that are appended to those of the last layer, each like the last of them
-    n_frames: int  # of the segment, left out or not
-    log_weights: tuple[float, ...] = ()  # of the frames before the last edge; each other frame has the weight one
+    n_frames: Number  # of the segment, left out or not
+    log_weights: Sequence[Number] = ()  # of the frames before the last edge; each other frame has the weight one
 
     @classmethod
-    def of(cls, filters: Filters, n_samples: int, n_padding: int) -> "Padding":
-        """The least that gives the time means of the whole; all zeros where too few frames could be left out."""
+    def of(cls, filters: Filters, n_samples: int, n_padding: int, *, repeated: bool = True) -> "Padding":
+        """The least that gives the time means of the whole; all zeros where too few frames could be left out.
+
+        repeated : whether one padded frame is computed and repeated, instead of computing each that is needed
+        """
         n_frames, n_reached = filters.n_frames(n_samples + n_padding), filters.n_reached(n_samples)
         n_equal = n_frames - n_reached - 2 * EDGE_FRAMES
         if n_equal <= N_REPRESENTATIVES:
             return cls(n_padding, 0, 0, n_frames)
-        n_computed = filters.n_samples(n_reached + 1)
+        n_repeated = 2 * EDGE_FRAMES + N_REPRESENTATIVES - 1 if repeated else 0
+        n_computed = filters.n_samples(n_reached + 2 * EDGE_FRAMES + N_REPRESENTATIVES - n_repeated)
+        n_computed += -n_computed % math.prod(filters.strides)  # lengths by which every layer's stride can be divided
         return cls(
             n_zeros=n_computed - n_samples,
             n_left_out=filters.n_frames(n_samples + n_padding, 1) - filters.n_frames(n_computed, 1),
-            n_repeated=2 * EDGE_FRAMES + N_REPRESENTATIVES - 1,
+            n_repeated=n_repeated,
             n_frames=n_frames,
             log_weights=tuple(_log_weights(n_equal)),
         )
@@ -76,10 +84,9 @@ class Padding:
         """What is added to the scores of each frame (n, n_frames, size) as a key, in its type; None if nothing is."""
         if not self.log_weights:
             return None
-        bias = states.new_zeros(1, 1, 1, states.shape[1])
-        for index, log_weight in enumerate(self.log_weights, states.shape[1] - EDGE_FRAMES - N_REPRESENTATIVES):
-            bias[..., index] = log_weight
-        return bias
+        zeros, one = torch.zeros_like(states[0, :, 0]), states.new_ones(1)
+        weighted = [one * log_weight for log_weight in self.log_weights]
+        return torch.cat([zeros[EDGE_FRAMES + len(weighted) :], *weighted, zeros[:EDGE_FRAMES]])[None, None, None]
 
     def time_mean(self, states: torch.Tensor) -> torch.Tensor:
         """Mean over the frames, shape = (n, n_frames, size), taken around a frame that stands for others."""
@@ -89,11 +96,10 @@ class Padding:
 
 def padded_frame(states: torch.Tensor) -> torch.Tensor:
     """The last frame, along the last axis but one, that is like all before it wherever a segment ends in padding."""
-    index = max(states.shape[-2] - EDGE_FRAMES - 1, 0)
-    return states[..., index : index + 1, :]
+    return states[..., -EDGE_FRAMES - 1 :, :][..., :1, :]
 
 
-def padded_norm(norm: nn.GroupNorm, frames: torch.Tensor, n_left_out: int) -> torch.Tensor:
+def padded_norm(norm: nn.GroupNorm, frames: torch.Tensor, n_left_out: Number) -> torch.Tensor:
     """A group norm whose groups are channels, of frames (n, size, n_frames) and so many more like the last of them."""
     frames, dtype = frames.to(torch.promote_types(frames.dtype, torch.float32)), frames.dtype
     n_frames, last = frames.shape[-1] + n_left_out, frames[..., -1:]

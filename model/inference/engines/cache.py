@@ -23,7 +23,7 @@ Blob = NDArray[np.uint8]
 
 SUFFIX = ".blob"
 #: Files that are kept when one is added; each belongs to other weights or other versions.
-N_KEPT = 4
+N_KEPT = 8
 
 
 class Cache:

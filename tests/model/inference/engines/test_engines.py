@@ -72,8 +72,8 @@ def test_folding_the_weight_norm_changes_nothing(encoder: EncoderSource) -> None
 
 @pytest.mark.parametrize("name", ["torch_engine", "openvino_engine"])
 def test_neighbours_in_a_batch_do_not_show(name: str, request: pytest.FixtureRequest) -> None:
-    engine, batch = request.getfixturevalue(name), noise(4)
-    alone = np.concatenate([engine.embed(segment[None]) for segment in batch])
+    engine, batch = request.getfixturevalue(name), [*noise(2), noise(1, 70_000)[0], noise(1, 300)[0], noise(1)[0]]
+    alone = np.concatenate([engine.embed([segment]) for segment in batch])
     np.testing.assert_array_equal(engine.embed(batch), alone)
 
 
@@ -95,6 +95,14 @@ def test_an_engine_that_was_compiled_once_does_not_load_the_encoder_again(
     np.testing.assert_array_equal(again.embed(noise(1)), openvino_engine.embed(noise(1)))
 
 
+def test_the_network_for_short_segments_is_made_when_there_is_one(encoder: EncoderSource, tmp_path: Path) -> None:
+    engine = OpenVinoEngine(encoder, cache_dir=tmp_path / "cache")
+    engine.embed(noise(1))
+    assert len(list((tmp_path / "cache").glob("*.blob"))) == 1
+    engine.embed(noise(1, 24_000))
+    assert len(list((tmp_path / "cache").glob("*.blob"))) == 2
+
+
 def test_other_weights_are_compiled_anew(
     encoder: EncoderSource, cache_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +119,7 @@ def test_other_weights_are_compiled_anew(
 def test_a_compiled_model_that_openvino_refuses_is_made_again(
     encoder: EncoderSource, cache_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")._blob
+    made = OpenVinoEngine(encoder, cache_dir=cache_home / "engines")._full._blob
     monkeypatch.setattr("model.inference.engines.cache.Cache.get_or_make", lambda *_: np.zeros(8, np.uint8))
     monkeypatch.setattr("model.inference.engines.openvino._compiled", lambda *_: made)
     assert OpenVinoEngine(encoder, cache_dir=cache_home / "engines").embed(noise(1)).shape == (1, 4, 32)
