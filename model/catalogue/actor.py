@@ -132,7 +132,7 @@ class BucketActor:
         with self._work.output.open(bucket.name) as file:
             old = pq.read_table(io.BytesIO(file.read()))
         done = self._work.rows.finished(old)
-        kept = old.filter(pa.array([bool(key) for key in done]))
+        kept = old.filter(pa.array([bool(key) for key in done], pa.bool_()))
         failed = [track for track in bucket.tracks if track.id not in set(done)]
         table, summary = self._made(index, replace(bucket, tracks=failed))
         place = {track.id: number for number, track in enumerate(bucket.tracks)}
