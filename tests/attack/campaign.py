@@ -19,7 +19,7 @@ from tests.attack.phase import Attack, Phase
 from tests.attack.phases.disk_faults import DISK_BYTES
 from tests.attack.service import CLOCKS_VAR, PROGRAM
 from tests.attack.target import BYSTANDER, TENANTS, Target
-from tests.attack.vitals import Vitals, complaints, memory_ratios, vitals
+from tests.attack.vitals import MAX_MEMORY_RATIO, Vitals, complaints, memory_ratios, vitals
 from tests.chaos.campaign import redis_url, settle
 from tests.chaos.clients import CannotReach, http_client
 from tests.chaos.faults import Family
@@ -40,6 +40,7 @@ class Plan:
     minutes: float
     phases: Sequence[Phase]
     recovery_s: float = RECOVERY_S
+    max_memory_ratio: float = MAX_MEMORY_RATIO
 
     @property
     def phase_s(self) -> float:
@@ -230,7 +231,7 @@ class ServiceUnderAttack:
         deadline = time.monotonic() + SETTLE_S
         while True:
             now = vitals(self.target.processes)
-            wrong = complaints(self.baseline, now, may_end=phase.kills)
+            wrong = complaints(self.baseline, now, may_end=phase.kills, max_memory_ratio=self.plan.max_memory_ratio)
             if not wrong or time.monotonic() > deadline:
                 return wrong, max(memory_ratios(self.baseline, now).values(), default=1.0)
             time.sleep(0.5)

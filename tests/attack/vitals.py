@@ -35,14 +35,20 @@ def vitals(family: Family) -> dict[int, Vitals]:
     return found
 
 
-def complaints(before: Mapping[int, Vitals], now: Mapping[int, Vitals], *, may_end: Collection[str]) -> list[str]:
+def complaints(
+    before: Mapping[int, Vitals],
+    now: Mapping[int, Vitals],
+    *,
+    may_end: Collection[str],
+    max_memory_ratio: float = MAX_MEMORY_RATIO,
+) -> list[str]:
     """What is wrong with a service now, compared with what it was after its warm-up."""
     ended = [f"{it.kind} ended" for pid, it in before.items() if pid not in now and it.kind not in may_end]
     missing = {it.kind for it in before.values()} - {it.kind for it in now.values()}
     grown = [
         f"{now[pid].kind}: {ratio:.2f} of its memory"
         for pid, ratio in memory_ratios(before, now).items()
-        if ratio > MAX_MEMORY_RATIO
+        if ratio > max_memory_ratio
     ]
     leaked = [
         f"{now[pid].kind}: {now[pid].descriptors - it.descriptors:+d} descriptors"
