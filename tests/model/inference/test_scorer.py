@@ -84,6 +84,15 @@ def test_scores_are_those_of_the_plain_implementation(
     assert exact.score(segments_of(track, rate_hz)) == pytest.approx(expected, abs=FIDELITY / 2)
 
 
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_scores_of_any_length_of_sound_are_those_of_exact_arithmetic(tiny_weights: Path, engine: str) -> None:
+    scorer = Scorer.load(tiny_weights, engine=engine, device="cpu")
+    for duration_s in (0.5, 1, 1.7, 3, 4.9, 5, 6.5, 8, 10, 12.3, 14, 15, 17, 19.9, 21, 23, 25, 26, 28.3, 29.9):
+        track = make_track(duration_s, 24_000)
+        expected = reference.scores(track, 24_000, tiny_weights, torch.float64)
+        assert scorer.score(segments_of(track, 24_000)) == pytest.approx(expected, abs=FIDELITY), duration_s
+
+
 @pytest.mark.parametrize("task", TASK_SCORES)
 @pytest.mark.parametrize("n_shared", [2, 3])
 def test_every_kind_of_head_gives_its_scores(tmp_path: Path, task: str, n_shared: int) -> None:
