@@ -16,9 +16,14 @@ class FakeRay:
     """Ray, whose calls are done in turns when they are waited for. `behaviour` is what an actor does with a bucket."""
 
     class exceptions:
-        RayError = type("RayError", (Exception,), {})
-        RayActorError = type("RayActorError", (RayError,), {})
-        ActorDiedError = type("ActorDiedError", (RayActorError,), {})
+        class RayError(Exception):
+            pass
+
+        class RayActorError(RayError):
+            pass
+
+        class ActorDiedError(RayActorError):
+            pass
 
         class RayTaskError(RayError):
             def __init__(self, cause: Exception) -> None:
