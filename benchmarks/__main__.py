@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from benchmarks import engine, front_end, growth, queue, report, service
+from benchmarks import engine, front_end, growth, padding, queue, report, service
 from benchmarks.timing import machine
 from model.inference.engines.selection import default_cache_dir
 from model.weights.directory import write_stand_in
@@ -30,6 +30,7 @@ class Part(StrEnum):
     SERVICE = "service"
     GROWTH = "growth"
     QUEUE = "queue"
+    PADDING = "padding"
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ TITLES = {
     Part.SERVICE: "The whole service",
     Part.GROWTH: "Cost by length of the track",
     Part.QUEUE: "A job beyond decoding and inference",
+    Part.PADDING: "Tracks whose last segment is not full",
 }
 
 
@@ -81,6 +83,7 @@ def parts(weights: Path, size: Size) -> dict[Part, Callable[[], Rows]]:
         Part.SERVICE: lambda: service.run(weights, clients=size.clients, tracks_each=size.tracks_each, workers=(1, 2)),
         Part.GROWTH: lambda: growth.run(weights, cache, size.durations_s),
         Part.QUEUE: lambda: queue.run(size.jobs),
+        Part.PADDING: lambda: padding.run(weights, cache, size.rounds),
     }
 
 
