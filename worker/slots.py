@@ -18,8 +18,15 @@ def slots(settings: WorkerSettings) -> list[str]:
     if settings.workers != AUTO:
         return [settings.device] * settings.workers
     there = [] if settings.device == "cpu" else chosen(settings.device, cards())
-    devices = on_cards(there, usable_cores()) if there else [settings.device]
-    log.info("%d scoring processes: %s", len(devices), reason(there))
+    if not there:
+        return [settings.device]
+    devices = on_cards(there, usable_cores())
+    log.info(
+        "%d scoring processes: one for each core, which decodes, as far as %d GiB each fit on %d CUDA devices",
+        len(devices),
+        SLOT_BYTES >> 30,
+        len(there),
+    )
     return devices
 
 
@@ -37,10 +44,3 @@ def on_cards(there: Sequence[Card], n_cores: int) -> list[str]:
     room = {card.device: max(1, card.free_bytes // SLOT_BYTES) for card in there}
     in_turn = [device for turn in range(max(room.values())) for device in room if turn < room[device]]
     return in_turn[: max(n_cores, len(there))]
-
-
-def reason(there: Sequence[Card]) -> str:
-    """Why there are so many, for the log."""
-    if not there:
-        return "one on the CPU, which uses all cores"
-    return f"one for each core, which decodes, as far as {SLOT_BYTES >> 30} GiB each fit on {len(there)} CUDA devices"

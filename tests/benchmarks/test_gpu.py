@@ -29,7 +29,7 @@ THERE = """certifi filelock httpx huggingface-hub jinja2 numpy openvino rich saf
 @pytest.mark.parametrize(
     "parts",
     [
-        pytest.param(["machine", "engine", "host", "decode", "training"], id="without processes of their own"),
+        pytest.param(["machine", "engine", "decode", "host", "training"], id="without processes of their own"),
         pytest.param(PARTS, id="all", marks=pytest.mark.long),  # each of its eight processes imports torch
     ],
 )

@@ -266,10 +266,10 @@ def test_history_is_read_page_by_page_filtered_and_exported(
 
 def test_a_batch_is_found_with_its_tracks(tab: Visit, service: Service, pair: list[tuple[str, bytes]]) -> None:
     files = [("files", (name, body)) for name, body in pair]
-    service.client.post("/batches", files=files, data={"batch_external_id": "album"}).raise_for_status()
+    service.client.post("/batches", files=files, data={"batch_external_id": "an album"}).raise_for_status()
     tab.open("#history")
     expect(tab.page.locator("#batches li").first).to_contain_text("2 tracks")
-    tab.page.get_by_role("button", name="album").click()
+    tab.page.get_by_role("button", name="an album").click()
     expect(tab.page.locator("#jobs tbody tr")).to_have_count(2)
 
 

@@ -96,6 +96,7 @@ _LINES = {
     "type": "string",
     "format": "binary",
     "contentMediaType": "application/jsonl",
+    "minLength": 1,
     "description": 'A track a line, each as an `UrlItem`: `{"url": "https://cdn.example.com/a.mp3"}`.',
 }
 

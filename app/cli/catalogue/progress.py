@@ -32,6 +32,8 @@ def showing_progress(what: str = "tracks") -> Iterator[Callable[[RunProgress], N
             live.update(Group(bars, _rates(now.done, *first)))
 
         yield show
+    if not live.console.is_terminal:
+        live.console.line()  # where nothing moves, the last line is not ended
 
 
 def _rates(done: Summary, since: tuple[float, Summary] | None = None) -> str:

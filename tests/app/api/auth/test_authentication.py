@@ -179,6 +179,7 @@ SCOPE_OF = {
     "POST /score/url": "score:write",
     "POST /batches": "score:write",
     "POST /batches/urls": "score:write",
+    "POST /batches/lines": "score:write",
     "GET /batches/{id}": "jobs:read",
     "GET /batches/{id}/deliveries": "jobs:read",
     "GET /batches": "jobs:read",
