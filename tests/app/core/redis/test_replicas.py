@@ -113,15 +113,14 @@ def test_sentinels_that_do_not_answer_are_not_asked_with_each_change(monkeypatch
 def test_audio_stays_until_replicas_have_the_end_of_its_job(
     servers: tuple[Server, Server], data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replicas, "TIMEOUT_S", 0.2)
     with connect(servers[0].url, max_retries=20) as redis:
         machine = state_machine(redis)
         machine.replicas = Replicas(redis, KEYS, needed=1)
         kept, deleted = accepted(machine, data_dir), accepted(machine, data_dir)
         task = score_track(machine, data_dir)
-        with servers[1].stopped():
+        with servers[1].stopped(), monkeypatch.context() as patch:
+            patch.setattr(replicas, "TIMEOUT_S", 0.2)
             task(kept.id)
-        monkeypatch.undo()
         task(deleted.id)
         assert {outcome(machine, job).status for job in (kept, deleted)} == {JobState.SUCCEEDED}
     assert stored(data_dir) == [kept.id]
