@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import wrap
@@ -17,13 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from app.cli.terminal import literal, note
-from app.core.settings import WorkerSettings
 from model.audio.decoder import Decoder
 from model.audio.prefetch import PrefetchedTrack, prefetch
 from model.domain import SEGMENT_S
 from model.inference.scorer import Scorer, TrackError
 from model.processors import usable_cores
-from model.temporary import temporary_directory
 
 UNTRAINED = "UNTRAINED stand-in weights: these scores mean nothing"
 #: The longest value, 100.00, and the space before each.
@@ -186,13 +183,3 @@ def print_failures(outcomes: Sequence[dict[str, Any]]) -> int:
     if n_failed:
         note(f"{n_failed:,} of {len(outcomes):,} files have no scores", "red")
     return n_failed
-
-
-@contextmanager
-def temporary_decoder(settings: WorkerSettings) -> Iterator[Decoder]:
-    """A decoder with the limits of the settings and a scratch folder of its own, until the block ends."""
-    with (
-        temporary_directory("scratch") as scratch_dir,
-        Decoder.from_settings(settings, scratch_dir=scratch_dir) as decoder,
-    ):
-        yield decoder

@@ -22,6 +22,7 @@ from model.audio.sandbox.forkserver import ForkServer, ForkServerError
 from model.audio.sandbox.layers import LAYERS, ResourceLimits
 from model.domain import SAMPLE_BYTES, SEGMENT_SAMPLES, AudioError, AudioFacts, AudioLimits, AudioWarning
 from model.oom_kills import oom_kills
+from model.temporary import temporary_directory
 
 _DECODERS = ("ffmpeg", "libsndfile")
 #: What reading the file or writing the samples may meet through no fault of the track. Any other error of the system is
@@ -218,6 +219,16 @@ def _json(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
+
+
+@contextmanager
+def temporary_decoder(settings: DecodeSettings) -> Iterator[Decoder]:
+    """A decoder with the limits of the settings and a scratch folder of its own, until the block ends."""
+    with (
+        temporary_directory("scratch") as scratch_dir,
+        Decoder.from_settings(settings, scratch_dir=scratch_dir) as decoder,
+    ):
+        yield decoder
 
 
 @contextmanager

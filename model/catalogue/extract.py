@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from model.audio.decoder import Decoder
+from model.audio.decoder import temporary_decoder
 from model.catalogue.audio_files import AudioFiles, choose_audio, find_audio, is_local
 from model.catalogue.engine import PROVENANCE, Catalogue, Progress, Slots, run
 from model.catalogue.output import OutputFolder
@@ -29,7 +28,6 @@ from model.files import atomic_write
 from model.inference.device import resolve_device
 from model.inference.scorer import ModelCard, Scorer, model_version, provenance
 from model.networks.head_formats import load_head
-from model.temporary import temporary_directory
 from model.training.embeddings import PLATFORM, SEGMENT, SONG, VECTOR, open_parquet, schema
 from model.training.labels import COUNTS, ID, STRUCTURE, aesthetic_scores
 from model.training.splits import SPLITS
@@ -99,7 +97,7 @@ def extract(
         provenance=depends_on,
         model_version=model_version(config.weights),
         load_scorer=partial(Scorer.load, config.weights, device=config.device, batch_segments=config.batch_segments),
-        open_decoder=partial(_decoder, config),
+        open_decoder=partial(temporary_decoder, config),
         bucket_tracks=config.shard_songs,
         uri_identity=lambda _: "",  # files may be added, or come from elsewhere
         retry_failures=retry_failures,
@@ -204,12 +202,3 @@ def write_failures(out: Path) -> None:
         for part in sorted(out.glob("*/part-*.parquet")):
             failed = json.loads((open_parquet(part).schema_arrow.metadata or {}).get(FAILURES_KEY, b"[]"))
             file.write_table(pa.Table.from_pylist(failed, FAILURE_SCHEMA))
-
-
-@contextmanager
-def _decoder(config: ExtractConfig) -> Iterator[Decoder]:
-    with (
-        temporary_directory("extract") as scratch_dir,
-        Decoder.from_settings(config, scratch_dir=scratch_dir) as decoder,
-    ):
-        yield decoder

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from app.cli.catalogue.places import Places, open_output, without_signature
-from app.cli.scoring import temporary_decoder
 from app.core.settings import WorkerSettings
+from model.audio.decoder import temporary_decoder
 from model.catalogue.engine import Catalogue, Progress, Slots, run
 from model.catalogue.rows import ScoreRows
 from model.catalogue.tracks import Summary

@@ -27,10 +27,10 @@ def score(
         print_table,
         score_files,
         scoring_progress,
-        temporary_decoder,
     )
     from app.cli.weights_dir import require_weights
     from app.core.settings import WorkerSettings, load_settings
+    from model.audio.decoder import temporary_decoder
     from model.inference.scorer import Scorer
 
     settings = load_settings(WorkerSettings)

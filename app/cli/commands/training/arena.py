@@ -74,9 +74,10 @@ def _audio_beside(battles: Path) -> Path | None:
 
 def _score_clips(clips: Sequence[str], audio: Path, path: Path, weights: Path, head: Path | None, device: str) -> Path:
     """Score the clips that are not in the file yet, a line each, and return the file."""
-    from app.cli.scoring import UNTRAINED, score_files, scoring_progress, temporary_decoder
+    from app.cli.scoring import UNTRAINED, score_files, scoring_progress
     from app.core.settings import WorkerSettings, load_settings
     from model.arena.battles import clip_file
+    from model.audio.decoder import temporary_decoder
     from model.inference.scorer import Scorer
     from model.training.tables import DataError
 
